@@ -1,0 +1,22 @@
+"""What the stages share, in floors: see HACKING.md."""
+
+import os
+import sys
+
+__version__ = "0.1.0"
+
+
+def again(missing: ImportError) -> None:
+    """Runs this stage again with the .venv of its clone, once, where a package is missing; else says how to get it and exits 78."""
+    python = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), ".venv", "bin", "python")
+    if os.access(python, os.X_OK) and os.environ.get("FTAI_AGAIN") != python:
+        os.execve(python, [python, *sys.argv], os.environ | {"FTAI_AGAIN": python})
+    name = os.path.basename(sys.argv[0])
+    os.write(2, f"{name}: the package '{missing.name}' is missing\nhint: make run\n".encode())
+    os._exit(78)
+
+
+try:
+    import orjson  # noqa: F401
+except ImportError as _missing:
+    again(_missing)

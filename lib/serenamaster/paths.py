@@ -1,0 +1,87 @@
+"""Where things are: the XDG places, or everything under $FTAI_HOME. Folders are made 0700 when first asked for."""
+
+import os
+import stat
+
+from .errors import CANTCREAT, CONFIG, NOPERM, Failure
+
+# name: (variable of the XDG base directory specification, default below the home folder)
+BASES = {
+    "config": ("XDG_CONFIG_HOME", ".config"),
+    "state": ("XDG_STATE_HOME", ".local/state"),
+    "cache": ("XDG_CACHE_HOME", ".cache"),
+    "data": ("XDG_DATA_HOME", ".local/share"),
+}
+
+
+def home() -> str:
+    """The user's home folder; cron and `env -i` may have left no HOME. Raises Failure 78 where there is none."""
+    folder = os.environ.get("HOME", "")
+    if not folder.startswith("/"):
+        import pwd
+
+        try:
+            folder = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            raise Failure(f"no home folder for user {os.getuid()}", CONFIG, "set FTAI_HOME to a folder of your own") from None
+    return folder
+
+
+def where(kind: str) -> str:
+    """The folder for `kind` ("config", "state", "cache", "data"), made or not."""
+    own = os.environ.get("FTAI_HOME")
+    if own:
+        return os.path.join(os.path.abspath(own), kind)
+    variable, default = BASES[kind]
+    base = os.environ.get(variable, "")
+    # The XDG specification: a relative path is invalid and is to be ignored.
+    return os.path.join(base if base.startswith("/") else os.path.join(home(), default), "ftai")
+
+
+def make(folder: str) -> str:
+    """`folder`, made 0700 if it was missing. Raises Failure where it can't be (73), or where others could write into it (77)."""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        seen = os.stat(folder)
+    except OSError as bad:
+        raise Failure(f"cannot make folder '{folder}': {bad.strerror}", CANTCREAT) from None
+    if not stat.S_ISDIR(seen.st_mode):
+        raise Failure(f"'{folder}' is no folder", CANTCREAT)
+    if seen.st_uid not in (os.getuid(), 0) or seen.st_mode & 0o022:
+        raise Failure(f"folder '{folder}' belongs to or is writable by others", NOPERM, f"chmod 700 '{folder}'")
+    return folder
+
+
+def config() -> str:
+    """Where the owner's own specs stand; not made."""
+    return where("config")
+
+
+def state() -> str:
+    """Journal, archive and state.db."""
+    return make(where("state"))
+
+
+def cache() -> str:
+    """What can be made again."""
+    return make(where("cache"))
+
+
+def data() -> str:
+    """Notes and documents that the skills write."""
+    return make(where("data"))
+
+
+def journal() -> str:
+    """The folder of the journal's segments."""
+    return make(os.path.join(state(), "journal"))
+
+
+def archive_db() -> str:
+    """The archive, a view of the journal."""
+    return os.path.join(state(), "archive.db")
+
+
+def state_db() -> str:
+    """Claims, queue, breakers, limits, budgets."""
+    return os.path.join(state(), "state.db")

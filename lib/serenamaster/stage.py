@@ -1,0 +1,191 @@
+"""What every stage does the same way: options, messages, signals, and the one place that exits."""
+
+import os
+import signal
+import sys
+
+from . import __version__, again, stream
+from .errors import IOERR, SOFTWARE, SOME, USAGE, Failure, tally
+
+
+class Context:
+    """One run of a stage: its name, how talkative it is, and the statuses of the failures so far (`codes`)."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.quiet = self.verbose = False
+        self.codes: list[int] = []
+
+    def error(self, message: str, hint: str = "") -> None:
+        """A failure, on stderr, always."""
+        stream.say(f"{self.name}: {message}")
+        if hint:
+            stream.say(f"hint: {hint}")
+
+    def warn(self, message: str) -> None:
+        """What may surprise but is no failure; --quiet leaves it out."""
+        if not self.quiet:
+            stream.say(f"{self.name}: warning: {message}")
+
+    def note(self, message: str) -> None:
+        """What only --verbose tells."""
+        if self.verbose:
+            stream.say(f"{self.name}: {message}")
+
+    def fail(self, failure: Failure) -> None:
+        """Reports a failure that does not end the run; its status counts at the end."""
+        self.error(failure.message, failure.hint)
+        self.codes.append(failure.code)
+
+
+def run(main, options=None, *, doc: str, usage: str = "[FILE...]") -> None:
+    """Runs a stage and exits with its status (ftai(7), EXIT STATUS).
+
+    main(ctx, ITEMS=(), *, settings…): its second parameter, where there is one, takes the arguments that are no options;
+    a dict of verb -> (main, options, usage) makes subcommands.
+    options: a function of the click module that returns click.Option objects, whose defaults main's own must equal: where no argument
+    begins with `-`, click is not even imported, which is four fifths of a plain start.
+    doc: the stage's docstring; its first paragraph is the help text.
+    """
+    name = os.path.basename(sys.argv[0])
+    ctx = Context(name)
+    _hold_places()
+    # A stage is a filter first: it dies silently of SIGPIPE, as cat does (Python's default would be a traceback).
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.umask(0o077)
+    argv = sys.argv[1:]
+    code = 0
+    try:
+        function, rest = (main.get(argv[0], (None,))[0], argv[1:]) if isinstance(main, dict) and argv else (main, argv)
+        plain = callable(function) and not any(arg[:1] == "-" and arg != "-" for arg in rest)
+        if plain and (not rest or function.__code__.co_argcount == 2) and f"_{name}_COMPLETE".replace("-", "_").upper() not in os.environ:
+            function(ctx, tuple(rest)) if rest else function(ctx)
+        else:
+            code = _click(ctx, main, options, doc, usage, argv)
+        stream.flush()
+        code = code or tally(ctx.codes)
+    except Failure as bad:
+        code = _last_words(ctx, bad)
+    except KeyboardInterrupt:
+        die(signal.SIGINT)
+    except BrokenPipeError:
+        die(signal.SIGPIPE)
+    except RecursionError as bad:
+        code = _bug(ctx, bad)
+    except Exception as bad:
+        code = _bug(ctx, bad)
+    # Nothing is left to do that the interpreter's own shutdown would do, and it costs a fifth of a start.
+    sys.stderr.flush() if sys.stderr else None
+    os._exit(code)
+
+
+def _hold_places() -> None:
+    """Keeps 0, 1 and 2 from being given to the next file that is opened, where the caller closed them (`>&-`).
+
+    The stand-ins are open the wrong way round, so that a read or write still fails with EBADF.
+    """
+    for fd, way in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, way)
+
+
+def _last_words(ctx: Context, bad: Failure) -> int:
+    ctx.error(bad.message, bad.hint)
+    if bad.code != IOERR:
+        try:
+            stream.flush()
+        except (Failure, OSError):
+            return IOERR
+    return tally([bad.code, *ctx.codes]) if bad.code != USAGE else USAGE
+
+
+def die(number: int) -> None:
+    """Ends the process by this signal, as the shell expects it (130, 141, 143)."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def command(name: str, main, options, doc: str, usage: str):
+    """The click command of a stage or of one of its verbs; the tests compare it with man page and completions."""
+    import click
+
+    def quiet(context, _parameter, value):
+        context.obj.quiet = context.obj.quiet or value
+
+    def verbose(context, _parameter, value):
+        context.obj.verbose = context.obj.verbose or value
+
+    common = [
+        click.Option(["-q", "--quiet"], is_flag=True, expose_value=False, callback=quiet, help="No warnings."),
+        click.Option(["-v", "--verbose"], is_flag=True, expose_value=False, callback=verbose, help="Tell more on stderr."),
+    ]
+    text = doc.strip().partition("\n\n")[0]
+    if isinstance(main, dict):
+        group = click.Group(name, params=common, help=text, context_settings={"help_option_names": ["-h", "--help"]})
+        for verb, (function, verb_options, verb_usage) in main.items():
+            group.add_command(command(verb, function, verb_options, function.__doc__ or "", verb_usage))
+        group.params.append(_version(click))
+        return group
+    own = list(options(click)) if options else []
+    code = main.__code__
+    if code.co_argcount == 2:
+        own.append(click.Argument([code.co_varnames[1]], nargs=-1, metavar=usage))
+
+    def callback(**settings):
+        return main(click.get_current_context().obj, **settings)
+
+    made = click.Command(name, params=[*own, *common], callback=callback, help=text, context_settings={"help_option_names": ["-h", "--help"]})
+    if name.startswith("ftai-"):
+        made.params.append(_version(click))
+    return made
+
+
+def _version(click):
+    def show(context, _parameter, value):
+        if value:
+            click.echo(f"{context.find_root().info_name} {__version__}")
+            context.exit()
+
+    return click.Option(["--version"], is_flag=True, expose_value=False, is_eager=True, callback=show, help="Show the version.")
+
+
+def _click(ctx, main, options, doc, usage, argv) -> int:
+    try:
+        import click
+    except ImportError as missing:
+        again(missing)
+    try:
+        made = command(ctx.name, main, options, doc, usage)
+        outcome = made.main(argv, prog_name=ctx.name, standalone_mode=False, obj=ctx)
+        return outcome if type(outcome) is int else 0
+    except click.UsageError as bad:
+        raise Failure(bad.format_message()[:1].lower() + bad.format_message()[1:].rstrip("."), USAGE, f"{ctx.name} --help") from None
+    except click.ClickException as bad:
+        raise Failure(bad.format_message(), SOME) from None
+    except click.Abort:
+        raise KeyboardInterrupt from None
+
+
+def _bug(ctx: Context, bad: BaseException) -> int:
+    """Writes the traceback to a file and names it: it may hold what records hold, so it is 0600 and not on the screen."""
+    import tempfile
+    import traceback
+
+    try:
+        from . import paths
+
+        folder = paths.make(os.path.join(paths.state(), "bugs"))
+    except (Failure, OSError):
+        folder = tempfile.gettempdir()
+    place = "nowhere (it could not be written)"
+    try:
+        fd, place = tempfile.mkstemp(prefix=f"{ctx.name}-", suffix=".txt", dir=folder)
+        with os.fdopen(fd, "w") as out:
+            out.write(f"{ctx.name} {__version__}, Python {sys.version}\n")
+            traceback.print_exception(bad, file=out)
+    except OSError:
+        pass
+    ctx.error(f"a bug in the program: {type(bad).__name__}", f"the traceback is in '{place}'")
+    return SOFTWARE

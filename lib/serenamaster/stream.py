@@ -1,0 +1,232 @@
+"""Reading and writing records: FILEs or stdin in, line form out, as the process contract of ftai(7) says."""
+
+import errno
+import os
+import sys
+
+from .errors import DATAERR, IOERR, NOINPUT, SOME, USAGE, Failure
+from .record import LIMIT, Malformed, decode, encode, make
+
+CHUNK = 64 * 1024
+
+
+def read(files, ctx, *, strict=False):
+    """Yields batches: lists of (record, line), what one read of the input returned, in order.
+
+    files: names (`-` is stdin; none at all is stdin). line: the record's bytes in line form, as they came where they came so, with the newline.
+    Bad lines and blocks have become `error` records in their place, with a message through `ctx`; strict: the first one raises Failure.
+    Raises Failure 65 for input in no form of a record (each FILE on its own: with several, the others are still read), 66 for a FILE that
+    is missing, 2 where there is nothing to read but a terminal.
+    """
+    names = list(files) or ["-"]
+    if names == ["-"] and not files and os.isatty(0):
+        raise Failure("nothing to read", USAGE, f"{ctx.name} FILE, or a pipe on standard input; {ctx.name} --help tells more")
+    for name in names:
+        try:
+            yield from _read_file(name, ctx, strict)
+        except Failure as bad:
+            if len(names) == 1 or strict:
+                raise
+            ctx.fail(bad)
+
+
+def chunks(name: str, size: int = CHUNK):
+    """Yields the bytes of a FILE (`-` is stdin) as they arrive. Raises Failure (66, 65 for a folder, 74)."""
+    fd = 0
+    try:
+        if name != "-":
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        while data := os.read(fd, size):
+            yield data
+    except FileNotFoundError:
+        raise Failure(f"cannot read '{name}': no such file", NOINPUT) from None
+    except IsADirectoryError:
+        raise Failure(f"cannot read '{name}': is a folder", DATAERR) from None
+    except OSError as bad:
+        # Standard input may be closed altogether (`<&-`), as some cron and launchd set-ups leave it.
+        code = NOINPUT if bad.errno in (errno.EBADF, errno.EACCES, errno.ENOENT, errno.ENOTDIR) else IOERR
+        raise Failure(f"cannot read '{name}': {bad.strerror}", code) from None
+    finally:
+        if fd:
+            os.close(fd)
+
+
+def shown(name: str) -> str:
+    """A FILE's name as messages give it."""
+    return "standard input" if name == "-" else name
+
+
+def _read_file(name, ctx, strict):
+    head = b""
+    form = None
+    source = chunks(name)
+    for data in source:
+        head += data
+        if head.lstrip()[:1] == b"{":
+            form = "line"
+        elif not head.isspace():
+            from .text import sniff
+
+            form = sniff(head)
+        if form is not None:
+            break
+    else:
+        if not head.strip():
+            return
+        form = sniff(head + b"\n")
+    if form not in ("line", "text"):
+        raise Failure(
+            f"'{shown(name)}' holds no records: its first line begins neither with '{{' nor with '@ftai'",
+            DATAERR,
+            "ftai-listen - takes lines of plain text, ftai-parse any document",
+        )
+    reader = _lines if form == "line" else _text
+    yield from reader(name, head, source, ctx, strict)
+
+
+def refuse(ctx, name, line, column, reason, sample, strict):
+    """The error record that stands in the place of bad input, and its message. strict: raises Failure instead."""
+    place = f"{shown(name)}:{line}" + (f":{column}" if column else "")
+    if strict:
+        raise Failure(f"{place}: {reason}", SOME)
+    ctx.error(f"{place}: {reason}")
+    ctx.codes.append(SOME)
+    rec = make("error", ctx.name, class_="input", message=reason, where=f"{shown(name)}:{line}", recovery="none", sample=mask(sample) or None)
+    return rec, encode(rec)
+
+
+def mask(sample: bytes, width: int = 40) -> str:
+    """The first bytes of bad input in shape only: each letter `a`, each digit `0`, so that an error record can't carry a secret."""
+    text = sample[:width].decode("utf-8", "replace")
+    return "".join("a" if c.isalpha() else "0" if c.isdigit() else c if c.isprintable() else "\ufffd" for c in text)
+
+
+def _lines(name, head, source, ctx, strict):
+    number = 0
+    parts: list[bytes] = []  # the line that has begun; past the limit only its first bytes are kept
+    size = 0
+    for data in _chain(head, source, b"\n"):
+        batch = []
+        lines = data.split(b"\n")
+        tail = lines.pop()
+        for line in lines:
+            number += 1
+            if parts:
+                size += len(line)
+                line = b"".join(parts) + line[: LIMIT + 1]
+                parts = []
+            else:
+                size = len(line)
+            if size > LIMIT:
+                batch.append(refuse(ctx, name, number, 0, f"a record of {size} bytes, expected at most {LIMIT}", line, strict))
+            elif line and not line.isspace():
+                try:
+                    batch.append((decode(line), line + b"\n"))
+                except Malformed as bad:
+                    batch.append(refuse(ctx, name, number, bad.column, bad.reason, line, strict))
+        if tail:
+            size = size + len(tail) if parts else len(tail)
+            if size <= LIMIT:
+                parts.append(tail)
+            else:
+                parts = [(parts or [tail])[0][:64]]
+        if batch:
+            yield batch
+
+
+def _chain(head, source, end=b""):
+    yield head
+    yield from source
+    if end:
+        yield end
+
+
+def _text(name, head, source, ctx, strict):
+    from .text import Reader
+
+    reader = Reader(limit=LIMIT)
+    for data in _chain(head, source):
+        batch = _items(name, reader.feed(data), ctx, strict)
+        if batch:
+            yield batch
+    batch = _items(name, reader.close(), ctx, strict)
+    if batch:
+        yield batch
+
+
+def _items(name, items, ctx, strict):
+    batch = []
+    for item in items:
+        if type(item) is dict:
+            batch.append((item, encode(item)))
+        elif item.refused or (strict and item.level == "error"):
+            batch.append(refuse(ctx, name, item.line, item.column, item.message, b"", strict))
+        elif item.level == "error":
+            ctx.error(f"{shown(name)}:{item.line}:{item.column}: {item.message}")
+            ctx.codes.append(SOME)
+        else:
+            ctx.warn(f"{shown(name)}:{item.line}:{item.column}: {item.message}")
+    return batch
+
+
+_pending: list = []
+
+
+def write(line: bytes) -> None:
+    """Puts bytes into the buffer of standard output; flush() writes them."""
+    _pending.append(line)
+    if len(_pending) >= 4096:
+        flush()
+
+
+def flush() -> None:
+    """Writes what was put into the buffer, whole. A reader that went away ends the process by SIGPIPE; else Failure 74."""
+    if not _pending:
+        return
+    data = memoryview(b"".join(_pending))
+    _pending.clear()
+    while data:
+        try:
+            data = data[os.write(1, data) :]
+        except BlockingIOError:
+            import select
+
+            select.select([], [1], [])
+        except BrokenPipeError:
+            raise
+        except OSError as bad:
+            raise Failure(f"cannot write to standard output: {bad.strerror}", IOERR) from None
+
+
+def save(path: str, data: bytes, mode: int = 0o600) -> None:
+    """Writes a file whole or not at all: a temporary file beside it, synced, renamed. Raises OSError; leaves nothing behind then."""
+    folder = os.path.dirname(path) or "."
+    temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+        os.close(fd)
+        fd = -1
+        os.rename(temporary, path)
+    except BaseException:
+        if fd >= 0:
+            os.close(fd)
+        os.unlink(temporary)
+        raise
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def say(text: str) -> None:
+    """One line of talk on stderr; a closed stderr is no reason to stop the work."""
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass
