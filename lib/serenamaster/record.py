@@ -6,8 +6,6 @@ import time
 
 import orjson
 
-from .errors import Failure
-
 LIMIT = 16 * 1024 * 1024  # bytes of one record, in either form
 
 STRUCTURE = frozenset(("@tag", "@head", "@text", "@blocks", "@comments", "@hints", "@quoted"))
@@ -237,10 +235,3 @@ def _value(key: str, value, depth: int) -> None:
         raise Malformed(f"field '{key}': null, expected the key to be absent")
     elif kind is dict:
         raise Malformed(f"field '{key}': a nested object, expected a block")
-
-
-def thread_of(value: str) -> str:
-    """`value` if it can be a thread (a UUID). Raises Failure (usage) otherwise."""
-    if not is_id(value):
-        raise Failure(f"'{value}' is no thread: expected a UUID", 2)
-    return value
