@@ -117,13 +117,19 @@ def _lines(name, head, source, ctx, strict):
                 parts = []
             else:
                 size = len(line)
+            reason, column = "", 0
             if size > LIMIT:
-                batch.append(refuse(ctx, name, number, 0, f"a record of {size} bytes, expected at most {LIMIT}", line, strict))
+                reason = f"a record of {size} bytes, expected at most {LIMIT}"
             elif line and not line.isspace():
                 try:
                     batch.append((decode(line), line + b"\n"))
                 except Malformed as bad:
-                    batch.append(refuse(ctx, name, number, bad.column, bad.reason, line, strict))
+                    reason, column = bad.reason, bad.column
+            if reason:
+                if strict and batch:
+                    yield batch  # the good records before the first bad one
+                    batch = []
+                batch.append(refuse(ctx, name, number, column, reason, line, strict))
         if tail:
             size = size + len(tail) if parts else len(tail)
             if size <= LIMIT:
@@ -146,27 +152,28 @@ def _text(name, head, source, ctx, strict):
 
     reader = Reader(limit=LIMIT)
     for data in _chain(head, source):
-        batch = _items(name, reader.feed(data), ctx, strict)
-        if batch:
-            yield batch
-    batch = _items(name, reader.close(), ctx, strict)
-    if batch:
-        yield batch
+        yield from _items(name, reader.feed(data), ctx, strict)
+    yield from _items(name, reader.close(), ctx, strict)
 
 
 def _items(name, items, ctx, strict):
+    """The batch of these items; nothing where there are none."""
     batch = []
     for item in items:
         if type(item) is dict:
             batch.append((item, encode(item)))
         elif item.refused or (strict and item.level == "error"):
+            if strict and batch:
+                yield batch
+                batch = []
             batch.append(refuse(ctx, name, item.line, item.column, item.message, b"", strict))
         elif item.level == "error":
             ctx.error(f"{shown(name)}:{item.line}:{item.column}: {item.message}")
             ctx.codes.append(SOME)
         else:
             ctx.warn(f"{shown(name)}:{item.line}:{item.column}: {item.message}")
-    return batch
+    if batch:
+        yield batch
 
 
 _pending: list = []
