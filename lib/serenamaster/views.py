@@ -31,7 +31,7 @@ def local_time(ts) -> str:
         import datetime
 
         try:
-            seen = datetime.datetime.fromisoformat(ts).astimezone().strftime("%Y-%m-%d %H:%M")
+            seen = datetime.datetime.fromisoformat(ts).astimezone().replace(tzinfo=None).isoformat(" ", "minutes")
         except (ValueError, OverflowError, OSError):
             seen = f"{one_line(ts)[:16]:16}"
         if len(_times) > 1000:
@@ -171,7 +171,8 @@ class Answer:
     def __init__(self):
         self._open = {}  # id of a route or attempt -> route; only answers of these are shown, not the pieces of a command being spoken
         self._pieces = {}  # route -> what was shown of its answer
-        self._last = None  # the route whose answer the cursor stands behind, in the middle of a line
+        self._last = None  # the route that the last text shown belongs to
+        self._inside = False  # the last line is not ended
 
     def feed(self, rec: dict) -> str:
         """What is to be shown now: whole lines, or a piece of one ("" for nothing)."""
@@ -181,39 +182,33 @@ class Answer:
             body = rec.get("body")
             if route is None or not body or type(body) is not str:
                 return ""
-            shown = self._turn(route) + plain(body)
             self._pieces.setdefault(route, []).append(body)
-            self._last = None if shown.endswith("\n") else route
-            return shown
+            return ("" if self._last == route else self.close()) + self._show(route, body)
         if tag == "result":
-            return self._result(rec)
+            return self._result(rec.get("parent"), rec.get("body"))
         if tag in ("route", "attempt") and (own := rec.get("id")):
             self._open[own] = own if tag == "route" else rec.get("parent", own)
             if len(self._open) > 1000:  # a route further back than 1,000 records is not looked for (ftai(7))
-                del self._open[next(iter(self._open))]
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                self._pieces.pop(oldest, None)
         return ""
 
-    def _turn(self, route) -> str:
-        """Ends the line of another answer."""
-        return "\n" if self._last not in (None, route) else ""
+    def _show(self, route, text) -> str:
+        if text:
+            self._last, self._inside = route, not text.endswith("\n")
+        return plain(text)
 
-    def _result(self, rec) -> str:
-        route = rec.get("parent")
+    def _result(self, route, body) -> str:
         pieces = "".join(self._pieces.pop(route, ()))
         self._open.pop(route, None)
-        body = rec.get("body")
         if type(body) is not str:
             return self.close()
-        if pieces and self._last in (None, route) and body.startswith(pieces.rstrip("\n")):
-            rest = plain(body[len(pieces) :])
-            ended = self._last is None
-            self._last = None
-            return rest + ("" if rest.endswith("\n") or (ended and not rest) else "\n")
-        before = self.close()
-        shown = plain(body)
-        return before + shown + ("" if shown.endswith("\n") or not shown else "\n")
+        if pieces and self._last == route and body.startswith(pieces):
+            return self._show(route, body[len(pieces) :]) + self.close()
+        return self.close() + self._show(route, body) + self.close()
 
     def close(self) -> str:
         """What ends the last line, if one is open."""
-        self._last, ended = None, self._last is not None
+        ended, self._inside = self._inside, False
         return "\n" if ended else ""
