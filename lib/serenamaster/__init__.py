@@ -5,6 +5,11 @@ import sys
 
 __version__ = "0.1.0"
 
+# `make install` puts the packages we need beside us, as it may not touch those of the system's Python.
+_own = os.path.join(os.path.dirname(__file__), "packages")
+if os.path.isdir(_own):
+    sys.path.append(_own)
+
 
 def again(missing: ImportError) -> None:
     """Runs this stage again with the .venv of its clone, once, where a package is missing; else says how to get it and exits 78."""
