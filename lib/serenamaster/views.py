@@ -101,12 +101,14 @@ def gist(rec: dict) -> str:
 def line(rec: dict, *, width: int = 0, colour: bool = False) -> str:
     """One record as one line: time, end of the thread's id, who, tag, what it says.
 
-    width: columns to cut it to (0: never cut). colour: with the colour of its tag.
+    width: columns to cut it to (0: never cut); below 70 there is room for hour and tag only. colour: with the colour of its tag.
     """
     tag = one_line(rec.get("@tag", "text"))  # a quoted tag of a document may hold anything
     who = rec.get("agent") or rec.get("from") or "-"
     who = one_line(_string(who)).removeprefix("ftai-")
     front = f"{local_time(rec.get('ts'))}  {marker(rec.get('thread'))}  {who:7} "
+    if 0 < width < 70:
+        front = front[11:18]
     back = gist(rec)
     if width:
         back = cut(back, width - len(front) - max(len(tag), 8) - 1)
