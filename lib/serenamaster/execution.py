@@ -1,0 +1,487 @@
+"""Acting on routes: claim, intent, attempt, effects, result.
+
+What acts on a target is a generator, act(job): it yields the records of its effects and returns an End, or the answer as a string.
+An `audit` record that it yields is in the journal, synced, before it goes on; so an effect is never ahead of its record (ftai(7)).
+"""
+
+import os
+import signal
+import time
+from collections import namedtuple
+
+from . import stream
+from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOME, TEMPFAIL, UNAVAILABLE, Failure
+from .record import clean, encode, is_history, is_id, make, new_id, now, stamp
+
+RECENT = 1000  # records among which a route's command is looked for before the archive is asked
+BODY = 1024 * 1024  # bytes of a text that a record carries itself
+LATER = ("mcp", "model", "agent")  # kinds of target that the rules may name before anything can act on them
+KINDS = {
+    CONFIG: "spec", UNAVAILABLE: "spec", NOPERM: "policy", CANTCREAT: "storage", IOERR: "storage", TEMPFAIL: "timeout", NOINPUT: "input", DATAERR: "input",
+}  # fmt: skip
+
+# What an act ends with. status: done failed refused asked cancelled. body: the answer. code: the exit status it counts as. kind: the class of
+# what went wrong. fields: more for the `attempt` record.
+End = namedtuple("End", "status body code kind fields", defaults=("", 0, None, {}))
+
+# How a target is acted on. act: see above. reach: "local", or "cloud" where it may take what it gets off the machine. plan(job): in words.
+Act = namedtuple("Act", "act reach plan", defaults=("local", None))
+
+
+class Stopped(BaseException):
+    """A signal came while nothing was in hand."""
+
+
+class Stop:
+    """SIGINT, SIGTERM and SIGHUP: they end a wait at once, and all other work at the next place where nothing is half done.
+
+    `number` is the signal that came, or 0. A second one kills at once.
+    """
+
+    def __init__(self):
+        self.number = 0
+        self.waiting = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # What the caller ignores (nohup, a background job of sh) stays ignored.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._catch)
+
+    def _catch(self, number, _frame):
+        signal.signal(number, signal.SIG_DFL)
+        self.number = number
+        if self.waiting:
+            raise Stopped
+
+    def wait(self, function, *args):
+        """function(*args), which may block; None where a signal ends it. Only what may be left in the middle is to be called so."""
+        try:
+            try:
+                self.waiting = True
+                return None if self.number else function(*args)
+            finally:
+                self.waiting = False
+        except Stopped:
+            # It may have come within the `finally` too.
+            self.waiting = False
+            return None
+
+    def each(self, batches):
+        """Yields what `batches` yields, until a signal comes."""
+        while (batch := self.wait(next, batches, None)) is not None:
+            yield batch
+            if self.number:
+                return
+
+
+class Job:
+    """One route that is acted on, as an act sees it.
+
+    route, command: the records. slots: {name: string} of what was recognised, clean. privacy: what the records of this job get ("local",
+    "cloud", another string that means local, or None where neither route nor command says). stop: None or a Stop.
+    """
+
+    def __init__(self, stage: str, route: dict, command: dict, default: str, stop=None):
+        self.stage, self.route, self.command, self.default, self.stop = stage, route, command, default, stop
+        self.target = route["target"]
+        self.privacy = strictest(command.get("privacy"), route.get("privacy"))
+        self.attempt, self.began, self.clock = new_id(), now(), time.monotonic()
+        self.slots: dict[str, str] = {}
+        for block in route.get("@blocks", ()):
+            if block.get("@tag") == "slots":
+                self.slots |= {key: clean(value if type(value) is str else str(value)) for key, value in block.items() if key[0] != "@"}
+
+    @property
+    def local(self) -> bool:
+        """True where nothing of this job may leave the machine."""
+        return (self.default if self.privacy is None else self.privacy) != "cloud"
+
+    def holds(self, rec: dict) -> None:
+        """Says that the answer holds text of `rec`: it is then as private as that."""
+        own = rec.get("privacy")
+        if not self.local and (self.default if own is None else own) != "cloud":
+            self.privacy = "local" if own is None else own
+
+    def make(self, tag: str, **fields) -> dict:
+        """A record caused by the route, as private as this job."""
+        rec = make(tag, self.stage, parent=self.route, **fields)
+        if self.privacy is None:
+            rec.pop("privacy", None)
+        else:
+            rec["privacy"] = self.privacy
+        return rec
+
+    def error(self, kind: str, message: str, *, recovery: str = "none", then: str | None = None) -> dict:
+        """An `error` record about this try."""
+        rec = self.make("error", class_=kind, message=message, where=self.target, recovery=recovery, next=then)
+        return rec | {"parent": self.attempt}
+
+    def audit(self, act: str, subject: str, *, outcome: str = "intended", intent: dict | None = None) -> dict:
+        """An `audit` record: of an intent, or, with that as `intent`, of its outcome."""
+        about = intent and intent["id"]
+        return self.make("audit", act=act, subject=subject, who=user(), outcome=outcome, because=self.route.get("rule"), about=about)
+
+    def stopped(self) -> bool:
+        """True when a signal asked for the end."""
+        return self.stop is not None and bool(self.stop.number)
+
+    def wait(self, function, *args):
+        """function(*args); None where a signal ends it: see Stop.wait."""
+        return self.stop.wait(function, *args) if self.stop else function(*args)
+
+    def when(self):
+        """The time of the command in its time zone, as an aware datetime: what "tomorrow" is counted from."""
+        from datetime import datetime
+
+        from . import dates
+
+        here = dates.now_in(self.command.get("tz"))
+        try:
+            said = datetime.fromisoformat(self.command["ts"])
+        except (KeyError, TypeError, ValueError):
+            return here
+        return said.astimezone(here.tzinfo) if said.tzinfo else here
+
+    def change(self, op: str, path: str, function):
+        """An act in itself: changes a file between intent and outcome, and yields the `file` record.
+
+        function() -> (bytes before, sha256 before, bytes after, sha256 after), the first two None for a file that was not there; it does the
+        change, whole or not at all, or raises OSError or Failure.
+        """
+        intent = self.audit(op, path)
+        yield intent
+        try:
+            before, digest_before, size, digest = function()
+        except (OSError, Failure) as bad:
+            yield self.audit(op, path, outcome="failed", intent=intent)
+            if isinstance(bad, Failure):
+                raise
+            raise Failure(f"cannot write '{path}': {bad.strerror}", CANTCREAT) from None
+        yield self.audit(op, path, outcome="done", intent=intent)
+        yield self.make("file", op=op, path=path, bytes_before=before, bytes=size, sha256_before=digest_before, sha256=digest)
+
+
+def strictest(*given):
+    """The most private of some values of `privacy`: what is not "cloud", else "cloud", else None where none of them says."""
+    said = [value for value in given if value is not None]
+    return next((value for value in said if value != "cloud"), "cloud" if said else None)
+
+
+def user() -> str:
+    """The name of who this runs for; the number where there is no name."""
+    global _user
+    if not _user:
+        import pwd
+
+        try:
+            _user = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            _user = str(os.getuid())
+    return _user
+
+
+_user = ""
+
+
+class Runner:
+    """One run of acting on routes. What it needs of its own floor it is given:
+
+    claims: a state.Claims. append(records): puts records into the journal, synced, or raises Failure. find(ids) -> {id: record} from the
+    archive; ended(ids) -> those of these routes that have a result there; both find nothing where there is no archive. kinds: {"skill": f, "cmd": f…} with
+    f(name) -> Act, or Failure. fail(Failure): tells a person, and counts. default: the privacy of what says nothing.
+    consent(target): may this target get what is not local? stop: a Stop. again: also what was claimed before.
+    """
+
+    def __init__(self, stage, *, claims, append, find, ended, kinds, fail, default="local", consent=None, stop=None, again=False):
+        self.stage, self.claims, self.append, self.find, self.ended, self.kinds = stage, claims, append, find, ended, kinds
+        self.fail, self.default, self.consent, self.stop, self.again = fail, default, consent, stop, again
+        self.recent: dict = {}  # what a route may need of the last records: commands and tasks by id, and which routes had a result
+        self.count = 0
+
+    def batch(self, batch):
+        """Acts on a batch of (record, line).
+
+        Yields pieces, lists of (record, line), each of which is to be handed on before the next is asked for. Stops in between where a
+        signal came.
+        """
+        batch, routes = self._routes(batch)
+        if not routes:
+            self._see(batch)
+            yield batch
+            return
+        try:
+            mine, lost = self._claim(routes)
+        except Failure as bad:
+            self.fail(bad)
+            self._see(batch)
+            yield self._unclaimed(batch, routes, bad)
+            return
+        piece: list = []
+        at_hand = {key(route): route for route in reversed(routes)}
+        theirs = set(map(id, at_hand.values()))
+        ahead = 0  # the last claim whose result is in `piece`
+        for gone in lost:
+            if gone not in at_hand:
+                piece += self._interrupted(lost[gone][1], lost[gone][2])
+                ahead = lost[gone][0]
+        for rec, line in batch:
+            self._see(((rec, line),))
+            piece.append((rec, line))
+            if id(rec) not in theirs:
+                continue
+            if (gone := lost.pop(key(rec), None)) is not None:
+                piece += self._interrupted(rec, gone[2])
+                ahead = gone[0]
+            elif (n := mine.pop(key(rec), None)) is not None:
+                for made in self._perform(rec):
+                    if made is None:
+                        # What was put off until now is handed on before this claim counts as begun, and this one is not done yet.
+                        self.claims.begin(ahead)
+                        yield piece
+                        self.claims.end(ahead)
+                        self.claims.begin(n)
+                        piece = []
+                    else:
+                        piece.append((made, encode(made)))
+                ahead = n
+                if self.stop and self.stop.number:
+                    break
+        self.claims.begin(ahead)
+        yield piece
+        self.claims.end(ahead)
+
+    def plan(self, batch):
+        """Yields for each route of a batch that would be acted on (record, what would be done, in words)."""
+        batch, routes = self._routes(batch)
+        ids = [key(route) for route in routes]
+        held = set() if self.again or not ids else self.claims.known(ids) | self.ended(ids)
+        wanted = {id(route) for route in {key(route): route for route in reversed(routes)}.values() if key(route) not in held}
+        for rec, line in batch:
+            self._see(((rec, line),))
+            if id(rec) in wanted:
+                try:
+                    job = self._job(rec)
+                    act = self._check(job)
+                    yield rec, f"would do {act.plan(job) if act and act.plan else words(job)}"
+                except Failure as bad:
+                    yield rec, f"would not do '{rec.get('target')}': {bad.message}"
+
+    def _routes(self, batch) -> tuple[list, list]:
+        """The batch with its routes stamped, and the routes that may be acted on."""
+        made, routes, ended = [], [], set()
+        for rec, line in batch:
+            tag = rec.get("@tag")
+            if tag == "result":
+                ended.add(rec.get("parent"))
+            elif tag == "route" and rec.get("provisional") is not True and not is_history(rec):
+                stamped = stamp(rec)
+                if stamped is not rec:
+                    rec, line = stamped, encode(stamped)
+                routes.append(rec)
+            made.append((rec, line))
+        if routes:
+            routes = [rec for rec in routes if rec["id"] not in ended and ("result", rec["id"]) not in self.recent]
+        return made, routes
+
+    def _see(self, batch) -> None:
+        for rec, _ in batch:
+            self.count += 1
+            tag = rec.get("@tag")
+            if tag in ("command", "task", "result"):
+                name = ("result", rec.get("parent")) if tag == "result" else rec.get("id")
+                self.recent.pop(name, None)
+                self.recent[name] = (self.count, rec if tag != "result" else None)
+                while self.recent[oldest := next(iter(self.recent))][0] <= self.count - RECENT:
+                    del self.recent[oldest]
+
+    def _claim(self, routes) -> tuple[dict, dict]:
+        """Claims routes: ({id: n}, {id: (n, route, privacy)} of lost ones). What the archive holds a result of is neither."""
+        over = set() if self.again else self.ended([rec["id"] for rec in routes])
+        wanted = [(key(rec), text(rec.get("thread")), text(rec.get("target")), text(rec.get("privacy"))) for rec in routes if rec["id"] not in over]
+        mine, gone = self.claims.take(wanted, again=self.again)
+        over = self.ended([row[0] for row in gone]) if gone else ()
+        lost = {}
+        for own, n, thread, target, privacy in gone:
+            if own not in over:
+                lost[own] = n, {"@tag": "route", "id": own, "thread": thread or own, "target": target}, privacy
+        return mine, lost
+
+    def _unclaimed(self, batch, routes, bad: Failure) -> list:
+        """The batch with an error behind each route that could not even be claimed: it may be sent again."""
+        piece = []
+        for rec, line in batch:
+            piece.append((rec, line))
+            if any(rec is route for route in routes):
+                made = make("error", self.stage, parent=rec, class_="storage", message=bad.message, where=text(rec.get("target")), recovery="retry")
+                piece.append((made, encode(made)))
+        return piece
+
+    def _interrupted(self, route, privacy) -> list:
+        target = text(route.get("target"))
+        said = f"'{target}' was interrupted: its process went away, and what it did is not known"
+        self.fail(Failure(said, SOME, f"{self.stage} --again repeats it"))
+        common = {"parent": route, "target": target, "privacy": route.get("privacy", privacy)}
+        error = make("error", self.stage, parent=route, class_="interrupted", message=said, where=target, recovery="ask", privacy=common["privacy"])
+        result = make("result", self.stage, **common, status="failed", body="This was interrupted, and may be half done.")
+        return [(error, encode(error)), (result, encode(result))]
+
+    def _job(self, route) -> Job:
+        """The job of a route. Raises Failure where its command is not to be found, or it is none to act on."""
+        parent = route.get("parent")
+        seen = self.recent.get(parent)
+        command = seen[1] if seen else self.find([parent]).get(parent) if is_id(parent) else None
+        if command is None or command.get("@tag") not in ("command", "task"):
+            raise Failure(f"orphan: the command '{parent}' of this route is neither in the last {RECENT} records nor in the archive", SOME)
+        return Job(self.stage, route, command, self.default, self.stop)
+
+    def _check(self, job: Job) -> Act | None:
+        """What acts on the target, None for `ask`. A route grants nothing: target, privacy, consent and deadline are looked at here.
+
+        Raises Failure: 78 and 69 for a target that does not exist, or not yet; 77 where it may not be; 75 past the deadline.
+        """
+        target = job.target
+        kind, _, name = target.partition(":")
+        if (until := job.route.get("deadline")) is not None and _past(until):
+            raise Failure(f"'{target}' was to be done before {until}", TEMPFAIL)
+        if target == "ask":
+            return None
+        if kind not in self.kinds:
+            if kind in LATER:
+                raise Failure(f"'{target}': nothing here can do this yet", UNAVAILABLE, "ftai-doctor tells what is set up")
+            raise Failure(f"'{target}' is no target: expected ask, skill:NAME or cmd:NAME", CONFIG)
+        act = self.kinds[kind](name)
+        if act.reach == "cloud":
+            if job.local:
+                raise Failure(f"'{target}' may take this off the machine, and it is local", NOPERM, "ftai-listen --privacy cloud")
+            if self.consent is None or not self.consent(target):
+                raise Failure(f"'{target}' may take this off the machine, and there is no consent to that", NOPERM)
+        return act
+
+    def _perform(self, route):
+        """Yields the records of one route, and None where what was yielded is to be handed on before the work goes on."""
+        if type(route.get("target")) is not str:
+            route = route | {"target": "?"}
+        try:
+            job = self._job(route)
+        except Failure as bad:
+            kind = "orphan" if bad.message.startswith("orphan") else KINDS.get(bad.code, "bug")
+            yield from self._refused(Job(self.stage, route, {}, self.default), bad, kind)
+            return
+        try:
+            act = self._check(job)
+        except Failure as bad:
+            yield from self._refused(job, bad, KINDS.get(bad.code, "input"))
+            return
+        if act is None:
+            yield job.make("result", target="ask", status="asked", ms=0, body=question(route))
+            return
+        effects: list = []
+        end = yield from self._steps(job, _whole(job, act.act), effects)
+        ms = round((time.monotonic() - job.clock) * 1000)
+        attempt = job.make("attempt", target=job.target, n=1, status=end.status, class_=end.kind, ms=ms, **end.fields)
+        yield attempt | {"id": job.attempt, "ts": job.began}
+        yield from effects
+        yield job.make("result", target=job.target, status=end.status, ms=ms, body=end.body or None)
+
+    def _steps(self, job, steps, effects):
+        """Runs an act to its End. Its audit records are journaled and passed on as they come; the others are put into `effects`."""
+        bad = None
+        try:
+            while True:
+                rec = next(steps) if bad is None else steps.throw(bad)
+                bad = None
+                if rec["@tag"] != "audit":
+                    effects.append(rec)
+                    continue
+                if rec["outcome"] == "intended":
+                    yield None
+                try:
+                    self.append([rec])
+                except Failure as trouble:
+                    # Without its record there is to be no effect; where it is there already, the work goes on and the trouble is told.
+                    if rec["outcome"] == "intended":
+                        bad = trouble
+                        continue
+                    effects.append(self._trouble(job, trouble))
+                yield rec
+                if rec["outcome"] == "intended":
+                    yield None
+        except StopIteration as ended:
+            end = ended.value if type(ended.value) is End else End("done", ended.value or "")
+        except Failure as trouble:
+            refused = trouble.code == NOPERM
+            effects.insert(0, self._trouble(job, trouble))
+            end = End("refused" if refused else "failed", sentence(trouble), 0, effects[0]["class"])
+        if end.code:
+            self.fail(Failure(f"'{job.target}': {end.body.splitlines()[0] if end.body else end.status}", end.code))
+        return end
+
+    def _trouble(self, job, bad: Failure) -> dict:
+        self.fail(bad)
+        kind = KINDS.get(bad.code, "input")
+        return job.error(kind, bad.message, recovery="retry" if kind == "storage" else "ask" if kind == "input" else "none", then=bad.hint or None)
+
+    def _refused(self, job, bad: Failure, kind: str):
+        """The records of a route that nobody tried to do: there is no attempt, so the error is the route's."""
+        self.fail(bad)
+        yield job.error(kind, bad.message, then=bad.hint or None) | {"parent": job.route["id"]}
+        yield job.make("result", target=job.target, status="refused" if bad.code == NOPERM else "failed", ms=0, body=sentence(bad))
+
+
+def key(route: dict) -> str:
+    """What a route is claimed by: a UUID is the same in capital letters."""
+    return route["id"].lower()
+
+
+def text(value) -> str | None:
+    """`value` where it is a string: a route that came in may hold anything."""
+    return value if type(value) is str else None
+
+
+def words(job: Job) -> str:
+    """Target and slots on one line."""
+    return " ".join([f"'{job.target}'", *(f"{name}={value!r}" for name, value in job.slots.items())])
+
+
+def sentence(bad: Failure) -> str:
+    """A failure as an answer."""
+    said = bad.message[:1].upper() + bad.message[1:]
+    return said if said.endswith((".", "?", "!")) else said + "."
+
+
+def question(route: dict) -> str:
+    """What to say where no rule fits: the nearest phrases, which the route carries as `hint` (a string or a list)."""
+    near = route.get("hint") or []
+    near = [near] if type(near) is str else [phrase for phrase in near if type(phrase) is str]
+    return "I don't know how to do that." + (" Did you mean: " + ", or ".join(f"'{phrase}'" for phrase in near) + "?" if near else "")
+
+
+def _past(until) -> bool:
+    from datetime import UTC, datetime
+
+    try:
+        at = datetime.fromisoformat(until)
+    except (TypeError, ValueError):
+        return True
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)) < datetime.now(UTC)
+
+
+def _whole(job: Job, act):
+    """An act, whose answer goes into a file of its own where it is too long for a record."""
+    end = yield from act(job)
+    if type(end) is not End:
+        end = End("done", end or "")
+    data = end.body.encode()
+    if len(data) <= BODY:
+        return end
+    import hashlib
+
+    from . import paths
+
+    path = os.path.join(paths.make(os.path.join(paths.data(), "answers")), f"{job.attempt}.txt")
+
+    def save():
+        stream.save(path, data)
+        return None, None, len(data), hashlib.sha256(data).hexdigest()
+
+    yield from job.change("write", path, save)
+    return end._replace(body=f"The answer has {len(data)} bytes and is in '{path}'.")

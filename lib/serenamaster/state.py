@@ -1,0 +1,298 @@
+"""state.db: what the processes of one user must agree on. Now: who acts on which route.
+
+WAL and synchronous FULL lose no commit in a power cut. Every write stands under one lock of our own, as SQLite 3.7.0 to 3.51.2 can
+spoil a WAL that two connections write or checkpoint at once (https://sqlite.org/wal.html#walresetbug).
+"""
+
+import fcntl
+import os
+import time
+
+from . import paths
+from .errors import CANTCREAT, IOERR, TEMPFAIL, Failure
+from .record import now
+
+LOCK_SECONDS = 10
+BUSY_MS = 10_000
+
+
+def m001_claims(db) -> None:
+    """Who acts, or acted, on a route. `run`: the process, `n`: which of its claims this is, in the order it acts on them.
+
+    state: held, lost (its process went away in the middle; this run has to say so), done. Whoever queues a route will set `queued`.
+    """
+    db.execute("CREATE TABLE runs (run INTEGER PRIMARY KEY AUTOINCREMENT, stage TEXT NOT NULL, pid INTEGER NOT NULL, boot TEXT NOT NULL, ts TEXT NOT NULL)")
+    db.execute(
+        "CREATE TABLE claims (route TEXT PRIMARY KEY, run INTEGER NOT NULL, n INTEGER NOT NULL, state TEXT NOT NULL,"
+        " thread TEXT, target TEXT, privacy TEXT) WITHOUT ROWID"
+    )
+    db.execute("CREATE INDEX claims_open ON claims (run, n) WHERE state != 'done'")
+
+
+# Only ever appended to: their number is the user_version of the file.
+MIGRATIONS = [m001_claims]
+
+
+class Locked:
+    """`with Locked(path):` holds the lock of all writers. Raises Failure 75 where others hold it for 10 s."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.fd = -1
+
+    def __enter__(self):
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        end = time.monotonic() + LOCK_SECONDS
+        pause = 0.0005
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return self
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    os.close(self.fd)
+                    raise Failure(f"'{self.path}' is locked by another process", TEMPFAIL) from None
+            time.sleep(pause)
+            pause = min(pause * 2, 0.02)
+
+    def __exit__(self, *_):
+        os.close(self.fd)
+
+
+class Write:
+    """`with Write(db, path) as db:` one transaction under the lock; undone where the block raises. sync: wait for the disk."""
+
+    def __init__(self, db, path: str, *, sync: bool = True):
+        self.db, self.lock, self.sync = db, Locked(path + ".lock"), sync
+
+    def __enter__(self):
+        self.lock.__enter__()
+        try:
+            self.db.execute("PRAGMA synchronous=" + ("FULL" if self.sync else "NORMAL"))
+            self.db.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            self.lock.__exit__()
+            raise
+        return self.db
+
+    def __exit__(self, kind, *_):
+        try:
+            self.db.execute("ROLLBACK" if kind else "COMMIT")
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+        finally:
+            self.lock.__exit__()
+
+
+def storage(bad, path: str) -> Failure:
+    """The failure that an error of SQLite is: 75 for one that passes, 73 for a full disk or a place that can't be written, else 74."""
+    words = str(bad)
+    code = TEMPFAIL if "locked" in words or "busy" in words else CANTCREAT if "full" in words or "readonly" in words or "unable to open" in words else IOERR
+    return Failure(f"cannot use '{path}': {words}", code)
+
+
+def connect(path: str):
+    """state.db, made or brought up to date; autocommit, so that Write alone begins transactions. Raises Failure (73, 74, 75)."""
+    import sqlite3
+
+    try:
+        db = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None)
+        db.execute("PRAGMA synchronous=FULL")
+        if db.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
+            _migrate(db, path)
+    except sqlite3.Error as bad:
+        raise storage(bad, path) from None
+    except OSError as bad:
+        raise Failure(f"cannot write '{bad.filename or path}': {bad.strerror}", CANTCREAT) from None
+    return db
+
+
+def _migrate(db, path: str) -> None:
+    with Locked(path + ".lock"):
+        db.execute("PRAGMA journal_mode=WAL")
+    with Write(db, path):
+        done = db.execute("PRAGMA user_version").fetchone()[0]
+        if done > len(MIGRATIONS):
+            raise Failure(f"'{path}' was made by a newer version of this program", IOERR)
+        for step in MIGRATIONS[done:]:
+            step(db)
+        db.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+
+
+def boot() -> str:
+    """Which start of the machine this is; "" where it can't be told."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        pass
+    import subprocess
+
+    try:  # macOS
+        return subprocess.run(["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+class Claims:
+    """The claims of one run.
+
+    One commit claims all routes of a batch. How far the run got with them stands in a small file of its own, two numbers: claims up to
+    `begun` may have had an effect, claims up to `done` were handed on. Writing it costs a microsecond and outlives kill -9 (a power cut
+    it may not: then what was claimed counts as begun). So the next run can tell three cases apart: handed on, interrupted, never begun;
+    the last are free again. The run holds a lock on the file as long as it lives, which no reused pid can imitate.
+    """
+
+    def __init__(self, stage: str, path: str | None = None):
+        self.stage, self.path = stage, path or paths.state_db()
+        self.db = None
+        self.run = self.fd = -1
+        self.n = self.begun = self.done = 0
+
+    def take(self, routes, *, again: bool = False) -> tuple[dict, list]:
+        """Claims routes, (id, thread, target, privacy) each, in the order they will be acted on.
+
+        Returns ({id: n} of those now held by this run, [(id, n, thread, target, privacy)] of routes whose own run went away in the
+        middle: this run is to say so). The numbers of the lost that are not among `routes` come first, the others follow in order.
+        again: also what was claimed before. Raises Failure (73, 74, 75): then nothing is claimed.
+        """
+        import sqlite3
+
+        try:
+            if self.db is None:
+                self.db = connect(self.path)
+            with Write(self.db, self.path) as db:
+                if self.run < 0:
+                    self._enrol(db)
+                self._settle(db)
+                lost, gone = self._sweep(db)
+                numbered = self._number(db, routes, lost, again)
+            for name in gone:
+                if os.path.exists(name):
+                    os.unlink(name)
+            return numbered
+        except sqlite3.Error as bad:
+            raise storage(bad, self.path) from None
+        except OSError as bad:
+            raise Failure(f"cannot write '{bad.filename or self.path}': {bad.strerror}", CANTCREAT) from None
+
+    def known(self, routes) -> set:
+        """Which of these routes (ids) are claimed, by whomever. Changes nothing. Raises Failure (74, 75)."""
+        import sqlite3
+
+        if not os.path.exists(self.path):
+            return set()
+        try:
+            db = sqlite3.connect(f"file:{quote(self.path)}?mode=ro", uri=True, timeout=BUSY_MS / 1000)
+            if not db.execute("PRAGMA user_version").fetchone()[0]:
+                return set()
+            return {own for own in routes if db.execute("SELECT 1 FROM claims WHERE route = ?", (own,)).fetchone()}
+        except sqlite3.Error as bad:
+            raise storage(bad, self.path) from None
+
+    def _folder(self) -> str:
+        return paths.make(os.path.join(os.path.dirname(self.path), "runs"))
+
+    def _enrol(self, db) -> None:
+        run = db.execute("INSERT INTO runs (stage, pid, boot, ts) VALUES (?, ?, ?, ?)", (self.stage, os.getpid(), boot(), now())).lastrowid
+        self.fd = os.open(os.path.join(self._folder(), str(run)), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.run = run
+
+    def _sweep(self, db) -> tuple[list, list]:
+        """Frees what dead runs never began. Returns what they left in the middle, (id, thread, target, privacy), and the names of their files."""
+        lost: list = []
+        gone: list = []
+        here = None
+        for run, started_in in db.execute("SELECT run, boot FROM runs WHERE run != ?", (self.run,)).fetchall():
+            name = os.path.join(self._folder(), str(run))
+            marks = _marks(name)
+            if marks is None:
+                continue
+            here = boot() if here is None else here
+            begun, done = marks if started_in and started_in == here else (1 << 62, 0)
+            db.execute("UPDATE claims SET state = 'done' WHERE run = ? AND n <= ? AND state IN ('held', 'lost')", (run, done))
+            db.execute("DELETE FROM claims WHERE run = ? AND n > ? AND state = 'held'", (run, begun))
+            lost += db.execute("SELECT route, thread, target, privacy FROM claims WHERE run = ? AND state IN ('held', 'lost') ORDER BY n", (run,)).fetchall()
+            db.execute("DELETE FROM runs WHERE run = ?", (run,))
+            gone.append(name)
+        return lost, gone
+
+    def _number(self, db, routes, lost, again) -> tuple[dict, list]:
+        at_hand = {route[0]: route for route in routes}
+        missed = {row[0]: row for row in lost}
+        order = [*(row for row in lost if row[0] not in at_hand), *at_hand.values()]
+        mine, told = {}, []
+        for row in order:
+            state = "lost" if row[0] in missed and not (again and row[0] in at_hand) else "held"
+            how = "REPLACE" if state == "lost" or again else "IGNORE"
+            n = self.n + 1
+            if db.execute(f"INSERT OR {how} INTO claims VALUES (?, ?, ?, ?, ?, ?, ?)", (row[0], self.run, n, state, *row[1:])).rowcount:
+                self.n = n
+                if state == "lost":
+                    told.append((row[0], n, *row[1:]))
+                else:
+                    mine[row[0]] = n
+        return mine, told
+
+    def _settle(self, db) -> None:
+        db.execute("UPDATE claims SET state = 'done' WHERE run = ? AND n <= ? AND state IN ('held', 'lost')", (self.run, self.done))
+
+    def begin(self, n: int) -> None:
+        """From now on, claims up to `n` may have had an effect."""
+        if n > self.begun:
+            self.begun = n
+            self._mark()
+
+    def end(self, n: int) -> None:
+        """Claims up to `n` were handed on with their results."""
+        if n > self.done:
+            self.done = n
+            self._mark()
+
+    def _mark(self) -> None:
+        os.pwrite(self.fd, self.begun.to_bytes(8, "big") + self.done.to_bytes(8, "big"), 0)
+
+    def close(self) -> None:
+        """Keeps what was done, gives back what was never begun, and leaves. What was begun and not handed on is for the next run to tell."""
+        if self.run < 0:
+            return
+        import sqlite3
+
+        try:
+            # No wait for the disk: what a power cut undoes here is held by a run of another boot, and its result is looked for in the journal.
+            with Write(self.db, self.path, sync=False) as db:
+                self._settle(db)
+                db.execute("DELETE FROM claims WHERE run = ? AND n > ? AND state = 'held'", (self.run, self.begun))
+                left = db.execute("SELECT 1 FROM claims WHERE run = ? AND state IN ('held', 'lost') LIMIT 1", (self.run,)).fetchone()
+                if not left:
+                    db.execute("DELETE FROM runs WHERE run = ?", (self.run,))
+            if not left:
+                os.unlink(os.path.join(self._folder(), str(self.run)))
+        except (sqlite3.Error, OSError, Failure):
+            pass  # as after kill -9: the next run finds the file as it is
+        os.close(self.fd)
+        self.run = self.fd = -1
+
+
+def quote(path: str) -> str:
+    """A path as a URI of SQLite holds it."""
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _marks(name: str) -> tuple[int, int] | None:
+    """(begun, done) of a run that went away, None for one that lives. All begun where the file is gone or torn."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return 1 << 62, 0
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        data = os.pread(fd, 16, 0)
+    except BlockingIOError:
+        return None
+    finally:
+        os.close(fd)
+    return (int.from_bytes(data[:8], "big"), int.from_bytes(data[8:], "big")) if data else (0, 0)
