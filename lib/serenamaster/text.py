@@ -7,7 +7,8 @@ import re
 
 import orjson
 
-from .record import CONTROLS, DEPTH, INT_MAX, INT_MIN, KEY, STRUCTURE, TAG, TAG_LIMIT
+from .errors import Finding
+from .record import CONTROLS, DEPTH, INT_MAX, INT_MIN, KEY, LIMIT, STRUCTURE, TAG, TAG_LIMIT
 
 # ---- what a line can be ----
 
@@ -215,8 +216,8 @@ def _write_block(rec, pad, out, used, notes):
         if "@tag" in block:
             _write_block(block, inner, out, used, notes)
             lone = True
-        elif lone:
-            lone = not _write_text(_narrative(block), inner, tag, out, used, notes)
+        elif lone and _narrative(block).strip("\n" + BLANK):
+            lone = not _write_text(block["@text"], inner, tag, out, used, notes)
         else:
             _write_prose(_narrative(block), inner, out, used, notes)
             lone = True
@@ -339,3 +340,1026 @@ def is_added(rec: dict) -> bool:
     if tag == "schema":
         return list(rec) == ["@tag", "name", "required_tags", "optional_tags"] and rec["name"] == OWN["generator"] and rec["required_tags"] == ["@document"]
     return rec == OWN or rec == {"@tag": "ftai", "@head": "v2.0"}
+
+
+# ---- reading ----
+
+HINT = re.compile(r"(int|float|bool|date)[ \t]+(.+)")
+RESERVED = re.compile(r"meta|binary|sys|internal|debug|_|prompt\Z")
+DATE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?")
+NAME = re.compile(r"[a-z][a-z0-9_]*\Z")  # a tag or key of the strict reading
+MUST_CLOSE = frozenset(("task", "memory", "agent", "ai", "config", "protocol", "decision", "schema"))
+# One of `[ ] ,`, a quoted string, a bare element, or the end of the line; where none of them matches there is no list.
+ELEMENT = re.compile(r'[ \t]*+(?:([\[\],])|("[^"\\]*+(?:\\.[^"\\]*+)*+")|([^\[\]," \t][^\[\],"]*+)|\Z)')
+C0 = bytes(c for c in range(32) if c not in b"\t\n\r") + b"\x7f"
+CHUNK = 256 * 1024
+MIB = 1024 * 1024
+HELD = 8192  # characters up to which a plain block at the end of what was fed waits for its other lines
+
+
+class Overlong(str):
+    """The beginning of a line past the limit."""
+
+
+class Block:
+    """A block whose tag line was read. Its items are lines (number, text) and blocks, as they came."""
+
+    head = rec = bad = hint = None  # rec: what a plain block holds, apart from its items
+    second = brace = quoted = closed = same = False  # closed: by its own @end or }; same: it has children at its own indentation
+    body = True  # a tag line without a head, a line or a deeper child: what an @end looks for
+    column = 1
+    rest: list | tuple = ()  # what becomes its siblings, once it is settled
+    comments: list | tuple = ()
+
+    def __init__(self, tag: str, indent: int, line: int, start: int):
+        self.tag, self.indent, self.line, self.start = tag, indent, line, start
+        self.items: list = []
+
+
+class List:
+    """A list that is being read, line by line; `value` holds it when it is whole."""
+
+    def __init__(self):
+        self.value: list = []
+        self.open: list[list] = []
+        self.wants = True  # an element can stand here
+
+    def add(self, line: str) -> str:
+        """Reads one more line: "" while brackets are open, else "whole", "bad" (no list) or "deep"."""
+        at = 0
+        while found := ELEMENT.match(line, at):
+            at = found.end()
+            mark, quoted, bare = found.groups()
+            if mark == "]":
+                self.value = self.open.pop()
+                self.wants = False
+                if not self.open:
+                    return "bad" if line[at:].strip(BLANK) else "whole"
+            elif mark == ",":
+                if self.wants:
+                    return "bad"
+                self.wants = True
+            elif mark or quoted or bare:
+                if not self.wants:
+                    return "bad"
+                if mark:
+                    if len(self.open) >= DEPTH:
+                        return "deep"
+                    inner: list = []
+                    if self.open:
+                        self.open[-1].append(inner)
+                    self.open.append(inner)
+                else:
+                    self.open[-1].append(unescape(quoted[1:-1]) if quoted else typed(bare.rstrip(BLANK)))
+                    self.wants = False
+            else:
+                return ""
+        return "bad"
+
+
+def unescape(text: str) -> str:
+    """What stands between the quotes, without the five escapes; an unknown one stays as written."""
+    return ESCAPE.sub(lambda found: ESCAPES.get(found[1], found[0]), text) if "\\" in text else text
+
+
+def quoted(raw: str) -> str | None:
+    """The string, if the whole value is a quoted one."""
+    found = QUOTED.match(raw)
+    return unescape(raw[1:-1]) if found and found.end() == len(raw) else None
+
+
+def hinted(hint: str, raw: str):
+    """A value as its hint says, or None where it does not fit."""
+    if hint == "bool":
+        return {"true": True, "false": False}.get(raw.lower())
+    if hint == "int":
+        return int(raw) if re.fullmatch("[+-]?[0-9]{1,19}", raw) and INT_MIN <= int(raw) <= INT_MAX else None
+    if hint == "float":
+        value = float(raw) if re.fullmatch(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", raw) else None
+        return value if value is not None and value - value == 0 else None
+    text = quoted(raw) if raw[0] == '"' else raw
+    found = DATE.fullmatch(text or "")
+    if found:
+        from datetime import date
+
+        try:
+            date.fromisoformat(found[1])
+        except ValueError:
+            return None
+    return text if found else None
+
+
+def join(lines: list[str]) -> str:
+    """Lines of text as `@text` holds them: without the margin they share, and without blank lines at the end."""
+    while lines and not lines[-1]:
+        lines.pop()
+    width = len(margin(lines))
+    return "\n".join([line[width:] for line in lines])
+
+
+def is_rule(line: str) -> bool:
+    return "---" in line and line.strip(BLANK) == "---"
+
+
+def flat(items):
+    """Yields lines and blocks; the consumer settles each block, and what then is its `rest` follows it, as its siblings."""
+    stack = [iter(items)]
+    while stack:
+        for item in stack[-1]:
+            yield item
+            if type(item) is Block and item.rest:
+                stack.append(iter(item.rest))
+                break
+        else:
+            stack.pop()
+
+
+TAGS: dict[str, str] = {}  # tag lines of plain blocks
+KEYS: dict[str, str] = {}  # what stands before the colon of a plain field, with its indentation
+NOT_PLAIN = ("end", "ftai", "table")
+
+
+def plain(rows: list[str]) -> dict | None:
+    """The record of a block of plain lines (the first without its `@`, the last `@end` left out), or None where it has to be read in full.
+
+    What it takes it reads as Reader._build() does: fields with a value on their line, and blocks of the same kind, each closed, within.
+    """
+    while not rows[-1] and len(rows) > 1:
+        rows.pop()
+    tag = TAGS.get(rows[0])
+    if tag is None:
+        tag = rows[0]
+        if not TAG.match(tag) or len(tag) > TAG_LIMIT or RESERVED.match(tag) or tag in NOT_PLAIN:
+            return None
+        if len(TAGS) < 10_000:
+            TAGS[tag] = tag
+    rec: dict = {"@tag": tag}
+    outer: list = []  # of the nested blocks: what is around them, as (record, indentation, its blocks)
+    indent = 0
+    blocks: list = []
+    del rows[0]
+    for row in rows:
+        left, colon, right = row.partition(":")
+        key = KEYS.get(left)
+        if key is None:
+            bare = left.lstrip(BLANK)
+            if bare[:1] == "@":
+                width = len(left) - len(bare)
+                if colon or "\t" in left[:width]:
+                    return None
+                if bare == "@end":
+                    if width != indent or not outer:
+                        return None
+                    if blocks:
+                        rec["@blocks"] = blocks
+                    rec, indent, blocks = outer.pop()
+                    continue
+                tag = TAGS.get(bare[1:])
+                if tag is None or width <= indent or len(outer) > DEPTH // 4:
+                    return None
+                child = {"@tag": tag}
+                blocks.append(child)
+                outer.append((rec, indent, blocks))
+                rec, indent, blocks = child, width, []
+                continue
+            if not KEY.match(bare):
+                return None
+            key = bare
+            if len(KEYS) < 10_000:
+                KEYS[left] = key
+        value: str | list
+        if right[:2] == ' "' and right[-1] == '"' and len(right) > 2:
+            value = right[2:-1]
+            if '"' in value or "\\" in value:
+                found = QUOTED.match(right, 1)
+                if found is None or found.end() != len(right):
+                    return None
+                value = unescape(value)
+        elif right[:1] == " ":
+            value = right.strip(BLANK)
+            if not value:
+                pass
+            elif "//" in right or value[0] == '"':
+                return None
+            elif value[0] == "[":
+                whole = List()
+                if whole.add(value) != "whole":
+                    return None
+                value = whole.value
+            else:
+                value = typed(value)
+        elif right or not colon:
+            return None
+        else:
+            value = ""
+        if key in rec:
+            return None
+        rec[key] = value
+    if outer:
+        return None
+    if blocks:
+        rec["@blocks"] = blocks
+    return rec
+
+
+class Reader:
+    """A push parser: feed() takes bytes as they arrive and returns the items that are complete.
+
+    An item is a record (dict) or a Finding, in order of appearance; a Finding with `refused` stands where a record would have come.
+    strict: the findings of the strict reading too. keep_comments: `@comments`, `@hints` and `@quoted` in the records.
+    at: the line of its tag in each top-level record, as field `at_line`. limit: bytes of a record. old: expects the dialect `version: 1.0`.
+    on_tag(name, line, column, quoted) is called for each tag line. `verdict` is True after `@intent fail`.
+    Memory is bounded by the largest top-level block.
+    """
+
+    def __init__(self, *, strict=False, keep_comments=False, at=False, limit=LIMIT, old=False, on_tag=None):
+        self.strict, self.keep, self.at, self.limit, self.on_tag = strict, keep_comments, at, limit, on_tag
+        self.plain = not (strict or keep_comments or at or on_tag)
+        self.verdict = False
+        self.out: list = []
+        self.partial: list[bytes] = []  # the line that has begun; past the limit its first bytes only
+        self.size = 0  # of that line
+        self.bytes = self.number = self.pos = 0  # pos: where the line ends, counted while blocks are open
+        self.begun, self.old = False, "head" if old else ""
+        self.after_cr = self.dirty = self.skipping = self.bracket = False
+        self.held = ""  # a plain block that may go on
+        self.prefix: list = []  # `#` lines on top, which open either narrative or the old dialect
+        self.stack: list[Block] = []
+        self.prose: list = []
+        self.prose_size = 0
+        self.swallow = -1  # the indentation of a block that `}` has just closed
+        self.comments: list[str] = []  # of top level, until the next record
+        self.refusals: list[Finding] = []
+        self.said: set[str] = set()  # what is reported once
+        self.quoted = 0
+
+    # From bytes to lines
+
+    def feed(self, data: bytes) -> list:
+        """The items that `data` completed."""
+        out = self.out = []
+        for start in range(0, len(data), CHUNK):
+            self._feed(data[start : start + CHUNK])
+        return out
+
+    def close(self) -> list:
+        """The items that the end of the input completed."""
+        out = self.out = []
+        if self.partial:
+            self._feed(b"\n")
+        self._release()
+        if not self.begun:
+            self._open(1)
+        self._pop(0)
+        self._end_prose()
+        if self.comments:
+            out.append({"@tag": "prose", "@comments": self.comments})
+        return out
+
+    def _feed(self, data):
+        if self.after_cr and data[:1] == b"\n":
+            data = data[1:]
+            self.bytes += 1
+        self.after_cr = False
+        cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        if cut:
+            self.after_cr = cut == len(data) and data[-1:] == b"\r"
+            lines = b"".join([*self.partial, data[:cut]])
+            dropped = self.size - sum(map(len, self.partial))
+            self.partial, self.size = [], 0
+            self._lines(lines, dropped)
+            data = data[cut:]
+        if data:
+            self.size += len(data)
+            if self.size <= self.limit:
+                self.partial.append(data)
+            else:
+                self.partial = [b"".join([*self.partial, data])[:1024]]
+
+    def _lines(self, data, dropped=0):
+        """Reads whole lines; the middle of the first of them may have been dropped."""
+        if len(data) + dropped > self.limit:
+            lines = data.splitlines(keepends=True)  # bytes break at LF, CRLF and CR only
+            if len(lines) > 1 or dropped or len(data) > self.limit:
+                self._release()
+                for line in lines:
+                    size = len(line) + dropped
+                    if size > self.limit:
+                        self._line(Overlong(line[:1024].decode("utf-8", "replace").rstrip("\r\n")), size)
+                        self.bytes += size
+                    else:
+                        self._lines(line)
+                    dropped = 0
+                return
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            text = self._repair(data)
+        if not self.bytes and text[0] == "\ufeff":
+            text = text[1:]
+            self._find("warning", "bom", 1, 1, "a byte order mark, expected none")
+        self.bytes += len(data)
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        text = self.held + text
+        self.held = ""
+        plain = self.plain
+        if len(data.translate(None, C0)) != len(data):
+            self.dirty, plain = True, False
+        at = 0
+        while not self.begun and at < len(text):
+            end = text.index("\n", at)
+            self._line(text[at:end])
+            at = end + 1
+        if at < len(text):
+            text = text[at:-1]
+            if plain and not self.old:
+                self._plain_text(text)
+            else:
+                for line in text.split("\n"):
+                    self._line(line)
+
+    def _repair(self, data):
+        """Text from bytes that are not all UTF-8; one finding a line."""
+        offset, number = self.bytes, self.number + self.held.count("\n")
+        for line in data.splitlines(keepends=True):
+            number += 1
+            try:
+                line.decode()
+            except UnicodeDecodeError as bad:
+                column = len(line[: bad.start].decode()) + 1
+                reason = f"byte 0x{line[bad.start]:02X} at offset {offset + bad.start} is not UTF-8, read as U+FFFD"
+                self._find("error", "utf-8", number, column, reason)
+            offset += len(line)
+        return data.decode("utf-8", "replace")
+
+    def _release(self):
+        if self.held:
+            lines, self.held = self.held[:-1], ""
+            for line in lines.split("\n"):
+                self._line(line)
+
+    # What a document begins with
+
+    def _begin(self, line, bare):
+        """Takes the lines before the first one that counts; True if this was one of them."""
+        number = self.number
+        if not bare:
+            if self.prefix:
+                self.prefix.append((number, ""))
+        elif bare.startswith("//") and not (self.dirty and CONTROLS.search(bare)):
+            if self.keep:
+                self.comments.append(bare)
+        elif number == 1 and re.fullmatch(r"@intent[ \t]+fail(?:[ \t]+//.*)?", bare, re.IGNORECASE):
+            self.verdict = True
+            block = Block("intent", 0, 1, 0)
+            block.head, block.closed = bare.split()[1], True
+            self._flow([block])
+        elif bare[0] == "#" and len(self.prefix) < 1000 and type(line) is str:
+            self.prefix.append((number, line))
+        else:
+            if self.old or bare.startswith("version:"):
+                self.begun, self.old = True, "head"
+                self.stack = [self._old_block("document")]
+                self._comment(self.stack[0], "\n".join([text for _, text in self.prefix if text]))
+                return False
+            self._open(number, bare)
+            return False
+        return True
+
+    def _open(self, number, bare=""):
+        """The first line that counts: the header, if there is one."""
+        self.begun = True
+        place = number == 1 + self.verdict
+        if re.match(r"@ftai(?![^ \t])", bare, re.IGNORECASE):
+            if not place:
+                self._strict("error", "header", number, 1, f"the header stands on line {number}, expected it on line {1 + self.verdict}")
+            if bare.split()[1:2] != ["v2.0"]:
+                self._strict("error", "header", number, 1, f"'{bare[:40]}', expected '@ftai v2.0'")
+        else:
+            self._find("error" if self.strict else "warning", "header", number, 1, "no header, expected '@ftai v2.0' on line 1")
+        for number, line in self.prefix:
+            self._top_line(number, line, len(line))
+        self.prefix = []
+
+    def _old_block(self, tag):
+        block = Block(tag, 0, self.number, self.pos)
+        block.closed = True
+        return block
+
+    def _old_line(self, line, bare):
+        """A line of the dialect `version: 1.0`: a head of fields, then the sections `schema:` and `content:`."""
+        if self.old == "content":
+            if bare:
+                self._narrate(self.number, line, len(line))
+            else:
+                self._end_prose()
+        elif bare in ("schema:", "content:"):
+            self._pop(0)
+            self.old = bare[:-1]
+            if self.old == "schema":
+                self.stack = [self._old_block("schema")]
+        elif bare[:1] == "#":
+            self._comment(self.stack[0], bare)
+        else:
+            parts = bare[6:].split(":", 3)
+            if self.old == "schema" and bare.startswith("field:") and len(parts) == 4:
+                block = self._old_block("field")
+                name, kind, required, description = (part.strip(BLANK) for part in parts)
+                block.rec = {"@tag": "field", "name": name, "type": kind, "required": typed(required), "description": description}
+                self._add(block)
+            else:
+                self._add((self.number, line))
+            self._bound()
+
+    # From lines to blocks
+
+    def _line(self, line, size=0):
+        self.number += 1
+        start = self.pos
+        self.pos += size or 1 + (len(line) if line.isascii() else len(line.encode()))
+        bare = line.strip(BLANK)
+        if not self.begun and self._begin(line, bare):
+            return
+        if self.old:
+            self._old_line(line, bare)
+            return
+        stack = self.stack
+        if not bare:
+            self._add((self.number, "")) if stack else self._end_prose()
+            return
+        first = bare[0]
+        if first == "@":
+            found = TAG_LINE.match(bare)
+            if found:
+                self._tag(line, bare, found, start)
+                return
+            self._find("warning", "no-tag", self.number, line.index("@") + 1, "'@' begins no tag here, read as text: expected a name behind it")
+        self.swallow = -1
+        if first == "}" and not bare[1:].split("//")[0].strip(BLANK):
+            for index in range(len(stack) - 1, -1, -1):
+                if stack[index].brace:
+                    stack[index].closed = True
+                    self._comment(stack[index], bare[1:].strip(BLANK))
+                    self.swallow = stack[index].indent
+                    self._pop(index)
+                    return
+        if not stack:
+            self._top_line(self.number, line, self.pos - start)
+            return
+        self._add((self.number, line))
+        if not bare.startswith("//"):
+            stack[-1].body = True
+        self._bound()
+
+    def _tag(self, line, bare, found, start):
+        rest = bare[found.end() :]
+        note = ""
+        if "//" in rest:
+            at = comment_at(rest)
+            if at >= 0:
+                rest, note = rest[:at], rest[at:]
+        rest = rest.strip(BLANK)
+        name = found[2] or found[3]
+        tag = name.lower()
+        column = line.index("@") + 1
+        indent = len(line[: column - 1].expandtabs(4))
+        stack = self.stack
+        if self.skipping and indent <= stack[0].indent:
+            self._pop(0)
+        if tag == "end" and not found[3]:
+            self._end(indent, column, rest, note)
+            return
+        self.swallow, self.bracket = -1, False
+        block = Block(tag, indent, self.number, start)
+        block.column, block.second, block.quoted = column, found[1] == "@@", found[3] is not None
+        self._check_tag(block, name)
+        if tag != "ftai" and rest[-1:] == "{" and (len(rest) == 1 or rest[-2] in BLANK):
+            block.brace = True
+            rest = rest[:-1].rstrip(BLANK)
+            self._strict("error", "brace", self.number, column, f"'@{tag} {{' opens a block with a brace, expected '@{tag}' and '@end'")
+        if rest:
+            self._head(block, rest)
+        self._comment(block, note)
+        block.body = not rest
+        self._place(block, tag == "ftai")
+
+    def _place(self, block, whole=False):
+        """Puts a new block where its indentation says: on the stack, or (whole: it has no lines) beside what stands there."""
+        stack = self.stack
+        depth = len(stack)
+        while depth and stack[depth - 1].indent > block.indent:
+            depth -= 1
+        if block.second:
+            depth = self._second(depth)
+        if depth < len(stack):
+            self._pop(depth)
+        if len(stack) >= DEPTH and not whole:
+            self._give_up()
+        if stack:
+            outer = stack[-1]
+            if block.indent > outer.indent:
+                outer.body = True
+            elif not block.second:
+                outer.same = True
+            self._add(block)
+        if not whole:
+            if not stack:
+                self._end_prose()
+            stack.append(block)
+        else:
+            block.closed = True
+            if type(block.head) is Overlong:
+                block.bad = self._too_long(block.line)
+            if not stack:
+                self._flow([block])
+        self._bound()
+
+    def _second(self, depth):
+        """How much of the stack stays where a `@@` tag comes: it closes the last `@@`, unless a block beside that one's parent began since."""
+        stack = self.stack
+        least = 1 << 62
+        for index in range(depth - 1, -1, -1):
+            if stack[index].second:
+                return index if least > (stack[index - 1].indent if index else -1) else depth
+            least = min(least, stack[index].indent)
+        return depth
+
+    def _end(self, indent, column, words, note):
+        stack = self.stack
+        swallow, self.swallow = self.swallow, -1
+        if swallow >= 0 and (not stack or swallow == indent):
+            return
+        if words:
+            self._find("warning", "end-words", self.number, column, f"'@end' with words behind it, read as text: '{words[:40]}'")
+        if not stack:
+            self._find("error" if self.strict else "warning", "stray-end", self.number, column, "'@end' closes nothing, expected an open block")
+            if words:
+                self._top_line(self.number, words, len(words))
+            return
+        depth = len(stack) - 1
+        last = stack[depth]
+        if last.indent != indent or not last.body or last.second:
+            every = range(depth, -1, -1)
+            firsts = [i for i in every if not stack[i].second] or list(every)
+            level = [i for i in firsts if stack[i].indent == indent]
+            bodied = [i for i in level or firsts if stack[i].body]
+            depth = (bodied or level or firsts)[0]
+        if words:
+            self._add((self.number, words))
+        stack[depth].closed = True
+        self._comment(stack[depth], note)
+        self._pop(depth)
+
+    def _add(self, item):
+        if not self.skipping:
+            self.stack[-1].items.append(item)
+
+    def _pop(self, depth):
+        """Takes what stands on the stack from `depth` on off it."""
+        stack = self.stack
+        if depth == 0 and stack:
+            outer = stack[0]
+            stack.clear()
+            self.skipping = False
+            self._flow([outer])
+        else:
+            del stack[depth:]
+
+    def _bound(self):
+        """Gives up the outermost block where it is too large to wait for its end; past the limit it is refused."""
+        stack = self.stack
+        while stack and not self.skipping and self.pos - stack[0].start > min(MIB, self.limit):
+            outer = stack[0]
+            if outer.same:
+                self._give_up()
+            elif self.pos - outer.start > self.limit:
+                outer.bad = self._too_long(outer.line)
+                outer.items.clear()
+                self.skipping = True
+            else:
+                break
+
+    def _give_up(self):
+        """Takes the outermost block as never closed, though blocks within it are open."""
+        stack = self.stack
+        if len(stack) == 1:
+            self._pop(0)
+            return
+        outer = stack.pop(0)
+        if not self.skipping:
+            # The open block is the last item: what follows it is in it. It goes on as the outermost.
+            outer.items.pop()
+        self.skipping = False
+        self._settle(outer)
+        if not outer.rest and stack[0].indent > outer.indent and not outer.bad and "deep" not in self.said:
+            self.said.add("deep")
+            self._find("error", "depth", stack[0].line, stack[0].column, f"more than {DEPTH} open blocks: '@{outer.tag}' was given up")
+        self._emit(outer)
+        self._flow(outer.rest)
+
+    def _flow(self, items):
+        """Emits blocks and lines at top level."""
+        for item in flat(items):
+            if type(item) is Block:
+                self._settle(item)
+                self._emit(item)
+            else:
+                self._top_line(item[0], item[1], len(item[1]) + 1)
+
+    def _settle(self, block):
+        """Splits off what a block that was never closed gives to its parent: from its first child of the same level, or a `---`, on."""
+        if block.closed or block.rest:
+            return
+        if not block.second and not block.bad:
+            self._unclosed(block)
+        if block.rec is not None and not block.items:
+            return
+        for index, item in enumerate(block.items):
+            if (item.indent == block.indent and not item.second) if type(item) is Block else is_rule(item[1]):
+                block.rest = block.items[index:]
+                del block.items[index:]
+                break
+
+    def _unclosed(self, block):
+        tag = block.tag
+        if self.strict:
+            level = "error" if tag in MUST_CLOSE else "warning"
+        elif tag in self.said or tag == "include":
+            return
+        else:
+            self.said.add(tag)  # a log holds millions of them
+            level = "warning"
+        self._find(level, "unclosed", block.line, block.column, f"'@{tag}' is never closed, expected '@end'")
+
+    def _top_line(self, number, line, size):
+        """A line that stands in no block."""
+        bare = line.strip(BLANK)
+        if not bare:
+            self._end_prose()
+        elif bare == "---":
+            self._end_prose()
+            self.bracket = not self.bracket
+        else:
+            self._narrate(number, line, size)
+
+    def _narrate(self, number, line, size):
+        self.prose_size += size
+        if self.prose_size <= self.limit:
+            self.prose.append((number, line))
+        elif not self.refusals:
+            self.refusals.append(self._too_long(number))
+            self.prose.clear()
+
+    # The short way: blocks of plain fields
+
+    def _plain_text(self, text):
+        """Reads lines as _line() does, but takes blocks of plain fields as wholes; one at the end waits for the lines to come."""
+        pieces = ("\n" + text).split("\n@")
+        if pieces[0]:
+            for line in pieces[0][1:].split("\n"):
+                self._line(line)
+        del pieces[0]
+        if pieces:
+            last = pieces[-1]
+            if len(last) < HELD and last.partition("\n")[0] in TAGS:
+                self.held = f"@{pieces.pop()}\n"
+        narrow = text.isascii()
+        number, out, stack = self.number, self.out, self.stack
+        open_rec, open_line, open_size = None, 0, 0  # a plain block with no other open around it
+        for piece in pieces:
+            if open_rec is not None:
+                if piece == "end" or piece == "end\n":
+                    out.append(open_rec)
+                    open_rec = None
+                    number += len(piece) - 2
+                    continue
+                self._plain_block(open_rec, open_line, open_size)
+                open_rec = None
+            rows = piece.split("\n")
+            lines = len(rows)
+            rec = plain(rows)
+            if rec is None or len(stack) > DEPTH // 2 and "@blocks" in rec:
+                self.number = number
+                for line in ("@" + piece).split("\n"):
+                    self._line(line)
+                number = self.number
+                continue
+            size = 2 + (len(piece) if narrow else len(piece.encode()))
+            if stack:
+                self._plain_block(rec, number + 1, size)
+            else:
+                if self.prose_size:
+                    self._end_prose()
+                open_rec, open_line, open_size = rec, number + 1, size
+            number += lines
+        self.number = number
+        if open_rec is not None:
+            self._plain_block(open_rec, open_line, open_size)
+
+    def _plain_block(self, rec, number, size):
+        block = Block(rec["@tag"], 0, number, self.pos)
+        block.rec = rec
+        self.pos += size
+        self.swallow = -1
+        if self.skipping:
+            self._pop(0)
+        self._place(block)
+
+    # From blocks to records
+
+    def _emit(self, block):
+        self._end_prose()
+        if block.bad:
+            self.refusals.append(block.bad)
+            rec = {}
+        elif block.rec is not None and not block.items:
+            rec = block.rec
+        else:
+            rec = self._build(block, 1)
+        if not self._refused():
+            self.out.append(rec)
+
+    def _refused(self):
+        found = self.refusals
+        if found:
+            self.refusals = []
+            self.out.append(found[0]._replace(refused=True))
+            self.out += found[1:100]
+        return bool(found)
+
+    def _end_prose(self):
+        if not self.prose_size:
+            return
+        lines = [(number, text) for number, line in self.prose if (text := self._clean(number, line, self.comments)) is not None]
+        self.prose, self.prose_size = [], 0
+        if lines and not self._refused():
+            if not self.bracket:
+                self._strict("warning", "narrative", lines[0][0], 1, "text outside blocks, expected it between two '---'")
+            self.out.append({"@text": join([text for _, text in lines])})
+        elif not lines:
+            self._refused()
+
+    def _clean(self, number, line, comments):
+        """A line without its comment and the white space at its end; None where nothing else was on it, or it has to be refused."""
+        if self.dirty and (bad := CONTROLS.search(line)):
+            self.refusals.append(
+                Finding(number, bad.start() + 1, "error", "control", f"control character U+{ord(bad[0]):04X}, expected text", False)
+            )
+            return None
+        if type(line) is Overlong:
+            self.refusals.append(self._too_long(number))
+            return None
+        if "//" in line and self.old != "content":
+            at = comment_at(line)
+            if at >= 0:
+                if self.keep:
+                    comments.append(line[at:].rstrip(BLANK))
+                line = line[:at].rstrip(BLANK)
+                return line or None
+        return line.rstrip(BLANK)
+
+    def _build(self, block, depth):
+        """The record of a settled block. `depth` counts blocks in blocks, from 1."""
+        rec = block.rec
+        if rec is None:
+            rec = {"@tag": block.tag}
+            if block.head is not None:
+                rec["@head"] = block.head
+                if self.dirty:
+                    self._clean(block.line, block.head, [])
+        if depth == 3:
+            self._strict("warning", "levels", block.line, block.column, f"'@{block.tag}' stands on level 3, expected at most 2")
+        blocks = rec.pop("@blocks", [])
+        comments = [*block.comments]
+        hints = [block.hint] if block.hint else []
+        repeated: set[str] = set()
+        table = block.tag == "table"
+        main = ""
+        text: list = []
+        items: list = []
+        for item in flat(block.items):
+            if type(item) is Block:
+                self._settle(item)
+                items.append(item)
+            elif (line := self._clean(item[0], item[1], comments)) is not None:
+                items.append((item[0], line))
+        at = 0
+        while at < len(items):
+            item = items[at]
+            at += 1
+            if type(item) is Block:
+                if text:
+                    if joined := join(text):
+                        blocks.append({"@text": joined}) if blocks else (main := joined)
+                    text = []
+                blocks.append(self._build(item, depth + 1))
+                continue
+            number, line = item
+            bare = line.lstrip(BLANK)
+            found = FIELD.match(bare)
+            if found is None or (table and "|" in bare):
+                if text or bare:
+                    text.append(line)
+                continue
+            key, raw = found[1], bare[found.end() :]
+            column = len(line) - len(bare) + 1
+            if self.strict and not NAME.match(key):
+                self._find("error", "key", number, column, f"key '{key}', expected lower-case letters, digits and '_'")
+            hint = HINT.match(raw) if raw and raw[0] not in BLANK else None
+            column += len(bare) - len(raw.lstrip(BLANK))
+            if hint:
+                hints.append(f"{key}:{hint[1]}")
+                value = hinted(hint[1], hint[2])
+                raw = hint[2]
+                if value is None:
+                    self._strict("error", "hint", number, column, f"'{raw[:40]}' does not fit its hint '{hint[1]}'")
+                    value, at = self._value(raw, items, at, number, column)
+            else:
+                value, at = self._value(raw.strip(BLANK), items, at, number, column)
+            if key not in rec:
+                rec[key] = value
+            elif key in repeated:
+                rec[key].append(value)
+            else:
+                repeated.add(key)
+                rec[key] = [rec[key], value]
+                self._find("warning", "repeated-key", number, len(line) - len(bare) + 1, f"key '{key}' stands twice: read as a list")
+        if text and (joined := join(text)):
+            blocks.append({"@text": joined}) if blocks else (main := joined)
+        if self.at and depth == 1:
+            rec["at_line"] = block.line
+        if main:
+            rec["@text"] = main
+        if blocks:
+            rec["@blocks"] = blocks
+        if self.keep:
+            self._keep(rec, block, comments, hints, depth)
+        if table and self.strict:
+            self._check_table(block, [item for item in items if type(item) is tuple])
+        return rec
+
+    def _keep(self, rec, block, comments, hints, depth):
+        if depth == 1 and self.comments:
+            comments, self.comments = self.comments + comments, []
+        if comments:
+            rec["@comments"] = comments
+        if hints:
+            rec["@hints"] = hints
+        if block.quoted:
+            rec["@quoted"] = True
+
+    def _value(self, raw, items, at, number, column):
+        """A field's value, and the index of the item behind it: lists go on over lines."""
+        if not raw:
+            value: list = []
+            while at < len(items) and type(items[at]) is tuple and (bare := items[at][1].lstrip(BLANK))[:2] in ("- ", "-\t", "-"):
+                value.append(self._item(bare[1:].strip(BLANK), items[at][0]))
+                at += 1
+            return value or "", at
+        if raw[0] == '"':
+            return self._string(raw, number, column), at
+        if raw[0] != "[":
+            self._bare(raw, number, column)
+            return typed(raw), at
+        whole = List()
+        end = at
+        state = whole.add(raw)
+        while not state and end < len(items) and type(items[end]) is tuple:
+            bare = items[end][1].lstrip(BLANK)
+            if bare[:1] == "@" or bare == "---":
+                break
+            state = whole.add(bare)
+            end += 1
+        if state == "whole":
+            self._escapes(raw, number, column)
+            return whole.value, end
+        if state == "deep":
+            self._find("error", "deep-list", number, column, f"more than {DEPTH} lists in one another, read as text")
+        elif not state or end > at:
+            level = "error" if self.strict else "warning"
+            self._find(level, "open-list", number, column, "'[' is never closed, expected ']': read as text")
+        else:
+            self._strict("warning", "no-list", number, column, "'[' and ']' that are no list, expected quotes around the value")
+        return raw, at
+
+    def _item(self, raw, number):
+        """The value of one `- ` line."""
+        if raw[:1] == '"':
+            return self._string(raw, number, 1)
+        if raw[:1] == "[":
+            whole = List()
+            if whole.add(raw) == "whole":
+                return whole.value
+        self._bare(raw, number, 1)
+        return typed(raw)
+
+    def _string(self, raw, number, column):
+        found = QUOTED.match(raw)
+        if found is None:
+            level = "error" if self.strict else "warning"
+            self._find(level, "unterminated-quote", number, column, "a quote is never closed, expected '\"' at the end: read as text")
+            return raw
+        if found.end() < len(raw):
+            return raw
+        self._escapes(raw, number, column)
+        return unescape(raw[1:-1])
+
+    # What only the strict reading says
+
+    def _find(self, level, rule, line, column, message):
+        self.out.append(Finding(line, column, level, rule, message, False))
+
+    def _strict(self, level, rule, line, column, message):
+        if self.strict:
+            self.out.append(Finding(line, column, level, rule, message, False))
+
+    def _too_long(self, number):
+        return Finding(number, 1, "error", "too-long", f"a record of more than {self.limit} bytes, expected at most that", False)
+
+    def _escapes(self, raw, number, column):
+        if self.strict and "\\" in raw:
+            for part in QUOTED.finditer(raw):
+                for found in ESCAPE.finditer(part[0][1:-1]):
+                    if found[1] not in ESCAPES:
+                        self._find("error", "escape", number, column + part.start() + 1 + found.start(), f"unknown escape '{found[0]}'")
+
+    def _bare(self, raw, number, column):
+        if self.strict and (found := re.search(r"[{}<>\[\]]", raw)):
+            self._find("warning", "bare", number, column + found.start(), f"'{found[0]}' in a bare value, expected quotes around it")
+
+    def _comment(self, block, note):
+        if note and self.keep:
+            block.comments = [*block.comments, note]
+
+    def _head(self, block, raw):
+        """The value on the tag's own line: always a string; its hint is only checked."""
+        hint = HINT.match(raw, 1) if raw[0] == ":" else None
+        if hint:
+            raw = hint[2]
+            block.hint = f"{block.tag}:{hint[1]}"
+            if hinted(hint[1], raw) is None:
+                self._strict("error", "hint", block.line, block.column, f"'{raw[:40]}' does not fit its hint '{hint[1]}'")
+        block.head = self._string(raw, block.line, block.column + 1 + len(block.tag)) if raw[0] == '"' else raw
+
+    def _check_tag(self, block, name):
+        tag, number, column = block.tag, block.line, block.column
+        if self.on_tag:
+            self.on_tag(tag, number, column, block.quoted)
+        if len(tag) > TAG_LIMIT:
+            block.bad = Finding(number, column, "error", "tag-length", f"a tag of {len(tag)} bytes, expected at most {TAG_LIMIT}", False)
+        if RESERVED.match(tag):
+            self._find("error" if self.strict else "warning", "reserved", number, column, f"'@{tag}' is reserved, expected another tag")
+        if not self.strict:
+            return
+        if name != tag:
+            self._find("warning", "upper-case", number, column, f"'@{name}', expected '@{tag}'")
+        if not NAME.match(tag):
+            self._find("error", "tag", number, column, f"'@{tag}', expected lower-case letters, digits and '_' behind '@'")
+        if block.quoted:
+            self.quoted += 1
+            if not any(outer.tag == "schema" for outer in self.stack):
+                self._find("warning", "quoted-tag", number, column, f"'@\"{tag}\"' outside '@schema', expected a tag that is declared")
+            if self.quoted == 26:
+                self._find("warning", "quoted-tags", number, column, "more than 25 quoted tags, expected a '@schema' that declares them")
+
+    def _check_table(self, block, lines):
+        rows = []
+        for number, line in lines:
+            bare = line.strip(BLANK)
+            if bare and not is_field(bare, "table"):
+                rows.append((number, [cell.strip(BLANK) for cell in bare.removeprefix("|").removesuffix("|").split("|")]))
+        if not rows or not all(rows[0][1]):
+            self._find("error", "table", rows[0][0] if rows else block.line, 1, "a table without a header row, expected 'Name | Value'")
+        elif len(rows) < 2 or not all(re.fullmatch(":?-+:?", cell) for cell in rows[1][1]):
+            self._find("error", "table", rows[1][0] if rows[1:] else block.line, 1, "expected a row of '---' below the header row")
+        for number, cells in rows[1:]:
+            if len(cells) != len(rows[0][1]):
+                self._find("error", "table", number, 1, f"a row of {len(cells)} cells, expected {len(rows[0][1])}")
+
+
+def read(data: bytes, **settings) -> tuple[list[dict], list[Finding]]:
+    """The records and the findings of a whole document. settings: those of Reader."""
+    reader = Reader(**settings)
+    items = reader.feed(data) + reader.close()
+    return [item for item in items if type(item) is dict], [item for item in items if type(item) is Finding]
+
+
+def sniff(head: bytes) -> str | None:
+    """The form that input beginning with `head` is in: "line", "text" or "other"; None where more of it is needed to tell."""
+    if head in (b"\xef", b"\xef\xbb"):
+        return None
+    for line in head.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True):
+        bare = line.strip()
+        if not bare:
+            continue
+        if bare[:1] == b"{":
+            return "line"
+        if bare.startswith(b"@ftai"):
+            return "text"
+        whole = line[-1:] in b"\r\n"
+        if not whole and (b"@ftai".startswith(bare) or b"@intent".startswith(bare) or bare.startswith(b"@intent")):
+            return None
+        if not bare.startswith(b"@intent"):
+            return "other"
+    return None
