@@ -1,0 +1,19 @@
+"""For all pytest tests: a home of their own, an environment that hides nothing, and the scale of property tests."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+from hypothesis import HealthCheck, settings
+
+SCALE = int(os.environ.get("FTAI_TEST_SCALE", "1"))
+settings.register_profile("scaled", max_examples=100 * SCALE, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("scaled")
+
+for name in list(os.environ):
+    if name.startswith(("FTAI_", "XDG_")) and name not in ("FTAI_TEST_SCALE", "FTAI_ACCEPT") or name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "FORCE_COLOR"):
+        del os.environ[name]
+home = tempfile.mkdtemp(prefix="ftai-tests-")
+atexit.register(shutil.rmtree, home, ignore_errors=True)
+os.environ |= {"FTAI_HOME": f"{home}/ftai", "HOME": home, "NO_COLOR": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
