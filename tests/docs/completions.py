@@ -32,8 +32,8 @@ def bash(seen) -> str:
     # `--option=value` comes in as three words, as `=` breaks words.
     out += ['    if [ "$cur" = = ]; then cur=""; elif [ "$prev" = = ]; then prev=${COMP_WORDS[COMP_CWORD - 2]}; fi']
     if seen.verbs:
-        out += ["    local verb= word", '    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do', '        case $word in -*) ;; *) verb=$word; break ;; esac', "    done"]
-        out += ["    case $verb in"]
+        out += ["    local verb= word", '    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do']
+        out += ["        case $word in -*) ;; *) verb=$word; break ;; esac", "    done", "    case $verb in"]
     for verb, part in flat(seen):
         pad = "    "
         if seen.verbs:
@@ -86,9 +86,10 @@ def _zsh_text(text: str) -> str:
 def _zsh_arguments(part, pad, flags=(), rest=None) -> list[str]:
     specs = []
     for option in part.options:
-        values = {"": "", "word": ":value: ", "file": ":file:_files", "folder": ":folder:_files -/"}[option.takes] if isinstance(option.takes, str) else ""
         if isinstance(option.takes, list):
             values = f":value:({' '.join(option.takes)})"
+        else:
+            values = {"": "", "word": ":value: ", "file": ":file:_files", "folder": ":folder:_files -/"}[option.takes]
         for name in option.names:
             others = "" if option.again else f"({' '.join(option.names)})" if len(option.names) > 1 else ""
             equals = "=" if option.takes and name.startswith("--") else "+" if option.takes else ""
@@ -106,9 +107,10 @@ def fish(seen) -> str:
         when = f" -n '__fish_seen_subcommand_from {verb}'" if verb else " -n __fish_use_subcommand" if seen.verbs else ""
         for option in part.options:
             spelled = " ".join(f"-l {n[2:]}" if n.startswith("--") else f"-s {n[1:]}" for n in option.names)
-            values = {"": "", "word": " -x", "file": " -r -F", "folder": " -x -a '(__fish_complete_directories)'"}.get(option.takes if isinstance(option.takes, str) else "?")
-            if values is None:
+            if isinstance(option.takes, list):
                 values = f" -x -a {_fish(' '.join(option.takes))}"
+            else:
+                values = {"": "", "word": " -x", "file": " -r -F", "folder": " -x -a '(__fish_complete_directories)'"}[option.takes]
             out += [f"complete -c {name}{when} {spelled}{values} -d {_fish(option.help)}"]
         if verb and part.takes == "file":
             out += [f"complete -c {name}{when} -F"]
@@ -133,8 +135,10 @@ def main() -> int:
     for name in names:
         for path, content in files(name).items():
             full = os.path.join(surface.ROOT, path)
-            if os.path.exists(full) and open(full).read() == content:
-                continue
+            if os.path.exists(full):
+                with open(full) as file:
+                    if file.read() == content:
+                        continue
             stale += 1
             if check:
                 print(f"{path} is not what the options of bin/{name} make: run `make completions`", file=sys.stderr)

@@ -65,7 +65,7 @@ def displays(name: str, section: str) -> list[str]:
     """What the literal displays and `.Dl` lines of a section say, as a reader sees it."""
     page = os.path.join(ROOT, "man", name)
     shown = subprocess.run(["mandoc", "-T", "html", "-O", "fragment", page], capture_output=True, text=True, check=False).stdout
-    part = re.search(rf'id="{section.replace(" ", "_")}".*?</section>', shown, re.S)
+    part = re.search(rf'id="{section.replace(" ", "_")}".*?(?=<section class="Sh">|\Z)', shown, re.S)
     found = []
     for block, line in re.findall(r'<pre>(.*?)</pre>|<div class="Bd[^"]*"><code class="Li">(.*?)</code>', part[0] if part else "", re.S):
         text = re.sub(r"<[^>]*>", "", block or re.sub(r"\s+", " ", line))

@@ -4,9 +4,10 @@ import os
 import shutil
 import subprocess
 
-import completions
 import pytest
 import surface
+
+import completions
 
 STAGES = surface.stages()
 WHERE = os.path.join(surface.ROOT, "completions")
@@ -64,7 +65,8 @@ def test_bash_offers(stage, tmp_path):
         for option in part.options:
             if isinstance(option.takes, list):
                 assert bash([*words, option.names[0], ""]) == option.takes
-                assert bash([*words, option.names[-1], "=", option.takes[0][:2]]) == [choice for choice in option.takes if choice.startswith(option.takes[0][:2])]
+                start = option.takes[0][:2]
+                assert bash([*words, option.names[-1], "=", start]) == [choice for choice in option.takes if choice.startswith(start)]
             elif option.takes == "file":
                 assert bash([*words, option.names[0], "a f"], cwd=tmp_path) == ["a file.ftai"]
 

@@ -5,10 +5,9 @@ import os
 import re
 
 import pytest
+import serenamaster
 import surface
 from running import Place
-
-import serenamaster
 
 LIB = os.path.join(surface.ROOT, "lib", "serenamaster")
 
