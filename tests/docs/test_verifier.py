@@ -7,10 +7,9 @@ import subprocess
 
 import pages
 import pytest
+import serenamaster.text
 from running import Place
 from surface import ROOT
-
-import serenamaster.text
 
 SCRIPT = os.path.join(ROOT, "tests", "vectors", "verify.sh")
 PAGE = os.path.join(ROOT, "man", "ftai.5")
