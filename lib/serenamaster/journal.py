@@ -1,0 +1,794 @@
+"""The journal: segments of records that are chained by hashes, only ever appended to, as ftai(5), JOURNAL, describes them.
+
+First the shape of a segment and of the chain, then reading, then writing, then verifying.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import sys
+import time
+from collections import namedtuple
+
+import orjson
+
+from . import record, text
+from .errors import CANTCREAT, IOERR, TEMPFAIL, Failure
+
+LIVE = "current.ftai"
+WAIT = 10.0  # seconds that a writer or reader waits for the lock
+CHUNK = 1024 * 1024
+WINDOW = 64 * 1024
+GAP = 20_000  # records behind the archive whose ids are looked up in the journal itself
+
+# ---- the shape of a segment ----
+
+END = b"\n@end\n"
+MARK = b"\n  @chain\n"
+NUMBERED = re.compile(r"[0-9]{6,}\.ftai\Z")
+CHAIN = rb'    seq: ([1-9][0-9]{0,17})\n    (?:salt: "([0-9a-f]{32})"|digest: "([0-9a-f]{64})")\n    hash: "([0-9a-f]{64})"\n  @end'
+TAIL = re.compile(CHAIN)
+CLOSE = re.compile(MARK + CHAIN + END)
+HEAD = re.compile(
+    rb'@ftai v2\.0\n\n@document\n  journal: "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"\n  segment: ([1-9][0-9]{0,17})\n  first: ([1-9][0-9]{0,17})\n'
+    rb'  prev: "([0-9a-f]{64})"\n  records: 1\n@end\n\n@schema\n  name: "serenamaster"\n  required_tags: \["@document"\]\n'
+    rb'  optional_tags: \[("@[a-z_][a-z0-9_.-]*"(?:, "@[a-z_][a-z0-9_.-]*")*)\]\n@end\n'
+)
+FIRST_LINE = re.compile(rb"@([a-z_][a-z0-9_.-]*)[ \n]")
+SCHEMA = re.compile(rb"\n@schema\n(?:  [^\n]*\n)*?  optional_tags: \[([^\n]*)\]\n")
+
+Head = namedtuple("Head", "journal number first prev tags start")  # start: the offset behind it
+
+
+def root(journal: str) -> str:
+    """The hash before seq 1."""
+    from hashlib import sha256
+
+    return sha256(f"ftai-journal/1 {journal}\n".encode()).hexdigest()
+
+
+def head(data: bytes) -> Head | None:
+    """What the head of a segment says, or None where `data` begins with none."""
+    found = HEAD.match(data)
+    if found is None:
+        return None
+    return Head(found[1].decode(), int(found[2]), int(found[3]), found[4].decode(), found[5].decode()[2:-1].split('", "@'), found.end())
+
+
+def _pieces(fd: int, at: int, end: int):
+    """Yields (offset, bytes) of what stands before each `@end` line of a file from `at` (behind a record) to `end`."""
+    rest = b""
+    position = at
+    while position < end:
+        # Reading as much again as is in hand keeps a file without a single `@end` from being copied over and over.
+        data = os.pread(fd, min(max(CHUNK, len(rest)), end - position), position)
+        if not data:
+            return
+        position += len(data)
+        *pieces, rest = (rest + data).split(END)
+        for piece in pieces:
+            yield at, piece
+            at += len(piece) + len(END)
+
+
+def walk(fd: int, at: int, end: int, seq: int, prev: str | None):
+    """Yields (offset, piece, cut, seq, hash, wrong) for each record of a segment from offset `at`, where `seq` and `prev` stand before it.
+
+    piece: its bytes with the blank line before and without the `@end` line behind; piece[1:cut] is its content; hash: as stored.
+    wrong: "" where it is as ftai(5) says, else the reason; then seq is what was expected there, cut and hash may be None, and the walk goes
+    on from what the record claims to be, so that one bad record is one finding. prev None: not known, and not checked.
+    """
+    from hashlib import sha256
+
+    other = None  # after a wrong record: the hash that was computed, in case its content is right and its hash was changed
+    for offset, piece in _pieces(fd, at, end):
+        cut = piece.find(MARK) + 1
+        found = TAIL.fullmatch(piece, cut + 9) if cut else None
+        if found is None or not piece.startswith(b"\n@"):
+            seq, prev, other = seq + 1, None, None
+            yield offset, piece, None, seq, None, "it does not end with a @chain block as expected" if found is None else "no blank line before it"
+            continue
+        number, salt, digest, stored = int(found[1]), found[2], found[3], found[4].decode()
+        if salt:
+            digest = sha256(salt + piece[1:cut]).hexdigest()
+        else:
+            digest = digest.decode()
+            if piece[1:cut] != b"@tombstone\n":
+                yield offset, piece, cut, seq + 1, None, "it has a digest and is no tombstone"
+                seq, prev, other = seq + 1, stored, None
+                continue
+        if number == seq + 1:
+            if prev is None:
+                good = stored
+            else:
+                good = sha256(f"ftai-journal/1 {number} {prev} {digest}\n".encode()).hexdigest()
+                if good != stored and other:
+                    good, other = other, None
+                    good = sha256(f"ftai-journal/1 {number} {good} {digest}\n".encode()).hexdigest()
+            if good == stored:
+                seq, prev, other = number, stored, None
+                yield offset, piece, cut, seq, stored, ""
+            else:
+                yield offset, piece, cut, number, stored, "its hash does not fit its content and the record before"
+                seq, prev, other = number, stored, good
+        elif number > seq + 1:
+            yield offset, piece, cut, seq + 1, stored, f"expected seq {seq + 1}, found {number}"
+            seq, prev, other = number, stored, None
+        else:
+            yield offset, piece, cut, seq + 1, stored, f"expected seq {seq + 1}, found {number} again"
+
+
+def _boundaries(fd: int, top: Head, size: int):
+    """Yields (offset, seq, hash) at ends of records, from one near the end of a segment back to its head."""
+    window = WINDOW
+    while size - window > top.start:
+        found = CLOSE.search(os.pread(fd, WINDOW, size - window))
+        if found:
+            yield size - window + found.end(), int(found[1]), found[4].decode()
+        window *= 8
+    yield top.start, top.first - 1, top.prev
+
+
+def _tail(fd: int, top: Head, size: int, until: int | None = None):
+    """(seq, hash, offset behind it, what follows) of the last good record of a segment, not reading all of it.
+
+    What follows: "" nothing, "torn" less than a record, "wrong" a record that is not right. until: the last seq that counts.
+    """
+    for at, seq, prev in _boundaries(fd, top, size):
+        if until is not None and seq > until and at != top.start:
+            continue
+        last, wrong = None, ""
+        for offset, piece, _, number, stored, wrong in walk(fd, at, size, seq, prev):
+            if wrong or (until is not None and number > until):
+                break
+            last = number, stored, offset + len(piece) + len(END)
+        # A record end that was found by searching is believed only if the record behind it goes on from it.
+        if last or at == top.start:
+            seq, prev, at = last or (seq, prev, at)
+            rest = size - at
+            return seq, prev, at, "wrong" if wrong else "" if rest == 0 or (rest == 1 and os.pread(fd, 1, at) == b"\n") else "torn"
+    raise AssertionError("a segment has a head")
+
+
+# ---- reading ----
+
+
+class _Lock:
+    """The one lock of a journal; shared for readers, who thereby see only what was synced. Raises Failure 75 after WAIT seconds."""
+
+    def __init__(self, folder: str, shared: bool = False):
+        self.path, self.shared, self.fd = os.path.join(folder, ".lock"), shared, -1
+
+    def __enter__(self):
+        deadline = time.monotonic() + WAIT
+        while True:
+            try:
+                self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except OSError as bad:
+                # Who may not write can still read: a journal on a read-only disk has no writer to wait for.
+                if self.shared and bad.errno in (errno.EROFS, errno.EACCES, errno.ENOENT):
+                    return
+                raise Failure(f"cannot open '{self.path}': {bad.strerror}", CANTCREAT) from None
+            while True:
+                try:
+                    fcntl.flock(self.fd, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        os.close(self.fd)
+                        raise Failure(f"the journal is locked: no turn within {WAIT:.0f} s", TEMPFAIL, f"fuser '{self.path}'") from None
+                    time.sleep(0.001)
+            # A lock on a file that was removed in the meantime keeps nobody out.
+            try:
+                if os.path.samestat(os.fstat(self.fd), os.stat(self.path)):
+                    return
+            except FileNotFoundError:
+                pass
+            os.close(self.fd)
+
+    def __exit__(self, *_):
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+def closed(folder: str) -> list[str]:
+    """The names of the closed segments, oldest first."""
+    try:
+        return sorted((name for name in os.listdir(folder) if NUMBERED.match(name)), key=lambda name: int(name[:-5]))
+    except FileNotFoundError:
+        return []
+
+
+def _open(path: str):
+    """(fd, size, head or None) of a segment."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    return fd, os.fstat(fd).st_size, head(os.pread(fd, WINDOW, 0))
+
+
+def _suspect(folder: str, number: int) -> int | None:
+    """The last good seq where an error of fsync left segment `number` in doubt."""
+    try:
+        with open(os.path.join(folder, ".suspect"), "rb") as mark:
+            words = mark.read(100).split()
+    except FileNotFoundError:
+        return None
+    return int(words[0]) if len(words) == 2 and words[1] == b"%d" % number and words[0].isdigit() else None
+
+
+def _plan(folder: str, after: int) -> list:
+    """[path, fd or -1, head, size, last seq] of the segments that may hold records behind `after`, oldest first. The caller holds the lock."""
+    plan = []
+    until = None
+    names = closed(folder)
+    try:
+        fd, size, top = _open(os.path.join(folder, LIVE))
+    except FileNotFoundError:
+        pass
+    else:
+        if top is None:
+            os.close(fd)
+        else:
+            # What stands behind the last good record may get its seq again from the next writer.
+            until, _, size, _ = _tail(fd, top, size, _suspect(folder, top.number))
+            plan.append((os.path.join(folder, LIVE), fd, top, size, until))
+            until = top.first - 1
+            if names and int(names[-1][:-5]) == top.number:
+                names.pop()  # a closing that was interrupted: the same file by two names
+    while names and (until is None or after < until):
+        path = os.path.join(folder, names.pop())
+        fd, size, top = _open(path)
+        if top is not None:
+            plan.append((path, -1, top, size, _tail(fd, top, size)[0] if until is None else until))
+            until = top.first - 1
+        os.close(fd)
+    return plan[::-1]
+
+
+def _contents(plan: list, after: int):
+    """Yields (seq, content, chain) of the records of a plan behind `after`. chain: the match of their last block. What is not right is left out."""
+    for path, fd, top, size, until in plan:
+        if until <= after:
+            continue
+        if fd < 0:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            at, last, prev = next(found for found in _boundaries(fd, top, size) if found[1] <= after or found[0] == top.start)
+            for _, piece, cut, seq, _, wrong in walk(fd, at, size, last, prev):
+                if seq > until:
+                    break
+                if seq > after and not wrong:
+                    after = seq
+                    yield seq, piece[1:cut], TAIL.fullmatch(piece, cut + 9)
+        finally:
+            os.close(fd)
+
+
+def read(folder: str, after: int = 0):
+    """Yields (seq, record) of the records behind seq `after`, in order; each ends with its `@chain` block, so it is history.
+
+    Only synced records that are what the chain says; what is not is left out (verify() tells of it). Raises Failure 75, OSError.
+    """
+    with _Lock(folder, shared=True):
+        plan = _plan(folder, after)
+    for seq, content, found in _contents(plan, after):
+        rec = parse(content)
+        block = {"@tag": "chain", "seq": seq, "salt": found[2].decode()} if found[2] else {"@tag": "chain", "seq": seq, "digest": found[3].decode()}
+        block["hash"] = found[4].decode()
+        rec.setdefault("@blocks", []).append(block)
+        yield seq, rec
+
+
+def position(folder: str) -> int:
+    """The seq of the last record, 0 for an empty or missing journal; reads its end only."""
+    with _Lock(folder, shared=True):
+        plan = _plan(folder, sys.maxsize)
+    for _, fd, *_ in plan:
+        if fd >= 0:
+            os.close(fd)
+    return plan[-1][-1] if plan else 0
+
+
+_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.-]*\Z")
+_ODD = re.compile(rb'(?<!\\)(?:\\\\)*\\[^"\\nrt]')  # an escape that JSON may know and the text form does not
+_names: dict[bytes, str] = {}  # names of fields and tags that were found good
+
+
+def parse(content: bytes) -> dict:
+    """The record whose canonical text, without its last `@end` line, this is: what text.read() gives, three times as fast."""
+    try:
+        return _parse(content.split(b"\n"))
+    except (ValueError, KeyError, IndexError):
+        # Free text, and whatever is not plainly canonical, is for the one reader that knows all of the format.
+        found = text.read(content + b"@end\n")[0]
+        if len(found) != 1:
+            raise ValueError("not the text of one record") from None
+        return found[0]
+
+
+def _name(raw: bytes) -> str:
+    if not _NAME.match(raw):
+        raise ValueError("no name")
+    if len(_names) < 10_000:
+        _names[raw] = raw.decode()
+    return raw.decode()
+
+
+def _parse(lines: list[bytes]) -> dict:
+    if lines.pop():
+        raise ValueError("no line end")
+    top = rec = _begin(lines[0], 0)
+    above: list[dict] = []
+    pad, margin = 2, b"  "
+    for line in lines[1:]:
+        name, colon, value = line[pad:].partition(b": ")
+        if colon and line[:pad] == margin:
+            key = _names.get(name) or _name(name)
+            if key in rec or "@blocks" in rec:
+                raise ValueError("not canonical")
+            if value[:1] == b'"':
+                if b"\\" in value and _ODD.search(value):
+                    raise ValueError("an escape of JSON's own")
+                rec[key] = orjson.loads(value)
+            else:
+                typed = orjson.loads(value)
+                if text.literal(typed).encode() != value:
+                    raise ValueError("not canonical")
+                rec[key] = typed
+        elif line[pad : pad + 1] == b"@" and line[:pad] == margin:
+            block = _begin(line, pad)
+            rec.setdefault("@blocks", []).append(block)
+            above.append(rec)
+            rec, pad, margin = block, pad + 2, margin + b"  "
+        elif line == margin[2:] + b"@end":
+            rec, pad, margin = above.pop(), pad - 2, margin[2:]
+        else:
+            raise ValueError("not a field")
+    if above:
+        raise ValueError("not closed")
+    return top
+
+
+def _begin(line: bytes, pad: int) -> dict:
+    name, space, words = line[pad + 1 :].partition(b" ")
+    tag = _names.get(name) or _name(name)
+    if line[pad : pad + 1] != b"@" or tag != tag.lower() or tag == "end":
+        raise ValueError("no tag")
+    if not space:
+        return {"@tag": tag}
+    if words[:1] != b'"' or _ODD.search(words):
+        raise ValueError("no canonical head")
+    return {"@tag": tag, "@head": orjson.loads(words)}
+
+
+# ---- writing ----
+
+FOREIGN = frozenset(("ftai", "document", "schema", "include", "intent"))
+_DOCUMENT = {"@tag", "journal", "segment", "first", "prev", "records"}
+_SCHEMA = {"@tag", "id", "ts", "thread", "from", "name", "required_tags", "optional_tags", "@blocks"}
+DIGEST = re.compile(r"[0-9a-f]{8,64}\Z")
+
+
+def is_own(rec: dict) -> bool:
+    """True for a header, `@document` or `@schema` that a journal or the canonical writer makes: passed on, and not journaled."""
+    tag = rec.get("@tag")
+    if tag == "document" and rec.keys() == _DOCUMENT:
+        return record.is_id(rec["journal"])
+    if tag == "schema" and rec.get("name") == "serenamaster" and rec.keys() <= _SCHEMA:
+        return all(block.get("@tag") == "chain" for block in rec.get("@blocks", ()))
+    return tag in FOREIGN and text.is_added(rec)
+
+
+def stored(rec: dict) -> dict:
+    """The record that is journaled for `rec`: without a `@chain` of its own, and as `@prose` where it would break the journal's own head."""
+    blocks = rec.get("@blocks")
+    if blocks and record.is_history(rec):
+        rec = {key: value for key, value in rec.items() if key != "@blocks"}
+        rest = [block for block in blocks if block.get("@tag") != "chain"]
+        if rest:
+            rec["@blocks"] = rest
+    tag = rec.get("@tag")
+    if tag is None or tag in FOREIGN:
+        kept = {key: rec[key] for key in ("id", "ts", "thread", "parent", "from", "privacy") if key in rec}
+        rec = {"@tag": "prose", **kept, "part_of": tag or "narrative", "body": text.dump(rec) if tag else rec["@text"]}
+    return record.stamp(rec)
+
+
+def _prepare(rec: dict):
+    """(id, content, tags used) of a record as it will stand in the journal. Raises text.Unwritable."""
+    rec = stored(rec)
+    # Redaction comes here; the encryption of fields between equal() and the digest, as both are of what is written.
+    used: dict = {}
+    content = text.dump(rec, None, used)[:-5].encode()
+    if len(content) > record.LIMIT:
+        raise text.Unwritable("@tag", f"a record of {len(content)} bytes, expected at most {record.LIMIT}")
+    return rec["id"], content, used.keys()
+
+
+def _alike(held, new) -> bool:
+    """Equal, where a held string that redaction has been at is equal to any."""
+    if type(held) is str and "[redacted:" in held:
+        return type(new) is str
+    if type(held) is not type(new):
+        return False
+    if type(held) is dict:
+        return list(held) == list(new) and all(_alike(value, new[key]) for key, value in held.items())
+    if type(held) is list:
+        return len(held) == len(new) and all(map(_alike, held, new))
+    return held == new
+
+
+def equal(held: bytes, content: bytes) -> bool:
+    """True if a held record and a new one are equal as ftai(5), Ids, has it; both as content: canonical text without `@chain` and last `@end`."""
+    return held == content or (b"[redacted:" in held and _alike(parse(held), parse(content)))
+
+
+def _seal(contents: list) -> list:
+    """(content, salt, digest) of each: all of the chain that needs no lock."""
+    from hashlib import sha256
+
+    salts = os.urandom(16 * len(contents)).hex()
+    made = []
+    for n, content in enumerate(contents):
+        salt = salts[32 * n : 32 * n + 32]
+        made.append((content, salt, sha256(salt.encode() + content).hexdigest()))
+    return made
+
+
+def _link(sealed: list, seq: int, prev: str):
+    """The bytes of sealed records in the chain behind `seq`, each with the blank line before it, and the hash of the last."""
+    from hashlib import sha256
+
+    out: list[bytes] = []
+    for content, salt, digest in sealed:
+        seq += 1
+        prev = sha256(f"ftai-journal/1 {seq} {prev} {digest}\n".encode()).hexdigest()
+        out += (b"\n", content, f'  @chain\n    seq: {seq}\n    salt: "{salt}"\n    hash: "{prev}"\n  @end\n@end\n'.encode())
+    return b"".join(out), prev
+
+
+def sync(fd: int) -> None:
+    """Puts a file's bytes on the disk. Raises OSError."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync there stops at the disk's own cache: fsync(2) of macOS
+    else:
+        os.fdatasync(fd)
+
+
+def _sync_folder(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _write(fd: int, data: bytes) -> None:
+    """All of `data`, in one write if the system takes it so."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _tags() -> list[str]:
+    """What the head of a new segment declares: with all known tags, a further @schema is only needed for foreign ones."""
+    from . import rules
+
+    return sorted((rules.CORE | rules.OWN) - {"ftai", "document", "schema", "intent", "include"})
+
+
+class _Live:
+    """The live segment as this process last saw it. Everything but the start is done under the lock."""
+
+    def __init__(self, folder: str):
+        self.folder, self.path = folder, os.path.join(folder, LIVE)
+        self.fd, self.top = -1, Head("", 0, 1, "", [], 0)
+        self.key: tuple | None = None  # device and inode; None: to be looked at anew
+        self.size = self.end = self.seq = 0  # end: behind the last record; size may be one blank line more
+        self.hash = ""
+        self.declared: set[str] = set()
+        self.searched = 0  # how far the segment was searched for further schemas
+        self.recent: dict = {}  # id -> (seq, hash() of the content, or the content where it was redacted) of records behind `since`
+        self.since = 0
+        self.stage, self.warn = "", _silent
+
+    def look(self) -> None:
+        """Sees what others did since, repairs what a crash left, and starts a segment where there is none to go on with."""
+        try:
+            seen = os.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            return self.restart("there was no live segment")
+        key = seen.st_dev, seen.st_ino
+        if key == self.key and seen.st_size == self.size:
+            return None
+        if key != self.key or seen.st_size < self.end:
+            if not self.open():
+                return self.restart("the live segment has no head" if seen.st_size else "")
+            good = _tail(self.fd, self.top, seen.st_size, _suspect(self.folder, self.top.number))
+            self.recent.clear()
+            self.since = good[0]
+        else:
+            good = self.follow(seen.st_size)
+        self.seq, self.hash, self.end, rest = good
+        self.key, self.size = key, seen.st_size
+        if _suspect(self.folder, self.top.number) is not None:
+            return self.close("an error of fsync left what stands behind in doubt", audit=False)
+        if rest == "wrong":
+            return self.close(f"the record behind seq {self.seq} is not what the chain says", audit=True)
+        if rest == "torn":
+            self.cut()
+        if os.path.exists(self.numbered(self.top.number)):
+            return self.close("a closing was interrupted", audit=False)
+        return None
+
+    def open(self) -> bool:
+        """True if the live segment could be opened and has a head."""
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        top = head(os.pread(self.fd, WINDOW, 0))
+        if top is None:
+            return False
+        self.top, self.declared, self.searched = top, {"document", "schema", *top.tags}, top.start - 1
+        return True
+
+    def follow(self, size: int):
+        """Reads what other writers appended; as _tail()."""
+        until = _suspect(self.folder, self.top.number)
+        seq, prev, end, wrong = self.seq, self.hash, self.end, ""
+        for offset, piece, cut, number, found, wrong in walk(self.fd, end, size, seq, prev):
+            if wrong or (until is not None and number > until):
+                break
+            seq, prev, end = number, found, offset + len(piece) + len(END)
+            self.remember(seq, piece[1:cut])
+        return seq, prev, end, "wrong" if wrong else "" if size == end or os.pread(self.fd, 2, end) == b"\n" else "torn"
+
+    def remember(self, seq: int, content: bytes) -> None:
+        found = re.search(rb'\n  id: "([0-9a-fA-F-]{36})"\n', content)
+        if found:
+            self.recent[found[1].decode()] = seq, content if b"[redacted:" in content else hash(content)
+
+    def numbered(self, number: int) -> str:
+        return os.path.join(self.folder, f"{number:06d}.ftai")
+
+    def cut(self) -> None:
+        """Takes a torn tail, which nobody was told is written, out of the segment and keeps it in `.torn`."""
+        torn = os.pread(self.fd, self.size - self.end, self.end)
+        self.warn(f"cut off {len(torn)} bytes of a torn record behind seq {self.seq}, kept in '{self.folder}/.torn'")
+        try:
+            fd = os.open(os.path.join(self.folder, ".torn"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                _write(fd, f"// {record.now()} segment {self.top.number} behind seq {self.seq}: {len(torn)} bytes\n".encode() + torn + b"\n")
+            finally:
+                os.close(fd)
+        except OSError as bad:
+            # On a full disk the journal itself comes first.
+            self.warn(f"cannot keep them: {bad.strerror}")
+        os.ftruncate(self.fd, self.end)
+        sync(self.fd)
+        self.size = self.end
+
+    def close(self, why: str, audit: bool) -> None:
+        """Gives the live segment its number and starts the next one behind its last good record.
+
+        In this order each crash in between is finished by the next writer: link, sync, new head, sync, rename, sync.
+        """
+        name = self.numbered(self.top.number)
+        self.warn(f"closed segment {self.top.number} behind seq {self.seq}: {why}")
+        try:
+            os.link(self.path, name)
+        except FileExistsError:
+            if not os.path.samefile(self.path, name):
+                raise Failure(f"cannot close the live segment: '{name}' exists", IOERR, "ftai-log --verify") from None
+        _sync_folder(self.folder)
+        self.start(self.top.journal, self.top.number + 1, self.seq, self.hash, why, os.path.basename(name) if audit else "")
+        try:
+            os.unlink(os.path.join(self.folder, ".suspect"))
+            _sync_folder(self.folder)
+        except FileNotFoundError:
+            pass
+
+    def restart(self, why: str) -> None:
+        """Starts a segment where the live one is missing or cannot be read: behind the closed ones, or a new journal."""
+        number = seq = 0
+        journal, prev, damaged = "", "", ""
+        names = closed(self.folder)
+        for name in reversed(names):
+            fd, size, top = _open(os.path.join(self.folder, name))
+            if top is not None:
+                journal, (seq, prev, *_) = top.journal, _tail(fd, top, size)
+            os.close(fd)
+            if journal:
+                break
+        if names:
+            number = int(names[-1][:-5])
+        if os.path.exists(self.path) and os.path.getsize(self.path):
+            number += 1
+            damaged = os.path.basename(self.numbered(number))
+            os.rename(self.path, self.numbered(number))
+        if not journal:
+            journal = record.new_id()
+            prev = root(journal)
+        if number:
+            self.warn(f"started segment {number + 1} behind seq {seq}: {why}")
+        self.start(journal, number + 1, seq, prev, why if number else "", damaged)
+
+    def start(self, journal: str, number: int, seq: int, prev: str, why: str, damaged: str) -> None:
+        """Makes a live segment with its head, and the records that tell `why` where it goes on from another."""
+        first = []
+        if why:
+            first.append(record.make("checkpoint", self.stage, segment=number - 1, last=seq, hash=prev, because=why))
+        if damaged:
+            first.append(record.make("audit", self.stage, act="close", subject=damaged, who=_user(), outcome="closed", because=why))
+        tags = ", ".join(f'"@{tag}"' for tag in _tags())
+        data, last = _link(_seal([_prepare(rec)[1] for rec in first]), seq, prev)
+        data = (
+            f'@ftai v2.0\n\n@document\n  journal: "{journal}"\n  segment: {number}\n  first: {seq + 1}\n  prev: "{prev}"\n  records: 1\n@end\n\n'
+            f'@schema\n  name: "serenamaster"\n  required_tags: ["@document"]\n  optional_tags: [{tags}]\n@end\n'
+        ).encode() + data
+        temporary = os.path.join(self.folder, ".new")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            _write(fd, data)
+            os.fsync(fd)
+            os.rename(temporary, self.path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        finally:
+            os.close(fd)
+        _sync_folder(self.folder)
+        self.open()
+        seen = os.fstat(self.fd)
+        self.key, self.size, self.end, self.seq, self.hash = (seen.st_dev, seen.st_ino), len(data), len(data), seq + len(first), last
+
+    def schema(self, used: set) -> list:
+        """The sealed @schema that must stand before records with these tags, if they need one."""
+        missing = used - self.declared
+        if missing and self.searched < self.end:
+            import mmap
+
+            with mmap.mmap(self.fd, self.end, access=mmap.ACCESS_READ) as data:
+                for found in SCHEMA.finditer(data, self.searched):
+                    self.declared.update(name[1:] for name in orjson.loads(b"[" + found[1] + b"]"))
+            self.searched = self.end - 1
+            missing -= self.declared
+        if not missing:
+            return []
+        self.declared |= missing
+        names = [f"@{tag}" for tag in sorted(missing)]
+        rec = record.make("schema", self.stage, name="serenamaster", required_tags=["@document"], optional_tags=names)
+        return _seal([text.dump(rec)[:-5].encode()])
+
+    def append(self, sealed: list) -> None:
+        """Writes records behind the last one and syncs. Raises Failure 74: then nothing of it counts."""
+        data, last = _link(sealed, self.seq, self.hash)
+        if self.size > self.end:
+            data = data[1:]  # the blank line is there
+        try:
+            _write(self.fd, data)
+        except BaseException as bad:
+            self.key = None
+            try:
+                os.ftruncate(self.fd, self.size)
+            except OSError as worse:
+                # What is left there is a torn tail, and the next writer cuts it off.
+                self.warn(f"cannot cut '{self.path}' back: {worse.strerror}")
+            if isinstance(bad, OSError):
+                raise Failure(f"cannot write '{self.path}': {bad.strerror}", IOERR) from None
+            raise
+        try:
+            sync(self.fd)
+        except OSError as bad:
+            # What is on the disk can't be known from here on, and another fsync would report success (https://wiki.postgresql.org/wiki/Fsync_Errors).
+            self.key = None
+            self.doubt()
+            raise Failure(f"cannot sync '{self.path}': {bad.strerror}", IOERR, "ftai-doctor") from None
+        self.size += len(data)
+        self.end, self.seq, self.hash = self.size, self.seq + len(sealed), last
+
+    def doubt(self) -> None:
+        try:
+            fd = os.open(os.path.join(self.folder, ".suspect"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                _write(fd, b"%d %d\n" % (self.seq, self.top.number))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError:
+            pass  # the mark is in the page cache at least; there is nobody left to tell
+
+    def known(self, upto: int) -> dict:
+        """`recent`, made complete for all records behind seq `upto`, as far as that is not too much to read."""
+        if upto < self.since and self.seq - upto <= GAP:
+            own, self.recent = self.recent, {}
+            for seq, content, _ in _contents(_plan(self.folder, upto), upto):
+                self.remember(seq, content)
+            self.recent |= own
+            self.since = upto
+        elif upto > self.since and len(self.recent) > GAP:
+            self.recent = {key: value for key, value in self.recent.items() if value[0] > upto}
+            self.since = upto
+        return self.recent
+
+
+def _silent(message: str) -> None:
+    pass
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+_live: dict[str, _Live] = {}
+
+
+def append(folder: str, records: list, *, stage: str = "", lookup=None, warn=None) -> list:
+    """Appends records to the journal in one write and one sync, and says for each what became of it: (kind, seq, reason).
+
+    kind: "written" (on the disk now); "repeat" (held already, equal); "conflict" (its id is held with other content) and "refused" (cannot be
+    written), both with the reason; "skipped" (partial answers and our own heads, which are not journaled). seq is None where there is none.
+    Records should be stamped; what lacks an id gets one in the journal only. stage: the name for `from` in the records the journal adds.
+    lookup(ids): (upto, {id: (seq, content)}) from the archive, where upto is the last seq it knows; None where it is not readable.
+    warn: called with a message for each repair. Raises Failure: 75 locked, 73 or 74 not written; then nothing of it counts as written.
+    """
+    outcomes: list = [None] * len(records)
+    batch = []
+    for n, rec in enumerate(records):
+        if rec.get("@tag") == "partial" or is_own(rec):
+            outcomes[n] = ("skipped", None, None)
+        else:
+            try:
+                batch.append((n, *_prepare(rec)))
+            except text.Unwritable as bad:
+                outcomes[n] = ("refused", None, str(bad))
+    if not batch:
+        return outcomes
+    sealed = _seal([content for _, _, content, _ in batch])
+    found = lookup([own for _, own, _, _ in batch]) if lookup else None
+    upto, held = found or (0, {})
+    live = _live.setdefault(folder, _Live(folder))
+    live.stage, live.warn = stage or os.path.basename(sys.argv[0]), warn or _silent
+    with _Lock(folder):
+        try:
+            live.look()
+            recent = live.known(upto) if found else live.recent
+        except OSError as bad:
+            live.key = None
+            raise Failure(f"cannot write '{bad.filename or live.path}': {bad.strerror}", IOERR) from None
+        new: list = []
+        fresh: dict = {}
+        seq = live.seq
+        for (n, own, content, used), one in zip(batch, sealed, strict=True):
+            at, stood = fresh.get(own) or recent.get(own) or held.get(own) or (0, b"")
+            if at:
+                same = stood == hash(content) if type(stood) is int else equal(stood, content)
+                outcomes[n] = ("repeat", at, None) if same else ("conflict", at, f"id '{own}' is journaled as seq {at} with other content")
+                continue
+            if not used <= live.declared:
+                new += live.schema(used)
+            new.append(one)
+            fresh[own] = seq + len(new), content if b"[redacted:" in content else hash(content)
+            outcomes[n] = ("written", seq + len(new), None)
+        if new:
+            live.append(new)
+        live.recent |= fresh
+    _mark(folder, records, outcomes)
+    return outcomes
+
+
+def _mark(folder: str, records: list, outcomes: list) -> None:
+    """Leaves a file for each text of the specs that is journaled now, so that it is journaled once."""
+    for rec, (kind, _, _) in zip(records, outcomes, strict=True):
+        if rec.get("@tag") == "specs" and kind in ("written", "repeat") and DIGEST.match(str(rec.get("digest"))):
+            marks = os.path.join(os.path.dirname(os.path.abspath(folder)), "specs")
+            try:
+                os.makedirs(marks, 0o700, exist_ok=True)
+                os.close(os.open(os.path.join(marks, rec["digest"]), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            except OSError:
+                pass  # then they are journaled once more
