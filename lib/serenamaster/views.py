@@ -1,7 +1,8 @@
-"""Records as people see them: one line, whole, or the answer alone. Nothing a record holds can steer a terminal."""
+"""Records as people see them (one line, whole, the answer alone), and findings. Nothing a record holds can steer a terminal."""
 
 import re
 
+from . import __version__
 from .record import is_id
 
 # What steers a terminal (C0 and C1 controls, DEL) or turns the order of what is read around (bidirectional overrides: CVE-2021-42574).
@@ -214,3 +215,89 @@ class Answer:
         """What ends the last line, if one is open."""
         ended, self._inside = self._inside, False
         return "\n" if ended else ""
+
+
+class Text:
+    """Findings for people and editors: `file:line:column: level: message [rule]`."""
+
+    def line(self, name: str, finding) -> bytes:
+        """One finding about the file `name`."""
+        place = f"{name}:{finding.line}:{finding.column}" if finding.line else name
+        return (one_line(f"{place}: {finding.level}: {finding.message} [{finding.rule}]") + "\n").encode("utf-8", "surrogateescape")
+
+    def close(self) -> bytes:
+        """What stands behind the last one."""
+        return b""
+
+
+class Github(Text):
+    """Findings as workflow commands, which GitHub shows beside the lines."""
+
+    def line(self, name: str, finding) -> bytes:
+        def escaped(text):
+            return plain(text).replace("%", "%25").replace("\n", "%0A")
+
+        def value(text):
+            return escaped(text).replace(":", "%3A").replace(",", "%2C")
+
+        place = f"file={value(name)}" + (f",line={finding.line},col={finding.column}" if finding.line else "")
+        level = "notice" if finding.level == "note" else finding.level
+        return f"::{level} {place},title={value(finding.rule)}::{escaped(finding.message)}\n".encode("utf-8", "surrogateescape")
+
+
+class Json:
+    """Findings as one array of objects, written as they come."""
+
+    def __init__(self):
+        self.before = b"[\n"
+
+    def line(self, name: str, finding) -> bytes:
+        """One finding about the file `name`."""
+        import orjson
+
+        keys = ("line", "column", "level", "rule", "message")
+        shown = {"file": _unicode(name)} | {key: getattr(finding, key) for key in keys}
+        before, self.before = self.before, b",\n"
+        return before + orjson.dumps(shown)
+
+    def close(self) -> bytes:
+        """What stands behind the last one."""
+        return b"\n]\n" if self.before == b",\n" else b"[]\n"
+
+
+class Sarif:
+    """Findings as one SARIF 2.1.0 log, written as they come: the rules that were met stand behind the results."""
+
+    def __init__(self):
+        schema = b"https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+        self.before = b'{"version":"2.1.0","$schema":"' + schema + b'","runs":[{"columnKind":"unicodeCodePoints","results":[\n'
+        self.rules: dict[str, int] = {}
+
+    def line(self, name: str, finding) -> bytes:
+        """One finding about the file `name`."""
+        from urllib.parse import quote
+
+        import orjson
+
+        place: dict[str, dict] = {"artifactLocation": {"uri": ("file://" if name.startswith("/") else "") + quote(name, errors="surrogateescape")}}
+        if finding.line:
+            place["region"] = {"startLine": finding.line, "startColumn": max(finding.column, 1)}
+        result = {"ruleId": finding.rule, "ruleIndex": self.rules.setdefault(finding.rule, len(self.rules)), "level": finding.level}
+        result |= {"message": {"text": plain(finding.message)}, "locations": [{"physicalLocation": place}]}
+        before, self.before = self.before, b",\n"
+        return before + orjson.dumps(result)
+
+    def close(self) -> bytes:
+        """What stands behind the last one."""
+        import orjson
+
+        driver = {"name": "ftai-validate", "version": __version__, "rules": [{"id": rule} for rule in self.rules]}
+        return (b"" if self.before == b",\n" else self.before) + b'\n],"tool":{"driver":' + orjson.dumps(driver) + b"}}]}\n"
+
+
+def _unicode(name: str) -> str:
+    """A file's name as JSON can hold it."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+FORMATS: dict[str, type] = {"text": Text, "json": Json, "github": Github, "sarif": Sarif}
