@@ -5,7 +5,7 @@ import os
 import sys
 
 from .errors import DATAERR, IOERR, NOINPUT, SOME, USAGE, Failure
-from .record import LIMIT, Malformed, decode, encode, make
+from .record import LIMIT, Malformed, clean, decode, encode, make
 
 CHUNK = 64 * 1024
 
@@ -86,12 +86,14 @@ def _read_file(name, ctx, strict):
 
 def refuse(ctx, name, line, column, reason, sample, strict):
     """The error record that stands in the place of bad input, and its message. strict: raises Failure instead."""
+    # A name may be no text at all, and a reason may quote a hostile line.
+    reason = clean(reason if len(reason) <= 200 else reason[:199] + "…")
     place = f"{shown(name)}:{line}" + (f":{column}" if column else "")
     if strict:
         raise Failure(f"{place}: {reason}", SOME)
     ctx.error(f"{place}: {reason}")
     ctx.codes.append(SOME)
-    rec = make("error", ctx.name, class_="input", message=reason, where=f"{shown(name)}:{line}", recovery="none", sample=mask(sample) or None)
+    rec = make("error", ctx.name, class_="input", message=reason, where=clean(f"{shown(name)}:{line}"), recovery="none", sample=mask(sample) or None)
     return rec, encode(rec)
 
 
@@ -209,7 +211,13 @@ def save(path: str, data: bytes, mode: int = 0o600) -> None:
     """Writes a file whole or not at all: a temporary file beside it, synced, renamed. Raises OSError; leaves nothing behind then."""
     folder = os.path.dirname(path) or "."
     temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(temporary, flags, mode)
+    except FileExistsError:
+        # Of a process that had our number and was killed; the number is ours alone now.
+        os.unlink(temporary)
+        fd = os.open(temporary, flags, mode)
     try:
         view = memoryview(data)
         while view:
@@ -231,9 +239,9 @@ def save(path: str, data: bytes, mode: int = 0o600) -> None:
 
 
 def say(text: str) -> None:
-    """One line of talk on stderr; a closed stderr is no reason to stop the work."""
+    """One line of talk on stderr, without what would steer a terminal; a closed stderr is no reason to stop the work."""
     try:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(clean(text) + "\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass
