@@ -80,6 +80,8 @@ class Job:
     "cloud", another string that means local, or None where neither route nor command says). stop: None or a Stop.
     """
 
+    end = End
+
     def __init__(self, stage: str, route: dict, command: dict, default: str, stop=None):
         self.stage, self.route, self.command, self.default, self.stop = stage, route, command, default, stop
         self.target = route["target"]
@@ -160,6 +162,47 @@ class Job:
         yield self.make("file", op=op, path=path, bytes_before=before, bytes=size, sha256_before=digest_before, sha256=digest)
 
 
+class Past:
+    """What the archive tells of earlier runs. Where it can't be read it tells nothing, and warn(reason) says so, once.
+
+    connect() -> a read-only connection, or Failure; get(connection, ids) -> {id: record}.
+    """
+
+    def __init__(self, connect, get, warn):
+        self.connect, self.get, self.warn = connect, get, warn
+        self.db = None
+
+    def find(self, ids) -> dict:
+        """{id: record} of those that are there."""
+        return self._ask(self.get, ids) or {}
+
+    def ended(self, routes) -> set:
+        """Which of these routes have a result there."""
+        return self._ask(_ended, routes) or set()
+
+    def _ask(self, function, ids):
+        from sqlite3 import Error
+
+        if self.connect is None:
+            return None
+        try:
+            if self.db is None:
+                self.db = self.connect()
+            return function(self.db, ids)
+        except (Failure, Error) as bad:
+            self.connect = None
+            self.warn(f"{bad}; earlier commands and results are not looked up")
+            return None
+
+
+def _ended(db, routes) -> set:
+    import orjson
+
+    # By the index on parent; the one on tag would go through all results there are.
+    question = "SELECT r.parent FROM json_each(?) AS j CROSS JOIN records AS r ON r.parent = j.value WHERE +r.tag = 'result'"
+    return {row[0] for row in db.execute(question, (orjson.dumps(list(routes)).decode(),))}
+
+
 def strictest(*given):
     """The most private of some values of `privacy`: what is not "cloud", else "cloud", else None where none of them says."""
     said = [value for value in given if value is not None]
@@ -187,13 +230,13 @@ class Runner:
 
     claims: a state.Claims. append(records): puts records into the journal, synced, or raises Failure. find(ids) -> {id: record} from the
     archive; ended(ids) -> those of these routes that have a result there; both find nothing where there is no archive. kinds: {"skill": f, "cmd": f…} with
-    f(name) -> Act, or Failure. fail(Failure): tells a person, and counts. default: the privacy of what says nothing.
+    f(name) -> the fields of an Act, or Failure. fail(Failure) and bug(exception): tell a person, and count. default(): the privacy of what says nothing.
     consent(target): may this target get what is not local? stop: a Stop. again: also what was claimed before.
     """
 
-    def __init__(self, stage, *, claims, append, find, ended, kinds, fail, default="local", consent=None, stop=None, again=False):
+    def __init__(self, stage, *, claims, append, find, ended, kinds, fail, bug, default, consent=None, stop=None, again=False):
         self.stage, self.claims, self.append, self.find, self.ended, self.kinds = stage, claims, append, find, ended, kinds
-        self.fail, self.default, self.consent, self.stop, self.again = fail, default, consent, stop, again
+        self.fail, self.bug, self.default, self.consent, self.stop, self.again = fail, bug, default, consent, stop, again
         self.recent: dict = {}  # what a route may need of the last records: commands and tasks by id, and which routes had a result
         self.count = 0
 
@@ -331,7 +374,7 @@ class Runner:
         command = seen[1] if seen else self.find([parent]).get(parent) if is_id(parent) else None
         if command is None or command.get("@tag") not in ("command", "task"):
             raise Failure(f"orphan: the command '{parent}' of this route is neither in the last {RECENT} records nor in the archive", SOME)
-        return Job(self.stage, route, command, self.default, self.stop)
+        return Job(self.stage, route, command, self.default(), self.stop)
 
     def _check(self, job: Job) -> Act | None:
         """What acts on the target, None for `ask`. A route grants nothing: target, privacy, consent and deadline are looked at here.
@@ -348,7 +391,7 @@ class Runner:
             if kind in LATER:
                 raise Failure(f"'{target}': nothing here can do this yet", UNAVAILABLE, "ftai-doctor tells what is set up")
             raise Failure(f"'{target}' is no target: expected ask, skill:NAME or cmd:NAME", CONFIG)
-        act = self.kinds[kind](name)
+        act = Act(*self.kinds[kind](name))
         if act.reach == "cloud":
             if job.local:
                 raise Failure(f"'{target}' may take this off the machine, and it is local", NOPERM, "ftai-listen --privacy cloud")
@@ -364,7 +407,7 @@ class Runner:
             job = self._job(route)
         except Failure as bad:
             kind = "orphan" if bad.message.startswith("orphan") else KINDS.get(bad.code, "bug")
-            yield from self._refused(Job(self.stage, route, {}, self.default), bad, kind)
+            yield from self._refused(Job(self.stage, route, {}, self.default()), bad, kind)
             return
         try:
             act = self._check(job)
@@ -411,6 +454,10 @@ class Runner:
             refused = trouble.code == NOPERM
             effects.insert(0, self._trouble(job, trouble))
             end = End("refused" if refused else "failed", sentence(trouble), 0, effects[0]["class"])
+        except Exception as trouble:  # one route that trips over a bug does not cost the others
+            self.bug(trouble)
+            effects.insert(0, job.error("bug", f"a bug in the program: {type(trouble).__name__}"))
+            end = End("failed", "This failed because of a bug in the program.", 0, "bug")
         if end.code:
             self.fail(Failure(f"'{job.target}': {end.body.splitlines()[0] if end.body else end.status}", end.code))
         return end

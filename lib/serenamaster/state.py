@@ -146,10 +146,16 @@ class Claims:
     """
 
     def __init__(self, stage: str, path: str | None = None):
-        self.stage, self.path = stage, path or paths.state_db()
-        self.db = None
+        self.stage, self._path, self.db = stage, path, None
         self.run = self.fd = -1
         self.n = self.begun = self.done = 0
+
+    @property
+    def path(self) -> str:
+        """The file, its folder made when it is first needed."""
+        if self._path is None:
+            self._path = paths.state_db()
+        return self._path
 
     def take(self, routes, *, again: bool = False) -> tuple[dict, list]:
         """Claims routes, (id, thread, target, privacy) each, in the order they will be acted on.
