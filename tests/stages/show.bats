@@ -125,9 +125,9 @@ on_terminal() {
     ended 66
     try ftai-show "$T"
     ended 65
-    echo hello | try ftai-show
+    try ftai-show < <(echo hello)
     ended 65
-    head -c 3000 /dev/urandom | sed 's/^{/x/' | try ftai-show
+    try ftai-show < <(head -c 3000 /dev/urandom | sed 's/^{/x/')
     ended 65
     empty "$T/out"
 }
