@@ -11,8 +11,9 @@ SCALE = int(os.environ.get("FTAI_TEST_SCALE", "1"))
 settings.register_profile("scaled", max_examples=100 * SCALE, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("scaled")
 
+HIDING = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "FORCE_COLOR")
 for name in list(os.environ):
-    if name.startswith(("FTAI_", "XDG_")) and name not in ("FTAI_TEST_SCALE", "FTAI_ACCEPT") or name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "FORCE_COLOR"):
+    if name.startswith(("FTAI_", "XDG_")) and name not in ("FTAI_TEST_SCALE", "FTAI_ACCEPT") or name in HIDING:
         del os.environ[name]
 home = tempfile.mkdtemp(prefix="ftai-tests-")
 atexit.register(shutil.rmtree, home, ignore_errors=True)

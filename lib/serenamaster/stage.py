@@ -13,7 +13,7 @@ class Context:
 
     def __init__(self, name: str):
         self.name = name
-        self.quiet = self.verbose = False
+        self.quiet = self.verbose = self.began = False
         self.codes: list[int] = []
 
     def error(self, message: str, hint: str = "") -> None:
@@ -134,7 +134,9 @@ def command(name: str, main, options, doc: str, usage: str):
         own.append(click.Argument([code.co_varnames[1]], nargs=-1, metavar=usage))
 
     def callback(**settings):
-        return main(click.get_current_context().obj, **settings)
+        ctx = click.get_current_context().obj
+        ctx.began = True
+        return main(ctx, **settings)
 
     made = click.Command(name, params=[*own, *common], callback=callback, help=text, context_settings={"help_option_names": ["-h", "--help"]})
     if name.startswith("ftai-"):
@@ -166,6 +168,11 @@ def _click(ctx, main, options, doc, usage, argv) -> int:
         raise Failure(bad.format_message(), SOME) from None
     except click.Abort:
         raise KeyboardInterrupt from None
+    except OSError as bad:
+        # click writes help and version itself.
+        if ctx.began:
+            raise
+        raise Failure(f"cannot write to standard output: {bad.strerror}", IOERR) from None
 
 
 def _bug(ctx: Context, bad: BaseException) -> int:
@@ -173,6 +180,10 @@ def _bug(ctx: Context, bad: BaseException) -> int:
     import tempfile
     import traceback
 
+    try:
+        stream.flush()  # the good records before it
+    except (Failure, OSError):
+        pass
     try:
         from . import paths
 

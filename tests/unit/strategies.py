@@ -34,7 +34,9 @@ HOSTILE = [
     "\r\n",
 ]
 text = st.sampled_from(HOSTILE) | st.sampled_from([5000, 70000]).map("a".__mul__) | st.text(st.characters(codec="utf-8"), max_size=40)
-name = st.sampled_from(["id", "ts", "thread", "body", "a", "A", "a.b", "a-b", "_x", "from", "end"]) | st.text(string.ascii_letters + "_", min_size=1, max_size=12)
+name = st.sampled_from(["id", "ts", "thread", "body", "a", "A", "a.b", "a-b", "_x", "from", "end"]) | st.text(
+    string.ascii_letters + "_", min_size=1, max_size=12
+)
 tag = st.sampled_from(["task", "command", "x_own", "a.b", "a-b", "message"]) | st.text(string.ascii_lowercase + "_", min_size=1, max_size=12)
 number = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 value = st.recursive(text | number | st.booleans(), lambda inner: st.lists(inner, max_size=4), max_leaves=6)

@@ -28,10 +28,9 @@ SIDEWAYS = {
     ("skills", "journal"),
 }
 # What would slow down the start of every stage that imports the module: to be imported in the function that needs it.
-SLOW = set(
-    "asyncio click concurrent contextlib dataclasses datetime email http importlib inspect json logging multiprocessing pathlib random shutil socket "
-    "sqlite3 ssl subprocess tempfile threading typing unicodedata urllib uuid zoneinfo".split()
-)
+SLOW = {"asyncio", "click", "concurrent", "contextlib", "dataclasses", "datetime", "email", "http", "importlib", "inspect", "json", "logging"}
+SLOW |= {"multiprocessing", "pathlib", "random", "shutil", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "typing"}
+SLOW |= {"unicodedata", "urllib", "uuid", "zoneinfo"}
 
 
 def imports(source: str) -> list[tuple[str, bool, bool]]:

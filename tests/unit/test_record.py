@@ -51,7 +51,18 @@ def test_now_is_rfc_3339_in_utc_with_milliseconds(monkeypatch):
 
 @pytest.mark.parametrize(
     ("given_id", "ours"),
-    [(ID, True), (ID.upper(), True), (ID + "\n", False), (ID[:-1], False), ("T-1", False), ("", False), (7, False), (None, False), ([ID], False), (ID.replace("-", ""), False)],
+    [
+        (ID, True),
+        (ID.upper(), True),
+        (ID + "\n", False),
+        (ID[:-1], False),
+        ("T-1", False),
+        ("", False),
+        (7, False),
+        (None, False),
+        ([ID], False),
+        (ID.replace("-", ""), False),
+    ],
 )
 def test_only_a_uuid_is_an_id(given_id, ours):
     assert record.is_id(given_id) is ours
@@ -244,10 +255,23 @@ def test_the_limits_of_numbers_and_size():
 
 # Any JSON, also what records can't hold, with keys that stand twice.
 key = st.sampled_from(["@tag", "@text", "@head", "@blocks", "@x", "a", "b", "a b", ""])
-leaf = (
-    st.sampled_from(["null", "true", "7", "-0", "1.5", "1e5", "1E400", "9223372036854775807", "9223372036854775808", "1e18", "123456789012345678901234567890", '"x"', '"\\ud83d\\ude00"'])
-    | st.sampled_from(['"\\ud800"', '"a"', '"task"', '""', '"\\u0041"', "[]", "{}"])
-)
+leaf = st.sampled_from(
+    [
+        "null",
+        "true",
+        "7",
+        "-0",
+        "1.5",
+        "1e5",
+        "1E400",
+        "9223372036854775807",
+        "9223372036854775808",
+        "1e18",
+        "123456789012345678901234567890",
+        '"x"',
+        '"\\ud83d\\ude00"',
+    ]
+) | st.sampled_from(['"\\ud800"', '"a"', '"task"', '""', '"\\u0041"', "[]", "{}"])
 
 
 def objects(inner):

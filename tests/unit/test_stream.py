@@ -50,7 +50,12 @@ def read(pieces, *, strict=False, files=("x",)):
     return [rec for rec, _ in both], [line for _, line in both], ctx.said, ctx.codes
 
 
-@given(st.lists(strategies.record, min_size=1, max_size=5), st.lists(st.integers(0, 10**6), max_size=6), st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\n \n"]), st.booleans())
+@given(
+    st.lists(strategies.record, min_size=1, max_size=5),
+    st.lists(st.integers(0, 10**6), max_size=6),
+    st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\n \n"]),
+    st.booleans(),
+)
 def test_lines_come_out_as_they_went_in_however_they_were_cut(records, places, end, closed):
     lines = [orjson.dumps(rec) for rec in records]
     data = end.join(lines) + (end if closed else b"")
@@ -60,7 +65,10 @@ def test_lines_come_out_as_they_went_in_however_they_were_cut(records, places, e
     assert (said, codes) == ([], [])
 
 
-@given(st.lists(st.sampled_from([GOOD, b"nonsense\n", b'{"@tag":"a","b":null}\n', b"\n", b'{"@tag":"b"}\r\n']), max_size=8), st.lists(st.integers(0, 300), max_size=6))
+@given(
+    st.lists(st.sampled_from([GOOD, b"nonsense\n", b'{"@tag":"a","b":null}\n', b"\n", b'{"@tag":"b"}\r\n']), max_size=8),
+    st.lists(st.integers(0, 300), max_size=6),
+)
 def test_a_bad_line_becomes_an_error_record_in_its_place_and_the_rest_comes_out(lines, places):
     data = GOOD + b"".join(lines)
     seen, raw, said, codes = read(cut(data, places))
@@ -200,7 +208,11 @@ def test_everything_is_written_to_a_slow_pipe_that_does_not_block():
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     child = subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {ROOT + '/lib'!r}); from serenamaster import stream\nstream.write(b'x' * 3_000_000); stream.flush()"],
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.path.insert(0, {ROOT + '/lib'!r}); from serenamaster import stream\nstream.write(b'x' * 3_000_000); stream.flush()",
+        ],
         stdout=writer,
     )
     os.close(writer)
