@@ -38,7 +38,7 @@ def remember(job):
 def recall(job):
     what, when = job.slots.get("what", ""), job.slots.get("when", "")
     hits = found(job, what, *span(job, when))
-    about = (f" about '{what}'" if what else "") + (f", {when}" if when else "")
+    about = (f" for '{what}'" if what else "") + (f" ({when})" if when else "")
     if not hits:
         return f"I found nothing{about}."
     from . import views
