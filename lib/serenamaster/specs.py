@@ -1,0 +1,755 @@
+"""The spec files: found, laid over each other, checked, and kept compiled in the cache. See ftai-specs(5).
+
+A warm load() is a few stat(2) and one small file; everything else is imported and done only where a file has changed.
+"""
+
+import os
+from binascii import crc32
+
+import orjson
+
+from . import __version__, paths
+from .errors import CONFIG, Failure
+
+PREFIX, SUFFIX = "serenamaster.", ".ftai"
+FORMAT = f"1/{__version__}"  # of the cache: another version makes its own
+SIZE = 4 * 1024 * 1024  # bytes of one spec file
+RACY_NS = 50_000_000  # a file changed so lately could change again and keep its mtime: not cached yet
+
+# What each tag of each spec may hold, as ftai-specs(5) describes it: keys that must be there, and the others.
+TAGS: dict[str, dict[str, tuple[str, str]]] = {
+    "system": {
+        "stage": ("name summary reads writes statuses", ""),
+        "agent": ("name title summary", "reads decides"),
+        "capability": ("name summary say", ""),
+        "skill": ("name summary slots", ""),
+    },
+    "commands": {
+        "phrase": ("name say target", "summary match not_match reason privacy confidence deadline verbatim"),
+        "program": ("name summary run timeout output", "env"),
+        "list": ("name values", "summary"),
+        "expansion": ("name say", "summary"),
+        "words": ("name kind values", "summary"),
+    },
+    "memory": {
+        "tier": ("name summary", "keep default"),
+        "retention": ("name summary", "keep_last keep_daily keep_weekly keep_monthly keep_within"),
+    },
+    "config": {
+        "setting": ("name value summary", "choices narrow"),
+        "limit": ("name value unit summary", ""),
+        "place": ("name value summary", ""),
+        "provider": ("name kind summary", "privacy url key models"),
+        "model": ("name provider", "summary id privacy window"),
+    },
+    "mcp": {
+        "server": ("name summary privacy", "run url env timeout tools"),
+        "rule": ("name target reason", "say pattern capability any tag optional privacy confidence deadline match not_match"),
+    },
+    "release": {"gate": ("name summary run", "expect contains timeout")},
+}
+# What the values of keys may be. A list may be written as its one element alone.
+KINDS: dict[str, str | tuple[str, ...]] = {
+    "name": "name", "provider": "name", "capability": "name", "key": "name", "unit": "name",
+    "title": "text", "summary": "text", "target": "text", "reason": "text", "url": "text", "pattern": "text", "id": "text", "contains": "text",
+    "reads": "texts", "writes": "texts", "decides": "texts", "say": "texts", "match": "texts", "not_match": "texts", "values": "texts", "run": "texts",
+    "env": "texts", "slots": "texts", "choices": "texts", "tools": "texts", "models": "texts",
+    "statuses": "wholes", "output": "whole", "expect": "whole", "window": "whole",
+    "keep_last": "whole", "keep_daily": "whole", "keep_weekly": "whole", "keep_monthly": "whole",
+    "timeout": "number", "deadline": "number", "keep": "number", "keep_within": "number",
+    "confidence": "share", "value": "value",
+    "off": "flag", "default": "flag", "verbatim": "flag", "any": "flag", "optional": "flag",
+    "privacy": ("local", "cloud"), "narrow": ("local", "lower"), "tag": ("command", "task"), "kind": "name",
+}  # fmt: skip
+WORD_KINDS = ("before", "after", "short")
+IGNORED = frozenset(("ftai", "document", "schema", "note", "warning", "intent"))
+# An untrusted project may turn these off; whatever it turned off asks instead, so that nothing takes another way for it.
+NARROWED = frozenset(("phrase", "rule", "program", "server", "provider", "model", "agent", "skill"))
+HARMLESS = frozenset(("bom", "header", "no-tag", "upper-case", "reserved"))
+TARGETS = ("skill", "cmd", "mcp", "model", "agent")
+NEEDS = {"commands": ("system",), "mcp": ("system", "commands")}
+
+_loaded: dict = {}
+
+
+def forget() -> None:
+    """Drops what this process has loaded, so that changed files count."""
+    _loaded.clear()
+
+
+# --- finding
+
+
+def shipped() -> str:
+    """The folder of the shipped specs: beside this module where it is installed, `specs` of the clone otherwise."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    beside = os.path.join(here, "specs")
+    return beside if os.path.isdir(beside) else os.path.join(os.path.dirname(os.path.dirname(here)), "specs")
+
+
+def project() -> str | None:
+    """The nearest folder `.ftai` at or above the working folder, if it belongs to this user (or root); None without one."""
+    try:
+        folder = os.getcwd()
+    except OSError:
+        return None
+    while True:
+        try:
+            found = os.stat(os.path.join(folder, ".ftai"))
+        except OSError:
+            found = None
+        if found and found.st_mode & 0o170000 == 0o040000:
+            return os.path.join(folder, ".ftai") if found.st_uid in (os.getuid(), 0) else None
+        above = os.path.dirname(folder)
+        if above == folder:
+            return None
+        folder = above
+
+
+def layers() -> list[tuple[str, str]]:
+    """(layer, folder), lowest first: shipped, user, project."""
+    if "layers" not in _loaded:
+        own = project()
+        _loaded["layers"] = [("shipped", shipped()), ("user", paths.config()), *([("project", own)] if own else [])]
+    return _loaded["layers"]
+
+
+def files(*names: str) -> list[tuple[str, str]]:
+    """(layer, path) of the files of these specs, whether they exist or not, lowest layer first."""
+    return [(layer, os.path.join(folder, f"{PREFIX}{name}{SUFFIX}")) for layer, folder in layers() for name in names]
+
+
+def names() -> list[str]:
+    """The names of all specs that any layer has a file for, sorted."""
+    found: set[str] = set()
+    for _, folder in layers():
+        try:
+            entries = os.listdir(folder)
+        except OSError:
+            continue
+        found.update(entry[len(PREFIX) : -len(SUFFIX)] for entry in entries if entry.startswith(PREFIX) and entry.endswith(SUFFIX))
+    return sorted(found)
+
+
+def _trust_file() -> str:
+    return os.path.join(paths.where("state"), "trusted")
+
+
+def _key(sources: list[tuple[str, str]]) -> list:
+    key: list[list] = []
+    watched = [path for _, path in sources]
+    if sources and sources[-1][0] == "project":
+        watched.append(_trust_file())
+    for path in watched:
+        try:
+            seen = os.stat(path)
+        except OSError:
+            key.append([path])
+        else:
+            key.append([path, seen.st_ino, seen.st_size, seen.st_mtime_ns])
+    return key
+
+
+# --- the cache
+
+
+def cached(name: str, sources: list[tuple[str, str]], build):
+    """What build() makes of these files, as plain data, from the cache as long as none of them changed.
+
+    A cache that is damaged, somebody else's or cannot be written is no reason to fail: the data is made anew.
+    """
+    key = _key(sources)
+    place = _place(name, sources)
+    if place:
+        data = _fetch(place, key)
+        if data is not None:
+            return data
+    made = build()
+    if place and _key(sources) == key and _settled(key):
+        from . import stream
+
+        data = orjson.dumps(made)
+        try:
+            stream.save(place, orjson.dumps([FORMAT, crc32(data), key]) + b"\n" + data)
+        except OSError:
+            pass
+    return made
+
+
+def _place(name, sources) -> str | None:
+    try:
+        folder = paths.make(os.path.join(paths.cache(), "specs"))
+    except Failure:
+        return None
+    # Each project has a cache of its own, so that going to and fro between two of them costs nothing.
+    mark = f"-{crc32(os.fsencode(sources[-1][1])):08x}" if sources and sources[-1][0] == "project" else ""
+    return os.path.join(folder, f"{name}{mark}.json")
+
+
+def _fetch(place, key):
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        seen = os.fstat(fd)
+        if seen.st_uid != os.getuid() or seen.st_mode & 0o170077 != 0o100000:
+            return None
+        parts = []
+        while part := os.read(fd, seen.st_size + 1):
+            parts.append(part)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    head, _, data = b"".join(parts).partition(b"\n")
+    if head != orjson.dumps([FORMAT, crc32(data), key]):
+        return None
+    return orjson.loads(data)
+
+
+def _settled(key) -> bool:
+    import time
+
+    now = time.time_ns()
+    return all(len(entry) == 1 or abs(now - entry[3]) > RACY_NS for entry in key)
+
+
+# --- reading
+
+
+class _File:
+    """One spec file as read: its entries, and where things stand in it."""
+
+    def __init__(self, layer: str, path: str):
+        self.layer, self.path = layer, path
+        self.shown = {"shipped": "", "rules": os.path.join(os.path.dirname(path), "")}.get(layer, f"{layer}/") + os.path.basename(path)
+        self.data = _bytes(path)
+        self.lines: list[str] = []
+        self.entries: list[dict] = []
+        self.trusted = layer != "project" or _trusted(path, self.data)
+        if self.data:
+            self._read()
+
+    def _read(self) -> None:
+        from .text import Reader
+
+        reader = Reader(at=True)
+        items = reader.feed(self.data) + reader.close()
+        self.lines = self.data.decode("utf-8", "replace").splitlines()
+        for item in items:
+            if type(item) is not dict:
+                if item.rule not in HARMLESS or item.level == "error":
+                    raise Failure(f"{self.path}:{item.line}: {item.message}", CONFIG)
+            elif "@tag" in item and item["@tag"] not in IGNORED:
+                self.entries.append(item)
+
+    def line(self, entry: dict, key: str = "", value: str = "") -> int:
+        """The line of a key of this entry, or of one value of its list; that of its tag where it can't be told."""
+        start = found = entry["at_line"]
+        for number in range(start, len(self.lines)):
+            text = self.lines[number].strip()
+            if text.startswith("@"):
+                break
+            if key and text.partition(":")[0].strip() == key:
+                found, key = number + 1, ""
+            if not key and (not value or f'"{value}"' in text):
+                return number + 1 if value else found
+        return found
+
+    def bad(self, entry: dict, reason: str, key: str = "", value: str = "", hint: str = "") -> Failure:
+        """The failure of this place."""
+        return Failure(f"{self.path}:{self.line(entry, key, value)}: {reason}", CONFIG, hint)
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return b""
+    except OSError as bad:
+        raise Failure(f"cannot read '{path}': {bad.strerror}", CONFIG) from None
+    try:
+        parts, size = [], 0
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+            size += len(part)
+            if size > SIZE:
+                raise Failure(f"'{path}' is too big, expected at most {SIZE} bytes", CONFIG)
+    except OSError as bad:
+        raise Failure(f"cannot read '{path}': {bad.strerror}", CONFIG) from None
+    finally:
+        os.close(fd)
+    return b"".join(parts)
+
+
+def _texts(value) -> bool:
+    return type(value) is list and all(type(item) is str for item in value)
+
+
+def _whole(value) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _number(value) -> bool:
+    return type(value) in (int, float) and value >= 0
+
+
+CHECKS = {
+    "text": (lambda value: type(value) is str and value.strip() != "", "text"),
+    "texts": (_texts, "a list of texts"),
+    "whole": (_whole, "a whole number from 0"),
+    "wholes": (lambda value: type(value) is list and all(map(_whole, value)), "a list of whole numbers"),
+    "number": (_number, "a number from 0"),
+    "share": (lambda value: _number(value) and value <= 1, "a number from 0 to 1"),
+    "value": (lambda value: type(value) in (str, int, float, bool), "text, a number, true or false"),
+    "flag": (lambda value: type(value) is bool, "true or false"),
+    "name": (lambda value: type(value) is str and value != "" and all(char.isalnum() or char in "_.-" for char in value), "a name"),
+}
+
+
+def _checked(spec: str, file: _File, entry: dict) -> dict:
+    """One entry as plain data with its place as `at`. Raises Failure (78) for a tag, a key or a value that does not belong there."""
+    tags = TAGS.get(spec)
+    tag = entry["@tag"]
+    if tags is not None and tag not in tags:
+        raise file.bad(entry, f"unknown tag '@{tag}', expected {_either('@' + name for name in tags)}")
+    if "@text" in entry:
+        raise file.bad(entry, f"'{entry['@text'].splitlines()[0][:40]}' is no field, expected 'key: value'")
+    if entry.get("@blocks"):
+        raise file.bad(entry, f"a block within '@{tag}', expected fields only")
+    made: dict = {}
+    needed, others = tags[tag] if tags is not None else ("name", "")
+    known = f"{needed} {others} off".split()
+    for key, value in entry.items():
+        if key == "at_line" or key == "@tag":
+            continue
+        if tags is not None and key not in known:
+            raise file.bad(entry, f"unknown key '{key}', expected {_either(known)}", key)
+        kind = KINDS.get(key, "value") if tags is not None else "any"
+        if type(value) is not list and kind in ("texts", "wholes"):
+            value = [value]
+        if isinstance(kind, tuple):
+            fine, wanted = value in kind, _either(kind)
+        elif kind == "any":
+            fine, wanted = True, ""
+        else:
+            check, wanted = CHECKS[kind]
+            fine = check(value)
+        if not fine:
+            raise file.bad(entry, f"'{key}' is {value!r}, expected {wanted}", key)
+        made[key] = value
+    if "name" not in made:
+        raise file.bad(entry, f"'@{tag}' without 'name'")
+    made["at"] = f"{file.shown}:{entry['at_line']}"
+    return made
+
+
+def _either(words) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+# --- laying over each other
+
+
+class _Spec:
+    """One spec while it is put together: entries by tag, in order, and the file that each of them came from."""
+
+    def __init__(self, name: str, sources: list[tuple[str, str]]):
+        self.name = name
+        self.entries: dict[str, list[dict]] = {tag: [] for tag in TAGS.get(name, ())}
+        self.gone: dict[str, dict[str, str]] = {}
+        self.notes: list[str] = []
+        self.origin: dict[int, tuple[_File, dict]] = {}
+        for layer, path in sources:
+            file = _File(layer, path)
+            self._lay(file)
+
+    def _lay(self, file: _File) -> None:
+        fresh: dict[str, list[dict]] = {}
+        seen: dict = {}
+        for raw in file.entries:
+            tag, entry = raw["@tag"], _checked(self.name, file, raw)
+            if (tag, entry["name"]) in seen:
+                raise file.bad(raw, f"'{entry['name']}' is a second '@{tag}' of this name, the first stands on line {seen[tag, entry['name']]}", "name")
+            seen[tag, entry["name"]] = raw["at_line"]
+            if not file.trusted:
+                self._narrow(file, raw, entry)
+                continue
+            present = self.entries.setdefault(tag, [])
+            index = next((i for i, other in enumerate(present) if other["name"] == entry["name"]), None)
+            if entry.pop("off", False):
+                self.gone.setdefault(tag, {})[entry["name"]] = entry["at"]
+                if index is not None:
+                    del present[index]
+                continue
+            for key in TAGS.get(self.name, {}).get(tag, ("", ""))[0].split():
+                if key not in entry:
+                    raise file.bad(raw, f"'@{tag}' without '{key}'")
+            self.gone.get(tag, {}).pop(entry["name"], None)
+            self.origin[id(entry)] = (file, raw)
+            entry["layer"] = file.layer
+            if index is not None:
+                entry["front"] = present[index]["front"]
+                present[index] = entry
+            else:
+                entry["front"] = file.layer != "shipped"
+                fresh.setdefault(tag, []).append(entry)
+        for tag, new in fresh.items():
+            self.entries[tag] = new + self.entries.get(tag, []) if file.layer != "shipped" else self.entries.get(tag, []) + new
+
+    def _narrow(self, file: _File, raw: dict, entry: dict) -> None:
+        """What an untrusted project may do: turn off, make local, lower a limit. All else is left out and noted."""
+        tag, name = raw["@tag"], entry["name"]
+        base = next((other for other in self.entries.get(tag, ()) if other["name"] == name), None)
+        keys = entry.keys() - {"name", "at"}
+        if base is None and keys == {"off"}:
+            return
+        if base is not None and keys == {"off"} and (entry["off"] is False or tag in NARROWED):
+            if entry["off"]:
+                base["blocked"] = entry["at"]
+            return
+        if base is not None and keys == {"privacy"} and entry["privacy"] == "local" and tag in ("phrase", "rule"):
+            base["privacy"], base["kept"] = "local", entry["at"]
+            return
+        if base is not None and keys == {"value"} and type(entry["value"]) is not bool:
+            old, new = base["value"], entry["value"]
+            lower = tag == "limit" or base.get("narrow") == "lower"
+            if (lower and _number(old) and _number(new) and new <= old) or (base.get("narrow") == "local" and new == "local"):
+                base["value"], base["layer"] = new, "project"
+                return
+        where = os.path.dirname(os.path.dirname(file.path))
+        self.notes.append(f"{file.path}:{raw['at_line']}: left out, as this project may only turn off, lower or make local: ftai-doctor trust '{where}'")
+
+    def bad(self, entry: dict, reason: str, key: str = "", value: str = "") -> Failure:
+        """The failure of an entry, at its file and line."""
+        file, raw = self.origin[id(entry)]
+        return file.bad(raw, reason, key, value)
+
+
+# --- loading and checking
+
+
+def load(name: str) -> dict:
+    """One spec as plain data: {tag: [entry, …] in order, …, "gone": {tag: {name: place}}, "notes": [warning, …]}.
+
+    An entry holds its keys as written, and `at` (file:line), `layer` (shipped, user, project), `front` (stands before the shipped ones);
+    `blocked` (a place) where a project turned it off, `kept` where a project made it local. Raises Failure (78) with file and line.
+    """
+    if name not in _loaded:
+        sources = files(*NEEDS.get(name, ()), name)
+        _loaded[name] = cached(name, sources, lambda: compile_(name, files(name)))
+    return _loaded[name]
+
+
+def compile_(name: str, sources: list[tuple[str, str]]) -> dict:
+    """One spec read from these files and checked, its examples run. Raises Failure (78) with file and line."""
+    spec = _Spec(name, sources)
+    if name in TAGS and not any(layer == "shipped" and os.path.exists(path) for layer, path in sources):
+        raise Failure(f"the shipped spec is missing: '{sources[0][1]}'", CONFIG, "install again")
+    check = {"commands": _check_commands, "mcp": _check_mcp, "system": _check_system, "config": _check_config}.get(name)
+    if check:
+        check(spec)
+    return {**spec.entries, "gone": spec.gone, "notes": spec.notes}
+
+
+def _parsed(spec, entry, templates, key="say"):
+    from . import phrases
+
+    made = []
+    for template in templates:
+        try:
+            made.append(phrases.parse(template))
+        except Failure as bad:
+            raise spec.bad(entry, bad.message, key, template) from None
+    return made
+
+
+def language(commands: dict):
+    """Lists, expansions and polite words of the commands spec as a phrases.Language."""
+    from . import phrases
+
+    lists = {entry["name"]: [phrases.parse(value) for value in entry["values"]] for entry in commands["list"]}
+    rules = {entry["name"]: [phrases.parse(template) for template in entry["say"]] for entry in commands["expansion"]}
+    return phrases.Language(lists, rules, phrases.manners([(entry["kind"], entry["values"]) for entry in commands["words"]]))
+
+
+def _run_examples(spec, entry, automaton, manners, also=lambda example: False) -> None:
+    from . import phrases
+
+    for key, wanted in (("match", True), ("not_match", False)):
+        for example in entry.get(key, ()):
+            found = bool(automaton and phrases.matches(automaton, phrases.Sentence(example, manners), ())) or also(example)
+            if found is not wanted:
+                raise spec.bad(entry, f"'{entry['name']}' {'matches' if found else 'does not match'} '{example}', which stands in its '{key}'", key, example)
+
+
+def _check_target(spec, entry, system, commands) -> None:
+    target = entry["target"]
+    if target == "ask" or (target == "{target}" and entry.get("tag") == "task"):
+        return
+    kind, _, name = target.partition(":")
+    if kind not in TARGETS or not name or (kind == "mcp" and not all(name.partition("."))):
+        expected = "expected ask, skill:NAME, cmd:NAME, mcp:SERVER.TOOL, model:NAME or agent:NAME"
+        raise spec.bad(entry, f"'{target}' is no target, {expected}", "target")
+    table = {"skill": (system, "skill"), "cmd": (commands, "program")}.get(kind)
+    if table is None:
+        return
+    data, tag = table
+    known = [other["name"] for other in data[tag]]
+    if name not in known and name not in data["gone"].get(tag, {}):
+        raise spec.bad(entry, f"target '{target}' does not exist, expected one of {' '.join(sorted(known))}", "target")
+
+
+def _check_slots(spec, entry, parsed, rules, system, commands) -> None:
+    from . import phrases
+
+    kind, _, name = entry["target"].partition(":")
+    data, tag, key = {"skill": (system, "skill", "slots"), "cmd": (commands, "program", "run")}.get(kind, ({"": ()}, "", ""))
+    found = next((other for other in data[tag] if other["name"] == name), None)
+    if found is None:
+        return
+    # A slot of a program is an argument of it: `{name}`, or `{name?}` where it may be missing.
+    known = [part.strip("{}").rstrip("?") for part in found[key] if kind == "skill" or part[:1] + part[-1:] == "{}"]
+    for template, tree in zip(entry["say"], parsed, strict=True):
+        for slot in sorted(phrases.slots(tree, rules)):
+            if slot not in known:
+                raise spec.bad(entry, f"{entry['target']} has no slot '{slot}', expected {_either(known) if known else 'none'}", "say", template)
+
+
+def _check_commands(spec) -> None:
+    from . import phrases
+
+    system = load("system")
+    commands = {**spec.entries, "gone": spec.gone}
+    for entry in commands["words"]:
+        if entry["kind"] not in WORD_KINDS:
+            raise spec.bad(entry, f"'kind' is '{entry['kind']}', expected {_either(WORD_KINDS)}", "kind")
+        for value in entry["values"]:
+            if not all(phrases.words(value)) or not value.strip() or (entry["kind"] == "short" and len(value.split()) < 2):
+                raise spec.bad(entry, f"'{value}' is no list of words", "values", value)
+    for entry in commands["list"]:
+        _parsed(spec, entry, entry["values"], "values")
+    for entry in commands["expansion"]:
+        _parsed(spec, entry, entry["say"])
+    tongue = language(commands)
+    for entry in commands["list"]:
+        try:
+            tongue.listed(entry["name"])
+        except Failure as bad:
+            raise spec.bad(entry, bad.message, "values") from None
+    for entry in commands["phrase"]:
+        _check_target(spec, entry, system, commands)
+        parsed = _parsed(spec, entry, entry["say"])
+        _check_slots(spec, entry, parsed, tongue.rules, system, commands)
+        _run_examples(spec, entry, _built(spec, entry, parsed, tongue), tongue.manners)
+
+
+def _built(spec, entry, parsed, tongue):
+    from . import phrases
+
+    for template, tree in zip(entry["say"], parsed, strict=True):
+        try:
+            phrases.build([tree], tongue)
+        except Failure as bad:
+            raise spec.bad(entry, f"template '{template[:60]}': {bad.message}", "say", template) from None
+    try:
+        return phrases.build(parsed, tongue)
+    except Failure as bad:
+        raise spec.bad(entry, bad.message, "say") from None
+
+
+def _check_system(spec) -> None:
+    for entry in spec.entries["capability"]:
+        _parsed(spec, entry, entry["say"])
+
+
+def _check_mcp(spec) -> None:
+    import re
+
+    system, commands = load("system"), load("commands")
+    tongue = language(commands)
+    for entry in spec.entries["rule"]:
+        _check_target(spec, entry, system, commands)
+        if not entry.keys() & {"say", "pattern", "capability", "any"}:
+            raise spec.bad(entry, f"rule '{entry['name']}' matches nothing, expected say, pattern, capability or any")
+        automaton, test = None, None
+        if "say" in entry:
+            automaton = _built(spec, entry, _parsed(spec, entry, entry["say"]), tongue)
+        if "pattern" in entry:
+            try:
+                test = re.compile(entry["pattern"], re.IGNORECASE)
+            except (re.error, RecursionError, OverflowError) as bad:
+                raise spec.bad(entry, f"pattern '{entry['pattern']}' is no regular expression: {bad}", "pattern") from None
+        ability = None
+        if "capability" in entry:
+            found = [other for other in system["capability"] if other["name"] == entry["capability"]]
+            if not found and entry["capability"] not in system["gone"].get("capability", {}):
+                known = _either(other["name"] for other in system["capability"])
+                raise spec.bad(entry, f"there is no capability '{entry['capability']}', expected {known}", "capability")
+            ability = ability_of(found, tongue) if found else None
+            if not found:
+                continue
+
+        def also(example, entry=entry, test=test, ability=ability):
+            from . import phrases
+
+            said = bool(ability) and bool(phrases.matches(ability, phrases.Sentence(example, tongue.manners), ()))
+            return bool(entry.get("any")) or said or bool(test and test.search(example))
+
+        _run_examples(spec, entry, automaton, tongue.manners, also)
+
+
+def ability_of(found: list[dict], tongue) -> dict:
+    """The automaton of the templates of these capabilities. Raises Failure (78) with the place of the first."""
+    from . import phrases
+
+    try:
+        return phrases.build([phrases.parse(template) for entry in found for template in entry["say"]], tongue)
+    except Failure as bad:
+        raise Failure(f"{found[0]['at']}: {bad.message}", CONFIG) from None
+
+
+def _check_config(spec) -> None:
+    for entry in spec.entries["setting"]:
+        if "choices" in entry and entry["value"] not in entry["choices"]:
+            raise spec.bad(entry, f"setting '{entry['name']}' is '{entry['value']}', expected {_either(entry['choices'])}", "value")
+    for entry in spec.entries["limit"]:
+        if not _number(entry["value"]):
+            raise spec.bad(entry, f"limit '{entry['name']}' is {entry['value']!r}, expected a number from 0", "value")
+    known = {entry["name"] for entry in spec.entries["provider"]} | spec.gone.get("provider", {}).keys()
+    for entry in spec.entries["model"]:
+        if entry["provider"] not in known:
+            raise spec.bad(entry, f"there is no provider '{entry['provider']}'", "provider")
+
+
+# --- asking
+
+
+def find(spec: str, tag: str, name: str) -> dict | None:
+    """The entry of this name, or None where there is none, or where it was turned off."""
+    return next((entry for entry in load(spec).get(tag, ()) if entry["name"] == name and "blocked" not in entry), None)
+
+
+def setting(name: str, default=None):
+    """The value of a setting, limit or place: FTAI_NAME of the environment, then project, user, shipped spec; `default` where none has it.
+
+    Raises Failure (78) for a value in the environment that does not fit.
+    """
+    if "settings" not in _loaded:
+        config = load("config")
+        _loaded["settings"] = {entry["name"]: entry for tag in ("setting", "limit", "place") for entry in config[tag]}
+    entry = _loaded["settings"].get(name)
+    given = os.environ.get("FTAI_" + name.upper().replace("-", "_"))
+    if given is None or given == "" or entry is None:
+        return default if entry is None else entry["value"]
+    value: str | int | float | bool = given
+    kind = type(entry["value"])
+    if kind is not str:
+        try:
+            value = {"true": True, "false": False}[given] if kind is bool else float(given) if kind is float else int(given)
+        except (KeyError, ValueError):
+            raise Failure(f"FTAI_{name.upper()} is '{given}', expected a value like {entry['value']}", CONFIG) from None
+    if "choices" in entry and value not in entry["choices"]:
+        raise Failure(f"FTAI_{name.upper()} is '{given}', expected {_either(entry['choices'])}", CONFIG)
+    return value
+
+
+def tier() -> str:
+    """The name of the memory tier that is meant where none was said: the one marked `default` in the highest layer."""
+    marked = [entry for entry in load("memory")["tier"] if entry.get("default")]
+    if not marked:
+        raise Failure("no memory tier is the default", CONFIG, "mark one with 'default: true' in serenamaster.memory.ftai")
+    rank = {"shipped": 0, "user": 1, "project": 2}
+    return max(reversed(marked), key=lambda entry: rank[entry["layer"]])["name"]
+
+
+def notes() -> list[str]:
+    """What was left out of the specs that this process has loaded, one line each."""
+    return [note for data in list(_loaded.values()) if type(data) is dict for note in data.get("notes", ())]
+
+
+def _texts_of(extra=()) -> list[tuple[str, bytes]]:
+    found = []
+    for layer, path in [*files(*names()), *(("rules", name) for name in extra)]:
+        data = _bytes(path)
+        if data:
+            found.append((f"{layer}/{os.path.basename(path)}", data))
+    return found
+
+
+def digest_of(texts: list[tuple[str, bytes]]) -> str:
+    """12 hex digits that tell one set of spec texts from another."""
+    import hashlib
+
+    made = hashlib.sha256()
+    for name, data in texts:
+        made.update(b"%b %d\n" % (name.encode(), len(data)))
+        made.update(data)
+    return made.hexdigest()[:12]
+
+
+def digest(extra: tuple[str, ...] = ()) -> str:
+    """The digest of all spec texts as they are laid over each other now, and of the files `extra`."""
+    if extra:
+        return digest_of(_texts_of(extra))
+    if "digest" not in _loaded:
+        _loaded["digest"] = cached("digest", files(*names()), lambda: digest_of(_texts_of()))
+    return _loaded["digest"]
+
+
+def source_text(extra: tuple[str, ...] = ()) -> str:
+    """The texts of all spec files, each behind a comment line with its name: what a `specs` record keeps."""
+    from .record import clean
+
+    return "".join(f"// {name}\n{clean(data.decode('utf-8', 'replace'))}\n" for name, data in _texts_of(extra))
+
+
+# --- trust
+
+
+def _trusted(path: str, data: bytes) -> bool:
+    import hashlib
+
+    wanted = f"{hashlib.sha256(data).hexdigest()}  {path}"
+    return any(line == wanted for line in _trust_lines())
+
+
+def _trust_lines() -> list[str]:
+    return _bytes(_trust_file()).decode("utf-8", "surrogateescape").split("\n")
+
+
+def trust(folder: str) -> list[tuple[str, str]]:
+    """Trusts the specs of a project (its folder, or its `.ftai`) as they are now; returns (path, sha256) of each.
+
+    They are checked before. Raises Failure: 66 where there are none, 78 for a broken one.
+    """
+    import hashlib
+
+    from . import stream
+
+    folder = os.path.realpath(folder)
+    if os.path.basename(folder) != ".ftai":
+        folder = os.path.join(folder, ".ftai")
+    try:
+        found = sorted(name for name in os.listdir(folder) if name.startswith(PREFIX) and name.endswith(SUFFIX))
+    except OSError as bad:
+        raise Failure(f"cannot read '{folder}': {bad.strerror}", 66) from None
+    if not found:
+        raise Failure(f"no spec in '{folder}'", 66)
+    made = []
+    for name in found:
+        path = os.path.join(folder, name)
+        if "\n" in path:
+            raise Failure(f"'{path}' has a line end in its name", 65)
+        file = _File("user", path)
+        for raw in file.entries:
+            _checked(name[len(PREFIX) : -len(SUFFIX)], file, raw)
+        made.append((path, hashlib.sha256(file.data).hexdigest()))
+    fresh = {path for path, _ in made}
+    lines = [line for line in _trust_lines() if line and line.partition("  ")[2] not in fresh] + [f"{sha}  {path}" for path, sha in made]
+    paths.state()
+    stream.save(_trust_file(), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+    forget()
+    return made
