@@ -44,6 +44,11 @@ NEEDED = {"route": ("target",), "attempt": ("target",), "result": ("status",), "
 PARENTS = {"route": _words("command task"), "attempt": _words("route"), "result": _words("route")}
 
 
+def is_known(tag: str) -> bool:
+    """True for a tag that needs no declaration."""
+    return tag in CORE or tag in OWN or tag.startswith("x_")
+
+
 class Lines:
     """Records of a stream in line form, with the interface of text.Reader: items are (line, record) or Finding."""
 
@@ -104,7 +109,7 @@ class Document:
             if len(self.seen) >= NAMES:
                 return
             self.seen[name] = None
-        if name in CORE or name in OWN or quoted or name in self.declared or name.startswith("x_") or RESERVED.match(name):
+        if is_known(name) or quoted or name in self.declared or RESERVED.match(name):
             return
         self.unknown.setdefault(name, [line, column, 0])[2] += 1
 

@@ -221,3 +221,32 @@ END
     try ftai-validate good.ftai
     ended 0
 }
+
+@test "a journal: its chain is verified, and --fix never rewrites it" {
+    ftai-listen "what time is it" | ftai-log >/dev/null
+    ftai-listen "remember the milk" | ftai-log >/dev/null
+    cp "$FTAI_HOME/state/journal/current.ftai" journal.ftai
+    try ftai-validate --strict journal.ftai
+    ended 0
+    empty "$T/out"
+    sed 's/the milk/the silk/' journal.ftai >changed.ftai
+    cp changed.ftai kept.ftai
+    try ftai-validate changed.ftai
+    ended 1
+    line=$(grep -n '^@command' changed.ftai | tail -1 | cut -d: -f1)
+    grep -q "^changed.ftai:$line:1: error: .*\[chain\]" "$T/out"
+    try ftai-validate --fix changed.ftai
+    ended 1
+    grep -q "not fixed: a journal is never rewritten" "$T/err"
+    cmp changed.ftai kept.ftai
+}
+
+@test "a spec: its keys, its targets and its examples are checked" {
+    try ftai-validate --strict "$root"/specs/*.ftai
+    ended 0
+    empty "$T/out"
+    printf '@ftai v2.0\n@document\n@end\n@phrase\n  name: "x"\n  say: "hello you"\n  target: "skill:nothing"\n@end\n' >serenamaster.commands.ftai
+    try ftai-validate serenamaster.commands.ftai
+    ended 1
+    grep -q "^serenamaster.commands.ftai:7:1: error: .*skill:nothing.*\[spec\]" "$T/out"
+}
