@@ -20,23 +20,15 @@ LIVE = "current.ftai"
 WAIT = 10.0  # seconds that a writer or reader waits for the lock
 CHUNK = 1024 * 1024
 WINDOW = 64 * 1024
+NEAR = 8 * 1024  # where the search for the last record begins
 GAP = 20_000  # records behind the archive whose ids are looked up in the journal itself
 
 # ---- the shape of a segment ----
 
 END = b"\n@end\n"
 MARK = b"\n  @chain\n"
-NUMBERED = re.compile(r"[0-9]{6,}\.ftai\Z")
-CHAIN = rb'    seq: ([1-9][0-9]{0,17})\n    (?:salt: "([0-9a-f]{32})"|digest: "([0-9a-f]{64})")\n    hash: "([0-9a-f]{64})"\n  @end'
-TAIL = re.compile(CHAIN)
-CLOSE = re.compile(MARK + CHAIN + END)
-HEAD = re.compile(
-    rb'@ftai v2\.0\n\n@document\n  journal: "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"\n  segment: ([1-9][0-9]{0,17})\n  first: ([1-9][0-9]{0,17})\n'
-    rb'  prev: "([0-9a-f]{64})"\n  records: 1\n@end\n\n@schema\n  name: "serenamaster"\n  required_tags: \["@document"\]\n'
-    rb'  optional_tags: \[("@[a-z_][a-z0-9_.-]*"(?:, "@[a-z_][a-z0-9_.-]*")*)\]\n@end\n'
-)
-FIRST_LINE = re.compile(rb"@([a-z_][a-z0-9_.-]*)[ \n]")
-SCHEMA = re.compile(rb"\n@schema\n(?:  [^\n]*\n)*?  optional_tags: \[([^\n]*)\]\n")
+CHAIN = re.compile(rb'    seq: ([1-9][0-9]{0,17})\n    (?:salt: "([0-9a-f]{32})"|digest: "([0-9a-f]{64})")\n    hash: "([0-9a-f]{64})"\n  @end')
+HEX = frozenset("0123456789abcdef")
 
 Head = namedtuple("Head", "journal number first prev tags start")  # start: the offset behind it
 
@@ -48,12 +40,27 @@ def root(journal: str) -> str:
     return sha256(f"ftai-journal/1 {journal}\n".encode()).hexdigest()
 
 
+def heading(journal: str, number: int, first: int, prev: str, tags: list[str]) -> bytes:
+    """The head of a segment."""
+    names = ", ".join(f'"@{tag}"' for tag in tags)
+    return (
+        f'@ftai v2.0\n\n@document\n  journal: "{journal}"\n  segment: {number}\n  first: {first}\n  prev: "{prev}"\n  records: 1\n@end\n\n'
+        f'@schema\n  name: "serenamaster"\n  required_tags: ["@document"]\n  optional_tags: [{names}]\n@end\n'
+    ).encode()
+
+
 def head(data: bytes) -> Head | None:
     """What the head of a segment says, or None where `data` begins with none."""
-    found = HEAD.match(data)
-    if found is None:
+    said = [line.partition(b": ")[2] for line in data.split(b"\n", 14)]
+    try:
+        journal, prev, tags = (orjson.loads(said[n]) for n in (3, 6, 13))
+        number, first = int(said[4]), int(said[5])
+        made = heading(journal, number, first, prev, [tag[1:] for tag in tags])
+    except (ValueError, IndexError, TypeError):
         return None
-    return Head(found[1].decode(), int(found[2]), int(found[3]), found[4].decode(), found[5].decode()[2:-1].split('", "@'), found.end())
+    # Written anew it must be the same bytes: that leaves nothing in a head that was not looked at.
+    good = data.startswith(made) and record.is_id(journal) and number > 0 < first and len(prev) == 64 and HEX.issuperset(prev)
+    return Head(journal, number, first, prev, [tag[1:] for tag in tags], len(made)) if good else None
 
 
 def _pieces(fd: int, at: int, end: int):
@@ -84,7 +91,7 @@ def walk(fd: int, at: int, end: int, seq: int, prev: str | None):
     other = None  # after a wrong record: the hash that was computed, in case its content is right and its hash was changed
     for offset, piece in _pieces(fd, at, end):
         cut = piece.find(MARK) + 1
-        found = TAIL.fullmatch(piece, cut + 9) if cut else None
+        found = CHAIN.fullmatch(piece, cut + 9) if cut else None
         if found is None or not piece.startswith(b"\n@"):
             seq, prev, other = seq + 1, None, None
             yield offset, piece, None, seq, None, "it does not end with a @chain block as expected" if found is None else "no blank line before it"
@@ -121,11 +128,13 @@ def walk(fd: int, at: int, end: int, seq: int, prev: str | None):
 
 def _boundaries(fd: int, top: Head, size: int):
     """Yields (offset, seq, hash) at ends of records, from one near the end of a segment back to its head."""
-    window = WINDOW
+    window = NEAR
     while size - window > top.start:
-        found = CLOSE.search(os.pread(fd, WINDOW, size - window))
-        if found:
-            yield size - window + found.end(), int(found[1]), found[4].decode()
+        data = os.pread(fd, min(window, WINDOW), size - window)
+        mark = data.find(MARK)
+        found = CHAIN.match(data, mark + len(MARK))
+        if mark >= 0 and found and data.startswith(END, found.end()):
+            yield size - window + found.end() + len(END), int(found[1]), found[4].decode()
         window *= 8
     yield top.start, top.first - 1, top.prev
 
@@ -192,10 +201,15 @@ class _Lock:
             os.close(self.fd)
 
 
+def is_closed(name: str) -> bool:
+    """True for the name of a closed segment."""
+    return len(name) >= 11 and name.endswith(".ftai") and name[:-5].isdecimal() and name.isascii()
+
+
 def closed(folder: str) -> list[str]:
     """The names of the closed segments, oldest first."""
     try:
-        return sorted((name for name in os.listdir(folder) if NUMBERED.match(name)), key=lambda name: int(name[:-5]))
+        return sorted((name for name in os.listdir(folder) if is_closed(name)), key=lambda name: int(name[:-5]))
     except FileNotFoundError:
         return []
 
@@ -259,7 +273,7 @@ def _contents(plan: list, after: int):
                     break
                 if seq > after and not wrong:
                     after = seq
-                    yield seq, piece[1:cut], TAIL.fullmatch(piece, cut + 9)
+                    yield seq, piece[1:cut], CHAIN.fullmatch(piece, cut + 9)
         finally:
             os.close(fd)
 
@@ -281,6 +295,9 @@ def read(folder: str, after: int = 0):
 
 def position(folder: str) -> int:
     """The seq of the last record, 0 for an empty or missing journal; reads its end only."""
+    live = _live.get(folder)
+    if live and live.same():
+        return live.seq
     with _Lock(folder, shared=True):
         plan = _plan(folder, sys.maxsize)
     for _, fd, *_ in plan:
@@ -366,7 +383,6 @@ def _begin(line: bytes, pad: int) -> dict:
 FOREIGN = frozenset(("ftai", "document", "schema", "include", "intent"))
 _DOCUMENT = {"@tag", "journal", "segment", "first", "prev", "records"}
 _SCHEMA = {"@tag", "id", "ts", "thread", "from", "name", "required_tags", "optional_tags", "@blocks"}
-DIGEST = re.compile(r"[0-9a-f]{8,64}\Z")
 
 
 def is_own(rec: dict) -> bool:
@@ -492,6 +508,14 @@ class _Live:
         self.since = 0
         self.stage, self.warn = "", _silent
 
+    def same(self) -> bool:
+        """True if nothing was written since this process last held the lock."""
+        try:
+            seen = os.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (seen.st_dev, seen.st_ino) == self.key and seen.st_size == self.size
+
     def look(self) -> None:
         """Sees what others did since, repairs what a crash left, and starts a segment where there is none to go on with."""
         try:
@@ -500,7 +524,7 @@ class _Live:
             return self.restart("there was no live segment")
         key = seen.st_dev, seen.st_ino
         if key == self.key and seen.st_size == self.size:
-            return None
+            return None  # as same() would say
         if key != self.key or seen.st_size < self.end:
             if not self.open():
                 return self.restart("the live segment has no head" if seen.st_size else "")
@@ -620,12 +644,8 @@ class _Live:
             first.append(record.make("checkpoint", self.stage, segment=number - 1, last=seq, hash=prev, because=why))
         if damaged:
             first.append(record.make("audit", self.stage, act="close", subject=damaged, who=_user(), outcome="closed", because=why))
-        tags = ", ".join(f'"@{tag}"' for tag in _tags())
         data, last = _link(_seal([_prepare(rec)[1] for rec in first]), seq, prev)
-        data = (
-            f'@ftai v2.0\n\n@document\n  journal: "{journal}"\n  segment: {number}\n  first: {seq + 1}\n  prev: "{prev}"\n  records: 1\n@end\n\n'
-            f'@schema\n  name: "serenamaster"\n  required_tags: ["@document"]\n  optional_tags: [{tags}]\n@end\n'
-        ).encode() + data
+        data = heading(journal, number, seq + 1, prev, _tags()) + data
         temporary = os.path.join(self.folder, ".new")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -648,9 +668,10 @@ class _Live:
         if missing and self.searched < self.end:
             import mmap
 
+            schema = re.compile(rb"\n@schema\n(?:  [^\n]*\n)*?  optional_tags: (\[[^\n]*\])\n")
             with mmap.mmap(self.fd, self.end, access=mmap.ACCESS_READ) as data:
-                for found in SCHEMA.finditer(data, self.searched):
-                    self.declared.update(name[1:] for name in orjson.loads(b"[" + found[1] + b"]"))
+                for found in schema.finditer(data, self.searched):
+                    self.declared.update(name[1:] for name in orjson.loads(found[1]))
             self.searched = self.end - 1
             missing -= self.declared
         if not missing:
@@ -698,7 +719,7 @@ class _Live:
         except OSError:
             pass  # the mark is in the page cache at least; there is nobody left to tell
 
-    def known(self, upto: int) -> dict:
+    def behind(self, upto: int) -> dict:
         """`recent`, made complete for all records behind seq `upto`, as far as that is not too much to read."""
         if upto < self.since and self.seq - upto <= GAP:
             own, self.recent = self.recent, {}
@@ -728,13 +749,14 @@ def _user() -> str:
 _live: dict[str, _Live] = {}
 
 
-def append(folder: str, records: list, *, stage: str = "", lookup=None, warn=None) -> list:
+def append(folder: str, records: list, *, stage: str = "", known=None, warn=None) -> list:
     """Appends records to the journal in one write and one sync, and says for each what became of it: (kind, seq, reason).
 
     kind: "written" (on the disk now); "repeat" (held already, equal); "conflict" (its id is held with other content) and "refused" (cannot be
     written), both with the reason; "skipped" (partial answers and our own heads, which are not journaled). seq is None where there is none.
     Records should be stamped; what lacks an id gets one in the journal only. stage: the name for `from` in the records the journal adds.
-    lookup(ids): (upto, {id: (seq, content)}) from the archive, where upto is the last seq it knows; None where it is not readable.
+    known: (upto, {id: (seq, record)}): those of their ids that the journal holds up to seq `upto`; None where that can't be told, which makes
+    no repeat and no conflict but with what this process has seen.
     warn: called with a message for each repair. Raises Failure: 75 locked, 73 or 74 not written; then nothing of it counts as written.
     """
     outcomes: list = [None] * len(records)
@@ -750,14 +772,13 @@ def append(folder: str, records: list, *, stage: str = "", lookup=None, warn=Non
     if not batch:
         return outcomes
     sealed = _seal([content for _, _, content, _ in batch])
-    found = lookup([own for _, own, _, _ in batch]) if lookup else None
-    upto, held = found or (0, {})
+    upto, held = known or (0, {})
     live = _live.setdefault(folder, _Live(folder))
     live.stage, live.warn = stage or os.path.basename(sys.argv[0]), warn or _silent
     with _Lock(folder):
         try:
             live.look()
-            recent = live.known(upto) if found else live.recent
+            recent = live.behind(upto) if known else live.recent
         except OSError as bad:
             live.key = None
             raise Failure(f"cannot write '{bad.filename or live.path}': {bad.strerror}", IOERR) from None
@@ -767,7 +788,7 @@ def append(folder: str, records: list, *, stage: str = "", lookup=None, warn=Non
         for (n, own, content, used), one in zip(batch, sealed, strict=True):
             at, stood = fresh.get(own) or recent.get(own) or held.get(own) or (0, b"")
             if at:
-                same = stood == hash(content) if type(stood) is int else equal(stood, content)
+                same = stood == hash(content) if type(stood) is int else equal(_prepare(stood)[1] if type(stood) is dict else stood, content)
                 outcomes[n] = ("repeat", at, None) if same else ("conflict", at, f"id '{own}' is journaled as seq {at} with other content")
                 continue
             if not used <= live.declared:
@@ -785,10 +806,267 @@ def append(folder: str, records: list, *, stage: str = "", lookup=None, warn=Non
 def _mark(folder: str, records: list, outcomes: list) -> None:
     """Leaves a file for each text of the specs that is journaled now, so that it is journaled once."""
     for rec, (kind, _, _) in zip(records, outcomes, strict=True):
-        if rec.get("@tag") == "specs" and kind in ("written", "repeat") and DIGEST.match(str(rec.get("digest"))):
+        if rec.get("@tag") == "specs" and kind in ("written", "repeat") and HEX.issuperset(digest := str(rec.get("digest"))) and digest:
             marks = os.path.join(os.path.dirname(os.path.abspath(folder)), "specs")
             try:
                 os.makedirs(marks, 0o700, exist_ok=True)
-                os.close(os.open(os.path.join(marks, rec["digest"]), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+                os.close(os.open(os.path.join(marks, digest), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
             except OSError:
                 pass  # then they are journaled once more
+
+
+def take(folder: str, batch: list, *, stage: str, known=None, warn=None) -> list:
+    """Journals a batch of (record, line) and returns what is passed on for it: (record, line, failure) in the same order.
+
+    Records come out as stamped (the same bytes where nothing was missing); in the place of one that was refused stands its `error` record,
+    journaled too, and failure is the reason, else "". Otherwise as append().
+    """
+    given = [rec if rec.get("@tag") in _UNSTAMPED or is_own(rec) else record.stamp(rec) for rec, _ in batch]
+    outcomes = append(folder, given, stage=stage, known=known, warn=warn)
+    out, errors = [], []
+    for (rec, line), stamped, (kind, _, reason) in zip(batch, given, outcomes, strict=True):
+        if kind in ("conflict", "refused"):
+            about = stamped if "id" in stamped else None
+            found = "conflict" if kind == "conflict" else "input"
+            stamped = record.make("error", stage, parent=about, class_=found, message=reason, about=about and about["id"], recovery="none")
+            errors.append(stamped)
+        out.append((stamped, line if stamped is rec else record.encode(stamped), reason or ""))
+    if errors:
+        append(folder, errors, stage=stage, warn=warn)
+    return out
+
+
+_UNSTAMPED = frozenset((None, "ftai", "intent", "partial"))  # lines that can hold no fields, and what is never journaled
+
+
+class Partials:
+    """The pieces of answers that have not ended yet."""
+
+    def __init__(self):
+        self.open: dict[str, list] = {}
+
+    def feed(self, rec: dict) -> None:
+        """Takes note of a record that passes: a piece, or the end of what the pieces were of."""
+        tag = rec.get("@tag")
+        if tag == "partial":
+            key = rec.get("parent") or rec.get("thread")
+            if type(key) is str and type(rec.get("body")) is str:
+                self.open.setdefault(key, []).append(rec)
+        elif self.open and tag in ("result", "command"):
+            for name in ("parent", "thread"):
+                self.open.pop(str(rec.get(name)), None)
+
+    def cut(self, stage: str) -> list[dict]:
+        """A `result` with status `cut` for each answer that never ended: call it at the end of the input."""
+        made = []
+        for key, pieces in self.open.items():
+            pieces.sort(key=lambda piece: piece["n"] if type(piece.get("n")) is int else 0)
+            first = pieces[0]
+            about = {"id": key} if first.get("parent") == key else {}
+            closest = {piece.get("privacy") for piece in pieces}
+            private = next((word for word in sorted(closest - {None, "cloud"})), "cloud" if closest == {"cloud"} else None)
+            if type(first.get("thread")) is str:
+                about["thread"] = first["thread"]
+            body = "".join(piece["body"] for piece in pieces)
+            made.append(record.make("result", stage, parent=about, target=first.get("target"), status="cut", body=body, privacy=private))
+        self.open.clear()
+        return made
+
+
+# ---- verifying ----
+
+Trouble = namedtuple("Trouble", "path line seq id message damage", defaults=("",))
+Summary = namedtuple("Summary", "journal segments records first last hash notes")
+
+
+def verify(folder: str = "", files=()):
+    """(Summary, list of Trouble): all that ftai(5), JOURNAL, asks of the journal in `folder`, or of segments given as files, oldest first.
+
+    Trouble: path, line (0: the file as a whole), seq that is or should stand there, id ("" where there is none), message, and for damage
+    that accept() may take, the words that name it. Summary: of what is good. Raises OSError, Failure 75.
+    """
+    names = list(files)
+    sizes = {}
+    notes = []
+    if not files:
+        with _Lock(folder, shared=True):
+            names = [os.path.join(folder, name) for name in closed(folder)]
+            live = os.path.join(folder, LIVE)
+            if os.path.exists(live):
+                if names and os.path.samefile(names[-1], live):
+                    names.pop()
+                names.append(live)
+                sizes[live] = os.path.getsize(live)
+    check = _Check(folder, _accepted(folder) if folder else set())
+    opened = []
+    try:
+        for path in names:
+            opened.append((path, *_open(path)))
+        for n, (path, fd, size, top) in enumerate(opened):
+            after = opened[n + 1][3] if n + 1 < len(opened) else None
+            check.segment(path, fd, sizes.get(path, size), top, after.first - 1 if after else None)
+    finally:
+        for _, fd, *_ in opened:
+            os.close(fd)
+    check.troubles += check.gone.values()
+    if folder:
+        torn = os.path.join(folder, ".torn")
+        if os.path.exists(torn) and _damage(torn, 0, os.path.getsize(torn)) not in check.accepted:
+            notes.append(f"'{torn}' keeps {os.path.getsize(torn)} bytes of records that nobody was told were written")
+    return Summary(check.journal, len(names), check.count, check.first, check.seq, check.prev, notes), check.troubles
+
+
+def accept(folder: str) -> list:
+    """Takes the damage that verify() reports as known, so that it no longer does; returns the troubles that this was about.
+
+    Only what stands behind the last good record of a closed segment, and torn tails, can be accepted; and only as it is now.
+    """
+    _, troubles = verify(folder)
+    found = [trouble for trouble in troubles if trouble.damage]
+    lines = [trouble.damage for trouble in found]
+    torn = os.path.join(folder, ".torn")
+    if os.path.exists(torn):
+        lines.append(_damage(torn, 0, os.path.getsize(torn)))
+    fd = os.open(os.path.join(folder, ".accepted"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        _write(fd, "".join(f"{line}\n" for line in lines).encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return found
+
+
+def _accepted(folder: str) -> set[str]:
+    try:
+        with open(os.path.join(folder, ".accepted"), encoding="utf-8", errors="replace") as known:
+            return set(known.read().splitlines())
+    except FileNotFoundError:
+        return set()
+
+
+def _damage(path: str, at: int, end: int) -> str:
+    """The words by which damage is known: the file, the place and what stands there."""
+    from hashlib import sha256
+
+    made = sha256()
+    with open(path, "rb") as file:
+        file.seek(at)
+        left = end - at
+        while left > 0 and (data := file.read(min(CHUNK, left))):
+            made.update(data)
+            left -= len(data)
+    return f"{os.path.basename(path)} {at} {end - at} {made.hexdigest()}"
+
+
+def _line(fd: int, offset: int) -> int:
+    """The number of the line at `offset`."""
+    number = 1
+    at = 0
+    while at < offset and (data := os.pread(fd, min(CHUNK, offset - at), at)):
+        number += data.count(b"\n")
+        at += len(data)
+    return number
+
+
+def _id(piece: bytes) -> str:
+    found = re.search(rb'\n  id: "([^"\n]*)"', piece)
+    return found[1].decode("utf-8", "replace") if found else ""
+
+
+class _Check:
+    """verify(), from segment to segment."""
+
+    def __init__(self, folder: str, accepted: set[str]):
+        self.folder, self.accepted = folder, accepted
+        self.journal, self.number, self.seq, self.prev = "", 0, 0, ""
+        self.first = self.count = 0
+        self.troubles: list[Trouble] = []
+        self.gone: dict[str, Trouble] = {}  # "SEQ DIGEST" of tombstones whose audit record has not come yet
+
+    def segment(self, path: str, fd: int, size: int, top: Head | None, until: int | None) -> None:
+        if self.folder and until is None and os.path.basename(path) == LIVE and top:
+            until = _suspect(self.folder, top.number)
+            if until is not None:
+                self.say(path, 0, until + 1, "", f"an error of fsync left what stands behind seq {until} in doubt; the next record that is written settles it")
+        if top is None:
+            self.number += 1
+            self.damage(path, fd, 0, size, "it does not begin with the head of a segment")
+            return
+        self.head(path, top)
+        self.declared(path, fd, size, top)
+        self.seq, self.prev, end = top.first - 1, top.prev, top.start
+        for offset, piece, cut, seq, stored, wrong in walk(fd, top.start, size, self.seq, self.prev):
+            if until is not None and seq > until:
+                break
+            end = offset + len(piece) + len(END)
+            if wrong:
+                self.say(path, _line(fd, offset + piece.startswith(b"\n")), seq, _id(piece), wrong)
+                claimed = CHAIN.fullmatch(piece, cut + 9) if cut else None
+                self.seq, self.prev = max(self.seq, int(claimed[1])) if claimed else seq, str(stored)
+                continue
+            self.seq, self.prev = seq, str(stored)
+            self.count += 1
+            if piece.startswith(b"\n@tombstone\n"):
+                self.tombstone(path, fd, offset, piece, cut, seq)
+            elif self.gone and piece.startswith(b"\n@audit\n") and b'\n  act: "purge"\n' in piece:
+                purged = parse(piece[1:cut]).get("purged", ())
+                for words in purged if type(purged) is list else [purged]:
+                    self.gone.pop(str(words), None)
+        if until is not None and self.seq < until:
+            self.say(path, 0, self.seq + 1, "", f"the records from seq {self.seq + 1} to {until} are missing")
+        if size > end + 1 or (size > end and os.pread(fd, 1, end) != b"\n"):
+            what = "it is cut off: no whole record" if until is None else f"{size - end} bytes of damage behind seq {self.seq}"
+            self.damage(path, fd, end, size, what)
+
+    def say(self, path, line, seq, own, message, damage="") -> None:
+        self.troubles.append(Trouble(path, line, seq, own, message, damage))
+
+    def damage(self, path: str, fd: int, at: int, size: int, message: str) -> None:
+        # Of the live segment nothing is settled yet: its next writer cuts it, or closes it.
+        words = "" if os.path.basename(path) == LIVE else _damage(path, at, size)
+        if not words or words not in self.accepted:
+            blank = os.pread(fd, 1, at) == b"\n"
+            self.say(path, _line(fd, at + blank), self.seq + 1, _id(os.pread(fd, min(size - at, WINDOW), at)), message, words)
+
+    def head(self, path: str, top: Head) -> None:
+        """Compares what a head says with the chain so far."""
+        before = self.number, self.seq, self.prev
+        if not self.journal:
+            self.journal, self.first = top.journal, top.first
+            if top.first == 1:
+                before = self.number if self.number else 0, 0, root(top.journal)
+            elif self.folder:
+                self.say(path, 3, 1, "", f"the records before seq {top.first} are missing")
+                before = top.number - 1, top.first - 1, top.prev
+            else:
+                before = top.number - 1, top.first - 1, top.prev
+        elif top.journal != self.journal:
+            self.say(path, 4, self.seq + 1, "", f"@document: the journal is '{top.journal}', expected '{self.journal}'")
+        if top.number != before[0] + 1:
+            self.say(path, 5, self.seq + 1, "", f"@document: segment {top.number}, expected {before[0] + 1}")
+        if top.first != before[1] + 1:
+            self.say(path, 6, before[1] + 1, "", f"@document: first {top.first}, expected {before[1] + 1}")
+        elif top.prev != before[2]:
+            self.say(path, 7, before[1] + 1, "", "@document: prev is not the hash of the record before")
+        name = os.path.basename(path)
+        if self.folder and is_closed(name) and int(name[:-5]) != top.number:
+            self.say(path, 5, top.first, "", f"@document: segment {top.number} in the file of another")
+        self.number = top.number
+
+    def declared(self, path: str, fd: int, size: int, top: Head) -> None:
+        """The list of tags is all of a head that the chain does not hold: each must be one that is known, or used."""
+        from . import rules
+
+        odd = set(top.tags) - rules.CORE - rules.OWN
+        if odd:
+            for _, piece in _pieces(fd, top.start, size):
+                odd -= {tag.decode() for tag in re.findall(rb"\n *@([a-z_][a-z0-9_.-]*)", piece)}
+                if not odd:
+                    return
+            self.say(path, 11, top.first, "", f"@schema declares '@{min(odd)}', which nobody uses")
+
+    def tombstone(self, path, fd, offset, piece, cut, seq) -> None:
+        found = CHAIN.fullmatch(piece, cut + 9)
+        if found and found[3]:
+            words = f"{seq} {found[3].decode()}"
+            self.gone[words] = Trouble(path, _line(fd, offset + 1), seq, "", "a tombstone that no audit record of a purge names", "")
