@@ -50,6 +50,8 @@ def typed(text: str):
     """A bare value: true, false, or a number if writing the number gives the same characters; else the text itself."""
     if text[-1:] not in "0123456789":
         return text == "true" if text in ("true", "false") else text
+    if text.isdigit() and text.isascii() and len(text) < 19 and (text[0] != "0" or text == "0"):
+        return int(text)
     if len(text) > 32 or not NUMBER.fullmatch(text):
         return text
     value = orjson.loads(text)
@@ -364,7 +366,8 @@ class Overlong(str):
 class Block:
     """A block whose tag line was read. Its items are lines (number, text) and blocks, as they came."""
 
-    head = rec = bad = hint = None  # rec: what a plain block holds, apart from its items
+    rec: dict | None = None  # what a plain block holds, apart from its items
+    head = bad = hint = None
     second = brace = quoted = closed = same = False  # closed: by its own @end or }; same: it has children at its own indentation
     body = True  # a tag line without a head, a line or a deeper child: what an @end looks for
     column = 1
@@ -476,7 +479,62 @@ def flat(items):
 
 TAGS: dict[str, str] = {}  # tag lines of plain blocks
 KEYS: dict[str, str] = {}  # what stands before the colon of a plain field, with its indentation
+SHAPES: dict[str, list] = {}  # per tag, what learn() knows
+SEEN: dict[tuple, int] = {}  # how often a shape came that is not known yet
 NOT_PLAIN = ("end", "ftai", "table")
+
+
+def learn(rows: list[str], rec: dict) -> None:
+    """Remembers the shape of a plain block (its lines without the tag's) once it has come a few times.
+
+    A shape is the tag, the names of the fields, and how each value stands: quoted, an integer, another bare one.
+    """
+    names = tuple(rec)
+    count = SEEN.get(names, 0)
+    if count > 8 or len(SEEN) > 10_000:
+        return
+    SEEN[names] = count + 1
+    known = SHAPES.setdefault(rec["@tag"], [])
+    values = [row.partition(":")[2] for row in rows]
+    if count < 3 or len(known) >= 4 or len(SHAPES) > 200 or any(value[:2] in ("", " ", " [") for value in values):
+        return
+    body = f"@({re.escape(rec['@tag'])})\n"
+    kinds: tuple = ([], [], [])
+    for row, value, key in zip(rows, values, names[1:], strict=True):
+        kind = 0 if value.startswith(' "') else 1 if type(rec[key]) is int else 2
+        kinds[kind].append(key)
+        body += f"{re.escape(row.partition(':')[0])}: {FORMS[kind]}\n"
+    shape = (names, *kinds)
+    if all(shape != other for _, _, other in known):
+        unclosed = re.compile(body + r"\n*+(?=@(?!end\n)[a-z_][a-z0-9_.-]*\n)")
+        known.append((re.compile(body + r"@end\n\n*+"), unclosed, shape))
+
+
+FORMS = (r'"([^"\\\n]*+(?:\\.[^"\\\n]*+)*+)"', r"(0|-?[1-9][0-9]{0,17})", r'([^" \t\[\n](?:[^\n]*[^ \t\n])?)')
+
+
+def scan(pattern, shape, text: str, at: int) -> tuple[list[dict], list[int]]:
+    """The blocks of one shape that follow one another from `at` on: their records, and where each ends. One match a block."""
+    names, quotes, integers, bares = shape
+    escapes, slashes = "\\" in text, "//" in text
+    records: list[dict] = []
+    ends: list[int] = []
+    for found in iter(pattern.scanner(text, at).match, None):
+        rec = dict(zip(names, found.groups(), strict=True))
+        for key in integers:
+            rec[key] = int(rec[key])
+        for key in bares:
+            value = rec[key]
+            if value[-1] in "0123456789e":
+                rec[key] = typed(value)
+            if slashes and "//" in value:
+                return records, ends
+        if escapes:
+            for key in quotes:
+                rec[key] = unescape(rec[key])
+        records.append(rec)
+        ends.append(found.end())
+    return records, ends
 
 
 def plain(rows: list[str]) -> dict | None:
@@ -559,6 +617,8 @@ def plain(rows: list[str]) -> dict | None:
         return None
     if blocks:
         rec["@blocks"] = blocks
+    else:
+        learn(rows, rec)
     return rec
 
 
@@ -574,7 +634,7 @@ class Reader:
 
     def __init__(self, *, strict=False, keep_comments=False, at=False, limit=LIMIT, old=False, on_tag=None):
         self.strict, self.keep, self.at, self.limit, self.on_tag = strict, keep_comments, at, limit, on_tag
-        self.plain = not (strict or keep_comments or at or on_tag)
+        self.plain = limit > MIB and not (strict or keep_comments or at or on_tag)
         self.verdict = False
         self.out: list = []
         self.partial: list[bytes] = []  # the line that has begun; past the limit its first bytes only
@@ -583,6 +643,7 @@ class Reader:
         self.begun, self.old = False, "head" if old else ""
         self.after_cr = self.dirty = self.skipping = self.bracket = False
         self.held = ""  # a plain block that may go on
+        self.run: list[tuple] = []  # plain blocks that were not closed yet, as (record, line, start), where nothing else is open
         self.prefix: list = []  # `#` lines on top, which open either narrative or the old dialect
         self.stack: list[Block] = []
         self.prose: list = []
@@ -608,6 +669,7 @@ class Reader:
         if self.partial:
             self._feed(b"\n")
         self._release()
+        self._unroll()
         if not self.begun:
             self._open(1)
         self._pop(0)
@@ -672,11 +734,11 @@ class Reader:
             self._line(text[at:end])
             at = end + 1
         if at < len(text):
-            text = text[at:-1]
+            text = text[at:]
             if plain and not self.old:
                 self._plain_text(text)
             else:
-                for line in text.split("\n"):
+                for line in text[:-1].split("\n"):
                     self._line(line)
 
     def _repair(self, data):
@@ -775,6 +837,8 @@ class Reader:
     # From lines to blocks
 
     def _line(self, line, size=0):
+        if self.run:
+            self._unroll()
         self.number += 1
         start = self.pos
         self.pos += size or 1 + (len(line) if line.isascii() else len(line.encode()))
@@ -1014,57 +1078,123 @@ class Reader:
     # The short way: blocks of plain fields
 
     def _plain_text(self, text):
-        """Reads lines as _line() does, but takes blocks of plain fields as wholes; one at the end waits for the lines to come."""
-        pieces = ("\n" + text).split("\n@")
-        if pieces[0]:
-            for line in pieces[0][1:].split("\n"):
-                self._line(line)
-        del pieces[0]
-        if pieces:
-            last = pieces[-1]
-            if len(last) < HELD and last.partition("\n")[0] in TAGS:
-                self.held = f"@{pieces.pop()}\n"
+        """Reads whole lines as _line() does, but takes blocks of plain fields as wholes; one at the end waits for the lines to come."""
+        last = text.rfind("\n@") + 1
+        if len(text) - last < HELD and text[last + 1 : text.index("\n", last)] in TAGS:
+            text, self.held = text[:last], text[last:]
         narrow = text.isascii()
-        number, out, stack = self.number, self.out, self.stack
-        open_rec, open_line, open_size = None, 0, 0  # a plain block with no other open around it
-        for piece in pieces:
-            if open_rec is not None:
-                if piece == "end" or piece == "end\n":
-                    out.append(open_rec)
-                    open_rec = None
-                    number += len(piece) - 2
+        self._roll()
+        at, end = 0, len(text)
+        while at < end:
+            if text[at] == "@" and not self.stack:
+                done = self._scan(text, at, narrow)
+                if done > at:
+                    at = done
                     continue
-                self._plain_block(open_rec, open_line, open_size)
-                open_rec = None
-            rows = piece.split("\n")
-            lines = len(rows)
-            rec = plain(rows)
-            if rec is None or len(stack) > DEPTH // 2 and "@blocks" in rec:
-                self.number = number
-                for line in ("@" + piece).split("\n"):
-                    self._line(line)
-                number = self.number
-                continue
-            size = 2 + (len(piece) if narrow else len(piece.encode()))
-            if stack:
-                self._plain_block(rec, number + 1, size)
-            else:
+            following = text.find("\n@", at) + 1 or end
+            piece = text[at:following]
+            at = following
+            self._piece(piece, narrow)
+
+    def _scan(self, text, at, narrow):
+        """Reads blocks of a known shape, where nothing else is open; returns where they end."""
+        run = self.run
+        tag = text[at + 1 : text.index("\n", at)]
+        for closed, unclosed, shape in SHAPES.get(tag, ()):
+            if not run:
+                records, ends = scan(closed, shape, text, at)
+                if records:
+                    if self.prose_size:
+                        self._end_prose()
+                    self.swallow = -1
+                    self.out += records
+                    self.number += text.count("\n", at, ends[-1])
+                    return ends[-1]
+            records, ends = scan(unclosed, shape, text, at)
+            if records:
                 if self.prose_size:
                     self._end_prose()
-                open_rec, open_line, open_size = rec, number + 1, size
-            number += lines
-        self.number = number
-        if open_rec is not None:
-            self._plain_block(open_rec, open_line, open_size)
+                self.swallow = -1
+                over = len(records) - DEPTH
+                if over > 0:
+                    # More of them than can be open: all but the last are done, and what was open before them.
+                    self._run_on(len(run))
+                    if tag not in self.said:
+                        self._unclosed(Block(tag, 0, self.number + 1, 0))
+                    self.out += records[:over]
+                    at = self._advance(text, at, ends[over - 1], narrow)
+                    del records[:over], ends[:over]
+                for rec, end in zip(records, ends, strict=True):
+                    run.append((rec, self.number + 1, self.pos))
+                    at = self._advance(text, at, end, narrow)
+                self._run_on(len(run) - DEPTH)
+                return at
+        return at
 
-    def _plain_block(self, rec, number, size):
-        block = Block(rec["@tag"], 0, number, self.pos)
-        block.rec = rec
-        self.pos += size
+    def _advance(self, text, at, end, narrow):
+        self.number += text.count("\n", at, end)
+        self.pos += end - at if narrow else len(text[at:end].encode())
+        return end
+
+    def _run_on(self, over):
+        """Emits the first blocks of the run, `over` of them or more, as those that would be given up on the stack."""
+        run, least = self.run, self.pos - MIB
+        over = max(over, 0)
+        while over < len(run) - 1 and run[over][2] < least:
+            over += 1
+        for rec, number, _ in run[:over]:
+            if rec["@tag"] not in self.said:
+                self._unclosed(Block(rec["@tag"], 0, number, 0))
+            self.out.append(rec)
+        del run[:over]
+
+    def _piece(self, piece, narrow):
+        """Reads the lines from one `@` in the first column to the next."""
+        run, stack = self.run, self.stack
+        if len(run) == 1 and (piece == "@end\n" or piece == "@end\n\n"):
+            self.out.append(run.pop()[0])
+            self.number += len(piece) - 4
+            return
+        rec = plain(piece[1:].split("\n")) if piece[0] == "@" else None
+        if rec is None or len(stack) > DEPTH // 2 and "@blocks" in rec:
+            for line in piece[:-1].split("\n"):
+                self._line(line)
+            return
+        number, start = self.number + 1, self.pos
+        self.number += piece.count("\n")
+        self.pos += len(piece) if narrow else len(piece.encode())
         self.swallow = -1
-        if self.skipping:
-            self._pop(0)
-        self._place(block)
+        if stack:
+            if self.skipping:
+                self._pop(0)
+            block = Block(rec["@tag"], 0, number, start)
+            block.rec = rec
+            self._place(block)
+            return
+        if self.prose_size:
+            self._end_prose()
+        run.append((rec, number, start))
+        self._run_on(len(run) - DEPTH)
+
+    def _roll(self):
+        """Makes a run of a stack that holds nothing but plain blocks that follow one another."""
+        stack = self.stack
+        if self.skipping or not stack:
+            return
+        if all(block.rec is not None and not block.indent and block.items == stack[i : i + 1] for i, block in enumerate(stack, 1)):
+            self.run = [(block.rec, block.line, block.start) for block in stack]
+            stack.clear()
+
+    def _unroll(self):
+        """Makes blocks on the stack of the run: each within the one before, as their tags have the same indentation."""
+        for rec, number, start in self.run:
+            block = Block(rec["@tag"], 0, number, start)
+            block.rec = rec
+            if self.stack:
+                self.stack[-1].items.append(block)
+                self.stack[-1].same = True
+            self.stack.append(block)
+        self.run.clear()
 
     # From blocks to records
 
