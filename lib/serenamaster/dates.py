@@ -162,10 +162,11 @@ def _year(tok, i):
     return (int(word), i + 1) if len(word) == 4 and word.isascii() and word.isdigit() and "1900" <= word < "2200" else (None, i)
 
 
-def _nth(word):
-    if found := NTH.match(word):
+def _which(word) -> int:
+    """The number of `25`, `25th`, `first`; 0 for none."""
+    if found := NTH.match(word) or re.fullmatch("([0-9]{1,2})", word):
         return int(found[1])
-    return ORDINALS.index(word) + 1 if word in ORDINALS else None
+    return ORDINALS.index(word) + 1 if word in ORDINALS else 0
 
 
 def _yearless(month, day, today, past):
@@ -185,14 +186,13 @@ def _calendar(tok, i, today, past):
         day = _date(*map(int, found.groups()))
         return (day, i + 1) if day else None
     if found := DOTTED.match(word):
-        few, month = int(found[1]), int(found[2])
-        day = _date(int(found[3]), month, few) if found[3] else _yearless(month, few, today, past)
+        few, which = int(found[1]), int(found[2])
+        day = _date(int(found[3]), which, few) if found[3] else _yearless(which, few, today, past)
         return (day, i + 1) if day else None
     the = word == "the"
     j = i + the
     word = tok[j] if j < len(tok) else ""
-    nth = _nth(word)
-    number: int | None = nth or (int(word) if word.isascii() and word.isdigit() and len(word) < 3 else None)
+    number = _which(word)
     if number:
         k = j + 1 + _at(tok, j + 1, "of")
         month = _month(tok[k]) if k < len(tok) else None
@@ -210,10 +210,9 @@ def _calendar(tok, i, today, past):
         else:
             return None
     elif month := _month(word):
-        nth = (_nth(tok[j + 1]) or (int(tok[j + 1]) if re.fullmatch("[0-9]{1,2}", tok[j + 1]) else None)) if j + 1 < len(tok) else None
-        if not nth:
+        number = _which(tok[j + 1]) if j + 1 < len(tok) else 0
+        if not number:
             return None
-        number = nth
         year, k = _year(tok, j + 2)
     else:
         return None
@@ -281,12 +280,16 @@ def _time(tok, i):
     j += oclock
     if not half and j < len(tok) and tok[j] in ("am", "pm"):
         half, j = tok[j], j + 1
-    if minute > 59 or hour > 24 or (hour == 24 and minute) or (half and not 1 <= hour <= 12) or not (at or half or oclock or ":" in word):
+    part = tok[j + 2] if _at(tok, j, "in", "the") and j + 2 < len(tok) else "evening" if _at(tok, j, "at", "night") else ""
+    named = at or half or oclock or ":" in word or part in PARTS
+    if minute > 59 or hour > 24 or (hour == 24 and minute) or (half and not 1 <= hour <= 12) or not named:
         return None
     if half:
         return hour % 12 + 12 * (half == "pm"), minute, True, j
-    # `at 9` leaves the half of the day open; `at 09:00`, `at 17` and `at 0` do not.
-    return hour, minute, hour > 12 or hour == 0 or (exact and word[0] == "0"), j
+    if part in PARTS and hour <= 12:
+        return hour % 12 + 12 * (part != "morning"), minute, True, j + (2 if tok[j] == "at" else 3)
+    # `at 9` leaves the half of the day open; `at 09:00`, `at 17` and `at 12` do not.
+    return hour, minute, hour >= 12 or hour == 0 or (exact and word[0] == "0"), j
 
 
 def _moment(day, hour, minute, tz):
@@ -325,6 +328,8 @@ def due(words: str, now):
     """
     given = words.split()
     tok = _tokens(words)
+    if "every" in tok or "each" in tok:
+        return None  # what comes again and again is no date
     for i in range(len(tok)):
         found = _due(tok, i, now)
         if found and found[1] == len(tok):
@@ -444,9 +449,10 @@ def _part(tok, i, today, past=False):
 # -- A span of the past ---------------------------------------------------------------------------------------------------------------
 
 
-def span(words: str, now):
-    """(start, end) as aware datetimes for words that name a time, mostly past, the end not included; None where they name none.
+def span(words: str, now, *, ahead: bool = False):
+    """(start, end) as aware datetimes for words that name a time, the end not included; None where they name none.
 
+    `friday` is the last one, today included; ahead: the next one, today included (`what is due on friday`).
     `last 3 days` begins with the day three days ago; `since` goes to the end of today, `until monday` includes the Monday. A time of
     RFC 3339 starts and ends at that instant. now: an aware datetime, whose zone counts.
     """
@@ -462,18 +468,18 @@ def span(words: str, now):
     if first in ("since", "after", "from", "between"):
         for number in range(2, len(tok) - 1):
             if first in ("from", "between") and tok[number] in ("to", "until", "till", "and", "through"):
-                left, right = _span(tok[1:number], now), _span(tok[number + 1 :], now)
+                left, right = _span(tok[1:number], now, ahead), _span(tok[number + 1 :], now, ahead)
                 return (left[0], right[1]) if left and right and left[0] <= right[1] else None
-        found = _span(tok[1:], now)
+        found = _span(tok[1:], now, ahead)
         tomorrow = _add(today, 1, "day")
         return (found[1 if first == "after" else 0], _moment(tomorrow, 0, 0, tz)) if found and first != "between" and tomorrow else None
     if first in ("until", "till", "before", "by"):
-        found = _span(tok[1:], now)
+        found = _span(tok[1:], now, ahead)
         return (datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC), found[0 if first == "before" else 1]) if found else None
-    return _span(tok, now)
+    return _span(tok, now, ahead)
 
 
-def _span(tok, now):
+def _span(tok, now, ahead):
     import datetime
 
     tz, today = now.tzinfo, now.date()
@@ -508,6 +514,9 @@ def _span(tok, now):
             start = _begin(today, unit)
             start = _add(start, step, unit) if start else None
             return days(start, _add(start, 1, unit)) if start else None
+    if bare == ["weekend"]:
+        saturday = _add(today, 5 - today.weekday() - (0 if ahead or today.weekday() > 4 else 7), "day")
+        return days(saturday, _add(saturday, 2, "day")) if saturday else None
     amount = _amount(tok, 0)
     if amount and tok[amount[2] :] == ["ago"]:
         number, unit, _ = amount
@@ -517,12 +526,14 @@ def _span(tok, now):
         start = _add(today, -number, unit)
         start = _begin(start, unit) if start else None
         return days(start, _add(start, 1, "week" if unit == "fortnight" else unit)) if start else None
-    if found := _part(tok, 0, today, past=True):
+    if found := _part(tok, 0, today, past=not ahead):
         day, part, j = found
         low, high, _ = PARTS[part]
         return (_moment(day, low, 0, tz), _moment(day, high, 0, tz)) if j == len(tok) else None
-    if (found := _day(tok, 0, today, past=True)) and found[0]:
+    if (found := _day(tok, 0, today, past=not ahead)) and found[0]:
         day, j = found
+        if ahead and tok[0] in DAYS and day.weekday() == today.weekday():
+            day = today
         if j == len(tok):
             return days(day, _add(day, 1, "day"))
         clock = _time(tok, j)
