@@ -459,7 +459,7 @@ class Runner:
             effects.insert(0, job.error("bug", f"a bug in the program: {type(trouble).__name__}"))
             end = End("failed", "This failed because of a bug in the program.", 0, "bug")
         if end.code:
-            self.fail(Failure(f"'{job.target}': {end.body.splitlines()[0] if end.body else end.status}", end.code))
+            self.fail(Failure(f"'{job.target}': {end.body.splitlines()[0].rstrip('.') if end.body else end.status}", end.code))
         return end
 
     def _trouble(self, job, bad: Failure) -> dict:

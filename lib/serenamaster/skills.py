@@ -3,24 +3,18 @@
 A skill is an act (execution.py): a generator that yields the records of its effects and returns the answer.
 """
 
-from __future__ import annotations
-
 import os
 
 from . import archive, intake, journal, paths, stream
 from .errors import CONFIG, DATAERR, NOINPUT, NOPERM, Failure
 from .record import clean
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from datetime import datetime
-
-HITS = 10  # in one answer
+HITS = 10  # files or tasks in one answer
 WIDTH = 160  # characters of one hit
-LINES, LINES_MOST = 10, 200  # of a file's head
+LINES = 200  # of a file's head, at most
 HEAD = 64 * 1024  # bytes of it
 NOTE = 4 * 1024 * 1024  # bytes of a file that a note is added to
-LOOK_SECONDS, LOOK_ENTRIES = 5.0, 500_000  # of a walk through folders
+ENTRIES = 500_000  # of a walk through folders
 # What people said and what became of it; the rest of a journal says how it was done.
 SAID = ("memory", "task", "command", "file", "decision", "document", "note", "message", "prose")
 # Who asked one of these wanted to see something, not to do it: no answer to "what did I work on yesterday".
@@ -36,13 +30,14 @@ def remember(job):
 
 
 def recall(job):
+    from . import specs, views
+
     what, when = job.slots.get("what", ""), job.slots.get("when", "")
-    hits = found(job, what, *span(job, when))
+    since, until = span(job, when)
+    hits = found(what, since, until, specs.setting("recall_hits", 10))
     about = (f" for '{what}'" if what else "") + (f" ({when})" if when else "")
     if not hits:
         return f"I found nothing{about}."
-    from . import views
-
     for rec in hits:
         job.holds(rec)
     return f"{count(len(hits), 'hit')}{about}:\n" + "\n".join(f"- {clock(job, rec.get('ts'))}: {views.gist(rec)[:WIDTH]}" for rec in hits)
@@ -103,8 +98,10 @@ def document(job):
 
 
 def find(job):
+    from . import specs
+
     wanted, hits, more = need(job, "name"), [], ""
-    for path in walk(job, paths.home()):
+    for path in walk(job, paths.home(), specs.setting("find_seconds", 10)):
         if path is None:
             more = "\nThere are more files than I could look at."
         elif fits(path, wanted):
@@ -119,8 +116,10 @@ def find(job):
 
 
 def head(job):
+    from . import specs
+
     path, lines = place(need(job, "path")), job.slots.get("lines", "")
-    wanted = min(int(lines), LINES_MOST) if lines.isdecimal() and len(lines) < 10 else LINES
+    wanted = min(int(lines) if lines.isdecimal() and len(lines) < 10 else specs.setting("head_lines", 10), LINES)
     block = intake.document(path)
     with open(path, "rb") as file:
         data = file.read(HEAD)
@@ -148,7 +147,7 @@ def help(job):  # noqa: A001
     from . import specs
 
     topic = job.slots.get("topic", "").casefold()
-    phrases = [(entry["say"][0], entry.get("summary", "")) for entry in specs.load("commands")["phrase"] if "blocked" not in entry]
+    phrases = [(entry.get("match", entry["say"])[0], entry.get("summary", "")) for entry in specs.load("commands")["phrase"] if "blocked" not in entry]
     chosen = [phrase for phrase in phrases if topic in " ".join(phrase).casefold()] or phrases
     return "You can say:\n" + "\n".join(f"- {say}" + (f": {summary}" if summary else "") for say, summary in chosen)
     yield
@@ -227,8 +226,8 @@ def span(job, when: str) -> tuple:
     return found
 
 
-def moment(job, when) -> datetime | None:
-    """A date or time of a record in the time zone of the command; None for what is none."""
+def moment(job, when):
+    """A date or time of a record as an aware datetime in the time zone of the command; None for what is none."""
     from datetime import datetime
 
     try:
@@ -273,15 +272,15 @@ def open_tasks() -> list[dict]:
         return [rec for rec in folded if rec.get("status", "open") == "open" and "updates" not in rec]
 
 
-def found(job, what: str, since, until) -> list[dict]:
+def found(what: str, since, until, limit: int) -> list[dict]:
     """What people said and what became of it: the best hits for these words and this time. What was only asked is left out."""
     from sqlite3 import Error
 
     try:
         db = archive.connect()
-        rows = archive.search(db, what, since=since, until=until, tags=SAID, limit=3 * HITS)
+        rows = archive.search(db, what, since=since, until=until, tags=SAID, limit=3 * limit)
     except (Failure, Error):
-        return [rec for _, rec in archive.scan(what, since=since, until=until, tags=SAID, limit=HITS)]
+        return [rec for _, rec in archive.scan(what, since=since, until=until, tags=SAID, limit=limit)]
     hits = [rec for _, rec in rows]
     made_by = {rec.get("parent") for rec in hits}
     kept = []
@@ -293,18 +292,19 @@ def found(job, what: str, since, until) -> list[dict]:
             if any(made.get("target") in ASKING or made.get("id") in made_by for made in routes):
                 continue
         kept.append(rec)
-    return kept[:HITS]
+    return kept[:limit]
 
 
 # What skills share: files
 
 
 def place(words: str) -> str:
-    """The file that these words name, as an absolute path."""
+    """The file that these words name, as an absolute path: from here, from the home folder, or one of our notes."""
     words = words.strip("\"' ")
     if words == "~" or words.startswith("~/"):
         words = paths.home() + words[1:]
-    return os.path.abspath(words)
+    tried = [os.path.join(folder, words) for folder in (os.getcwd(), paths.home(), notes())]
+    return os.path.normpath(next((path for path in tried if os.path.lexists(path)), tried[0]))
 
 
 def read(job, block: dict) -> dict:
@@ -313,8 +313,16 @@ def read(job, block: dict) -> dict:
     return job.make("file", op="read", path=block["path"], bytes_before=block["bytes"], bytes=block["bytes"], sha256_before=digest, sha256=digest)
 
 
-def walk(job, root: str):
-    """Yields the files below a folder, the nearest first, and at last None where there were too many to see all.
+def notes() -> str:
+    """The folder of our own notes, made or not: the place `notes` of the config spec, below our data unless it says more."""
+    from . import specs
+
+    where = str(specs.setting("notes", "notes"))
+    return os.path.join(paths.where("data"), paths.home() + where[1:] if where.startswith("~/") else where)
+
+
+def walk(job, root: str, seconds: float):
+    """Yields the files below a folder, the nearest first, and at last None where there were too many to see all in that time.
 
     Hidden ones, links and other file systems are left out.
     """
@@ -322,13 +330,13 @@ def walk(job, root: str):
     from itertools import islice
     from time import monotonic
 
-    end, seen = monotonic() + LOOK_SECONDS, 0
+    end, seen = monotonic() + seconds, 0
     device = os.stat(root).st_dev
     folders = deque([root])
     while folders:
         try:
             with os.scandir(folders.popleft()) as entries:
-                here = sorted(islice(entries, LOOK_ENTRIES), key=lambda entry: entry.name)
+                here = sorted(islice(entries, ENTRIES), key=lambda entry: entry.name)
         except OSError:
             continue
         for entry in here:
@@ -339,7 +347,7 @@ def walk(job, root: str):
             elif entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_dev == device:
                 folders.append(entry.path)
         seen += len(here)
-        if seen >= LOOK_ENTRIES or monotonic() > end or job.stopped():
+        if seen >= ENTRIES or monotonic() > end or job.stopped():
             yield None
             return
 
@@ -358,17 +366,17 @@ def writable(words: str) -> str:
     Raises Failure 77 for any other place: a note in ~/.bashrc would be run one day. 66 where the folder is missing.
     """
     words = words.strip("\"' ")
-    notes = paths.make(os.path.join(paths.data(), "notes"))
+    own = os.path.realpath(paths.make(notes()))
     if not words or "/" not in words:
         words = words or "notes.txt"
         if words.startswith("."):
             raise Failure(f"cannot write '{words}': notes are not hidden", NOPERM)
-        return os.path.join(notes, words)
+        return os.path.join(own, words)
     home = os.path.realpath(paths.home())
     path = os.path.join(home, words.removeprefix("~/"))
     folder = os.path.realpath(os.path.dirname(path))
     path = os.path.join(folder, os.path.basename(path))
-    if os.path.commonpath((path, os.path.realpath(notes))) == os.path.realpath(notes):
+    if folder == own and not os.path.basename(path).startswith("."):
         return path
     inside = os.path.relpath(path, home).split("/")
     ours = [os.path.realpath(paths.where(kind)) for kind in paths.BASES]

@@ -106,7 +106,7 @@ def _child(job, argv, program, surroundings, seconds, cap):
         )  # fmt: skip
     except OSError as bad:
         said = f"cannot run '{argv[0]}': {bad.strerror}"
-        return job.end("failed", said, UNAVAILABLE, "request", {"said": said})
+        return job.end("failed", said + ".", UNAVAILABLE, "request", {"said": said})
     wrote: dict = {child.stdout.fileno(): bytearray(), child.stderr.fileno(): bytearray()}  # type: ignore[union-attr]
     try:
         why = _watch(job, child, wrote, time.monotonic() + seconds, cap)
@@ -130,7 +130,7 @@ def _child(job, argv, program, surroundings, seconds, cap):
         said, kind, code = f"'{name}' ended with {how}", "request", SOME
     last = err.splitlines()[-1][:400] if err else ""
     said += f": {last}" if last else ""
-    return job.end("failed", "\n".join(filter(None, (said[:1].upper() + said[1:], out))), code, kind, status | {"said": said})
+    return job.end("failed", "\n".join(filter(None, (said + ".", out))), code, kind, status | {"said": said})
 
 
 def _watch(job, child, wrote, end, cap) -> str | None:
