@@ -25,7 +25,7 @@ def command(words: str, stage: str, *, via="text", tz=None, lang=None, privacy=N
     """A `command` record for these words. documents: blocks made by document(). Raises Failure (65) for words over 1 MiB."""
     text = clean(words).strip()
     if len(text) > BODY:
-        raise Failure(f"a command of {len(text)} characters, expected at most {BODY}", DATAERR, "ftai-listen --file takes long text in")
+        raise Failure(f"a command of more than {BODY} characters", DATAERR, "ftai-listen --file takes long text in")
     rec = make("command", stage, thread=thread, body=text, via=via, lang=lang, tz=tz or zone(), privacy=privacy)
     if documents:
         rec["@blocks"] = list(documents)

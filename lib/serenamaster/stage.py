@@ -47,7 +47,7 @@ def run(main, options=None, *, doc: str, usage: str = "[FILE...]") -> None:
     begins with `-`, click is not even imported, which is four fifths of a plain start.
     doc: the stage's docstring; its first paragraph is the help text.
     """
-    name = os.path.basename(sys.argv[0])
+    name = os.path.basename(os.path.realpath(sys.argv[0]))
     ctx = Context(name)
     _hold_places()
     # A stage is a filter first: it dies silently of SIGPIPE, as cat does (Python's default would be a traceback).
@@ -70,8 +70,6 @@ def run(main, options=None, *, doc: str, usage: str = "[FILE...]") -> None:
         die(signal.SIGINT)
     except BrokenPipeError:
         die(signal.SIGPIPE)
-    except RecursionError as bad:
-        code = _bug(ctx, bad)
     except Exception as bad:
         code = _bug(ctx, bad)
     # Nothing is left to do that the interpreter's own shutdown would do, and it costs a fifth of a start.
