@@ -11,7 +11,7 @@ import os
 import time
 
 from . import journal, paths
-from .errors import IOERR, TEMPFAIL, Failure
+from .errors import IOERR, NOINPUT, TEMPFAIL, Failure
 from .record import encode, is_id
 
 TYPE_CHECKING = False
@@ -428,41 +428,140 @@ def _agreed(db, folder: str, last: int) -> int:
     return good
 
 
-def rebuild(told: Callable | None = None) -> int:
-    """Makes the archive again from the journal, beside the old one, and puts it in its place. Returns the number of records.
+def rebuild(told: Callable | None = None) -> tuple[int, int]:
+    """Makes the archive again from the journal, beside the old one, and puts it in its place. Returns (records, records of the old one).
 
-    told: called with the last seq after each batch. Raises Failure 75 where another process holds the lock, OSError, sqlite3.Error.
+    told: called with the last seq after each batch. Raises Failure: 75 where another process holds the lock, 66 without a journal, 74.
     """
+    import sqlite3
+
     folder, path = paths.journal(), paths.archive_db()
+    if _identity(folder) is None:
+        raise Failure(f"there is no journal in '{folder}'", NOINPUT)
+    try:
+        with Locked(10):
+            return _rebuild(folder, path, told)
+    except (OSError, sqlite3.Error) as bad:
+        raise Failure(f"cannot make the archive again: {getattr(bad, 'strerror', None) or bad}", IOERR) from None
+    finally:
+        _caught.clear()
+
+
+def _rebuild(folder: str, path: str, told: Callable | None) -> tuple[int, int]:
+    import sqlite3
+
+    count = "SELECT count(*) FROM records"
+    try:
+        before = _write(path).execute(count).fetchone()[0] if _inode(path) else 0
+    except (sqlite3.Error, Failure):
+        before = 0
     fresh = path + ".new"
-    with Locked(10):
-        _unlink(fresh)
+    _unlink(fresh)
+    db = None
+    try:
+        os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        db = _open(fresh, wal=False)
+        # Nobody sees it before it is whole, so it needs no journal of its own.
+        db.execute("PRAGMA journal_mode = OFF")
+        reason = _follow(db, folder, None, told)
+        if reason:
+            raise Failure(reason, IOERR)
+        db.execute("INSERT INTO words (words) VALUES ('optimize')")
+        db.execute("PRAGMA journal_mode = WAL")
+        after = db.execute(count).fetchone()[0]
+        db.close()
         db = None
-        try:
-            os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            db = _open(fresh, wal=False)
-            # Nobody sees it before it is whole, so it needs no journal of its own.
-            db.execute("PRAGMA journal_mode = OFF")
-            reason = _follow(db, folder, None, told)
-            if reason:
-                raise Failure(reason, IOERR)
-            db.execute("INSERT INTO words (words) VALUES ('optimize')")
-            db.execute("PRAGMA journal_mode = WAL")
-            count = db.execute("SELECT count(*) FROM records").fetchone()[0]
+        fd = os.open(fresh, os.O_RDONLY)
+        os.fsync(fd)
+        os.close(fd)
+        # The old WAL must be gone before the new file has its name.
+        _remove(path)
+        os.rename(fresh, path)
+    except BaseException:
+        if db is not None:
             db.close()
-            db = None
-            fd = os.open(fresh, os.O_RDONLY)
-            os.fsync(fd)
-            os.close(fd)
-            _remove(path)
-            os.rename(fresh, path)
-        except BaseException:
-            if db is not None:
-                db.close()
-            _unlink(fresh)
-            raise
-    _caught.clear()
-    return count
+        _unlink(fresh)
+        raise
+    return after, before
+
+
+def maintain(*, dry_run: bool = False) -> dict:
+    """Checks the archive and keeps it in shape. Returns the fields of a report; with dry_run what it would do, in `would`.
+
+    A damaged one is made again from the journal. Raises Failure: 75 where another process holds the lock, 74, 66.
+    """
+    import sqlite3
+
+    path = paths.archive_db()
+    connect().close()
+    report: dict = {"bytes_before": _size(path), "wal_before": _size(path + "-wal"), "integrity": "ok"}
+    try:
+        with Locked(10):
+            db = _write(path)
+            try:
+                found = [row[0] for row in db.execute("PRAGMA integrity_check(5)")]
+                if not dry_run:
+                    db.execute("INSERT INTO words (words, rank) VALUES ('integrity-check', 1)")
+            except sqlite3.DatabaseError as bad:
+                if not _damaged(bad):
+                    raise
+                found = [str(bad)]
+            if found == ["ok"]:
+                free, pages = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+                # A tenth of it free, and a megabyte: less is not worth the copy.
+                worth = free * 10 > pages and free > 256
+                if dry_run:
+                    return report | {"would": ["analyze", "optimize", "checkpoint"] + ["vacuum"] * worth}
+                db.execute("PRAGMA analysis_limit = 1000")
+                db.execute("ANALYZE")
+                db.execute("INSERT INTO words (words) VALUES ('optimize')")
+                if worth:
+                    db.execute("VACUUM")
+                busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                done = ["analyze", "optimize"] + ["vacuum"] * worth + ["checkpoint"] * (not busy)
+                return report | {"did": done, "bytes": _size(path), "wal": _size(path + "-wal")}
+    except (OSError, sqlite3.Error) as bad:
+        raise Failure(f"cannot maintain the archive: {getattr(bad, 'strerror', None) or bad}", IOERR) from None
+    report["integrity"] = "; ".join(found)
+    if dry_run:
+        return report | {"would": ["rebuild"]}
+    count, _ = rebuild()
+    return report | {"did": ["rebuild"], "records": count, "bytes": _size(path), "wal": _size(path + "-wal")}
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def stats(db) -> dict:
+    """What the archive holds: the fields of a report, with a block `count` for each tag."""
+    import sqlite3
+
+    folder, path = paths.journal(), paths.archive_db()
+    count, first, last, threads, oldest, newest = db.execute(
+        "SELECT count(*), min(seq), max(seq), (SELECT count(DISTINCT thread) FROM records), (SELECT min(ts) FROM records), (SELECT max(ts) FROM records)"
+        " FROM records"
+    ).fetchone()
+    tags = db.execute("SELECT coalesce(tag, 'text'), count(*) FROM records GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
+    return {
+        "path": path,
+        "journal": _identity(folder),
+        "records": count,
+        "threads": threads,
+        "first": first,
+        "last": last,
+        "behind": max(journal.position(folder) - (last or 0), 0),
+        "oldest": oldest,
+        "newest": newest,
+        "bytes": _size(path),
+        "wal": _size(path + "-wal"),
+        "version": len(MIGRATIONS),
+        "sqlite": sqlite3.sqlite_version,
+        "blocks": [{"@tag": "count", "name": tag, "records": number} for tag, number in tags],
+    }
 
 
 # -- Reading --------------------------------------------------------------------------------------------------------------------------
@@ -512,6 +611,90 @@ def _read(path: str, *, immutable: bool = False) -> sqlite3.Connection:
         raise Failure(f"the archive is of version {version}, this program reads {len(MIGRATIONS)}", IOERR, "ftai-archive rebuild")
     db.execute("PRAGMA cache_size = -16384")
     return db
+
+
+def ask(question: Callable, warn: Callable | None = None):
+    """What question(connection) returns. A file that turns out to be damaged is removed and made again, once.
+
+    Raises Failure where the archive can't be read; scan() reads the journal itself.
+    """
+    import sqlite3
+
+    db = connect(warn)
+    try:
+        return question(db)
+    except sqlite3.Error as bad:
+        if not _damaged(bad):
+            raise Failure(f"the archive cannot be read: {bad}", IOERR) from None
+        if warn:
+            warn(f"the archive is damaged and is made again from the journal: {bad}")
+    finally:
+        db.close()
+    discard()
+    db = connect(warn)
+    try:
+        return question(db)
+    except sqlite3.Error as bad:
+        raise Failure(f"the archive cannot be read: {bad}", IOERR, "ftai-archive rebuild") from None
+    finally:
+        db.close()
+
+
+def discard() -> None:
+    """Removes a damaged archive; who reads next makes it again. Raises Failure 75, 74."""
+    with Locked(10):
+        try:
+            _remove(paths.archive_db())
+        except OSError as bad:
+            raise Failure(f"cannot remove '{paths.archive_db()}': {bad.strerror}", IOERR) from None
+    _caught.clear()
+
+
+def follow(
+    after: int = 0, *, since=None, until=None, tags: Iterable[str] = (), thread: str | None = None, warn: Callable | None = None
+) -> Iterator[list[tuple[int, dict]]]:
+    """Yields lists of (seq, record) behind seq `after` in the order of the journal, as they were journaled, each record once.
+
+    since, until, tags, thread: as in search(). From the journal itself where the archive can't be read: warn(reason) says so.
+    """
+    import sqlite3
+
+    import orjson
+
+    start, stop = instant(since) if since is not None else None, instant(until) if until is not None else None
+    only = [tag.lower().removeprefix("@") for tag in tags]
+    try:
+        db = connect(warn)
+        # Page by page: one long read would keep the WAL from ever being reset.
+        while True:
+            parts, values = _where(start, stop, only, thread, None, "")
+            question = f"SELECT r.seq, r.line FROM records AS r WHERE {' AND '.join(['r.seq > ?', *parts])} ORDER BY r.seq LIMIT 1000"
+            page = [(seq, orjson.loads(line)) for seq, line in db.execute(question, (after, *values))]
+            if not page:
+                return
+            yield page
+            after = page[-1][0]
+    except (Failure, sqlite3.Error) as bad:
+        if warn:
+            warn(f"{bad}; the journal itself is read")
+    page = []
+    for seq, rec in journal.read(paths.journal(), after=after):
+        if _fits(rec, start, stop, only, thread):
+            page.append((seq, rec))
+            if len(page) == 1000:
+                yield page
+                page = []
+    if page:
+        yield page
+
+
+def _fits(rec: dict, start, stop, only, thread) -> bool:
+    if (only and rec.get("@tag") not in only) or (thread is not None and _key(rec.get("thread")) != thread):
+        return False
+    if not start and not stop:
+        return True
+    when = instant(rec.get("ts"))
+    return when is not None and (not start or when >= start) and (not stop or when < stop)
 
 
 # What lookup() keeps: a connection, and for which files it was seen to hold what the journal holds.
@@ -699,6 +882,12 @@ def _roots(db, found: list[tuple[int, dict]]) -> list[tuple[int, dict]]:
     return [(seq, folded.get(rec.get("id"), rec)) for seq, rec in out.values()]
 
 
+def folded(db, found: list[tuple[int, dict]]) -> list[tuple[int, dict]]:
+    """(seq, record) with later updates applied, in their places; updates among them stay what they are."""
+    changed = {rec.get("id"): rec for rec in _updated(db, [rec for _, rec in found if "updates" not in rec])}
+    return [(seq, rec if "updates" in rec else changed.get(rec.get("id"), rec)) for seq, rec in found]
+
+
 # -- Search ---------------------------------------------------------------------------------------------------------------------------
 
 
@@ -723,12 +912,22 @@ def terms(words: str | Iterable[str]) -> list[str]:
 
 
 def search(
-    db, words: str | Iterable[str], *, since=None, until=None, tags: Iterable[str] = (), thread: str | None = None, limit: int = 20, after: int = 0
+    db,
+    words: str | Iterable[str],
+    *,
+    since=None,
+    until=None,
+    tags: Iterable[str] = (),
+    thread: str | None = None,
+    limit: int = 20,
+    after: int = 0,
+    threads: bool = False,
 ) -> list[tuple[int, dict]]:
     """(seq, record) of the records that hold all of `words`, the best first; without words the newest, in the order of the journal.
 
     since, until: RFC 3339 or aware datetimes, until not included. tags, thread: only these. after: only behind this seq. Words that stand
     nowhere as they are count as beginnings. bm25 ranks the newest 10,000 hits; words in more than 10,000 records have no weight.
+    threads: only the best hit of each thread; without words the first record of each of the newest threads that have one that fits.
     Records with later updates come folded, once. Raises sqlite3.Error; no words can raise a syntax error.
     """
     start, stop = instant(since) if since is not None else None, instant(until) if until is not None else None
@@ -737,12 +936,16 @@ def search(
     if not asked:
         if (words if type(words) is str else "".join(words)).strip():
             return []
-        return sorted(_roots(db, at(db, _newest(db, start, stop, only, thread, limit, after))), key=lambda found: found[0])
+        newest = _newest(db, start, stop, only, thread, limit, after, threads)
+        shown = folded if threads else _roots
+        return sorted(shown(db, at(db, newest)), key=lambda found: found[0])
     hits = _hits(db, asked, start, stop, only, thread, after)
     if not hits and (wider := [term if term.endswith("*") else term + "*" for term in asked if len(term) > 4]):
         asked = wider
         hits = _hits(db, asked, start, stop, only, thread, after)
     ranked = _rank(db, hits, asked)
+    if threads:
+        ranked = _one_each(db, ranked, limit)
     # Folding may make one of several: take some more, then cut.
     return _roots(db, at(db, ranked[: limit * 2]))[:limit]
 
@@ -760,11 +963,33 @@ def _where(start, stop, only, thread, after, seq: str) -> tuple[list[str], list]
     return parts, values
 
 
-def _newest(db, start, stop, only, thread, limit, after) -> list[int]:
+def _newest(db, start, stop, only, thread, limit, after, threads) -> list[int]:
     parts, values = _where(start, stop, only, thread, after, "r.seq")
     where = f" WHERE {' AND '.join(parts)}" if parts else ""
     order = "r.ts DESC, r.seq DESC" if (start or stop) and not thread else "r.seq DESC"
-    return [row[0] for row in db.execute(f"SELECT r.seq FROM records AS r{where} ORDER BY {order} LIMIT ?", (*values, limit))]
+    if not threads:
+        return [row[0] for row in db.execute(f"SELECT r.seq FROM records AS r{where} ORDER BY {order} LIMIT ?", (*values, limit))]
+    names: dict[str | None, None] = {}
+    rows = db.execute(f"SELECT r.thread FROM records AS r{where} ORDER BY {order}", values)
+    while len(names) < limit and (row := rows.fetchone()):
+        names.setdefault(row[0])
+    rows.close()
+    names.pop(None, None)
+    return [db.execute("SELECT min(seq) FROM records WHERE thread = ?", (name,)).fetchone()[0] for name in names]
+
+
+def _one_each(db, ranked: list[int], limit: int) -> list[int]:
+    """The first of these seqs of each thread, `limit` of them."""
+    seen: set = set()
+    chosen = []
+    for seq in ranked:
+        name = db.execute("SELECT thread FROM records WHERE seq = ?", (seq,)).fetchone()[0]
+        if name is None or name not in seen:
+            seen.add(name)
+            chosen.append(seq)
+            if len(chosen) >= limit:
+                break
+    return chosen
 
 
 def _hits(db, asked, start, stop, only, thread, after) -> list[int]:
@@ -840,10 +1065,7 @@ def scan(
         return []
     newest: deque = deque(maxlen=limit)
     for seq, rec in journal.read(paths.journal(), after=after):
-        if (only and rec.get("@tag") not in only) or (thread is not None and _key(rec.get("thread")) != thread):
-            continue
-        when = instant(rec.get("ts")) or ""
-        if (start and when < start) or (stop and not when < stop):
+        if not _fits(rec, start, stop, only, thread):
             continue
         text = _plain(searchable(rec) or "") if asked else ""
         if all(word in text for word in asked):
