@@ -1,6 +1,6 @@
 """Runs the tour of README, and holds README, NEWS and HACKING against the tree."""
 
-import ast
+import importlib.util
 import os
 import re
 
@@ -8,8 +8,6 @@ import pytest
 import serenamaster
 import surface
 from running import Place
-
-LIB = os.path.join(surface.ROOT, "lib", "serenamaster")
 
 
 def text(name: str) -> str:
@@ -64,53 +62,11 @@ def floors() -> tuple[dict[str, int], dict[str, set[str]]]:
     return floor_of, beside
 
 
-def imports(path: str) -> set[str]:
-    """The modules of serenamaster that a file imports, anywhere in it."""
-    with open(path) as file:
-        tree = ast.parse(file.read())
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            package = (node.module or "").removeprefix("serenamaster").lstrip(".") if node.level or (node.module or "").startswith("serenamaster") else None
-            if package:
-                found.add(package.split(".")[0])
-            elif package == "":
-                found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("serenamaster.")}
-    return found
-
-
-MODULES = sorted(name[:-3] for name in os.listdir(LIB) if name.endswith(".py") and name != "__init__.py")
-
-
-def test_floors_name_every_module_and_no_other():
-    assert sorted(floors()[0]) == MODULES
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_arrows_go_down(module):
+def test_floors_are_those_that_are_tested():
+    """tests/unit/test_floors.py holds the code against its own lists; these and the table that people read are the same."""
+    spec = importlib.util.spec_from_file_location("floors", os.path.join(surface.ROOT, "tests", "unit", "test_floors.py"))
+    tested = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tested)
     floor_of, beside = floors()
-    names = imports(os.path.join(LIB, f"{module}.py")) & set(MODULES)
-    up = {name for name in names if floor_of.get(name, 9) > floor_of[module]}
-    across = {name for name in names if floor_of.get(name) == floor_of[module]} - beside.get(module, set())
-    assert not up and not across, f"{module} imports {sorted(up | across)}"
-
-
-def test_no_arrow_is_left_over():
-    for module, right in floors()[1].items():
-        assert right <= imports(os.path.join(LIB, f"{module}.py")), f"HACKING allows {module} -> {sorted(right)}, and not all of it is used"
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_lib_knows_no_stage(module):
-    """No stage's name in lib/ but in docstrings, comments and what people are told: nothing that the code could compare with."""
-    with open(os.path.join(LIB, f"{module}.py")) as file:
-        tree = ast.parse(file.read())
-    whole = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    assert not whole & set(surface.stages())
-
-
-@pytest.mark.parametrize("stage", surface.stages())
-def test_stages_do_not_import_each_other(stage):
-    assert imports(os.path.join(surface.ROOT, "bin", stage)) <= set(MODULES)
+    assert floor_of == {module: number for number, modules in enumerate(tested.FLOORS) for module in modules}
+    assert {(left, right) for left, names in beside.items() for right in names} == tested.SIDEWAYS

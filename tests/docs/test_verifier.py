@@ -9,6 +9,7 @@ import pages
 import pytest
 import serenamaster.text
 from running import Place
+from serenamaster.record import encode
 from surface import ROOT
 
 SCRIPT = os.path.join(ROOT, "tests", "vectors", "verify.sh")
@@ -64,9 +65,12 @@ def verify(tmp_path_factory):
 def journal(tmp_path_factory):
     """A journal of 1,000 records that ftai-log wrote, values of all kinds in it."""
     place = Place(tmp_path_factory.mktemp("journal"), ftai_home=True)
-    lines = ["@note a: $i", "quotes \\\" backslash \\\\\\\\ newline\\n@end\\n  @chain\\n    seq: $i", "\u00fc \u2028 // [ {", ""]
-    loop = "".join(f'printf \'{{"@tag":"note","n":%d,"body":"%s"}}\\n\' $i "{line}"; ' for line in lines)
-    ran = place.run(f"for i in $(seq {RECORDS // len(lines)}); do {loop} done | ftai-log --sink")
+    bodies = ["@note a", 'quotes " backslash \\ newline\n@end\n  @chain\n    seq: 7', "\u00fc \u2028 // [ {", "", "- 007"]
+    with open(os.path.join(place.work, "records.ndjson"), "wb") as out:
+        for n in range(RECORDS):
+            nested = [{"@tag": "note", "body": "@end"}]
+            out.write(encode({"@tag": "note", "n": n, "body": bodies[n % len(bodies)], "list": ["a", 1, True, [0.5]], "@blocks": nested}))
+    ran = place.run("ftai-log --sink records.ndjson")
     assert ran.returncode == 0, ran.stderr
     place.segment = os.path.join(place.home, "ftai", "state", "journal", "current.ftai")
     return place

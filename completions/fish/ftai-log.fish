@@ -1,0 +1,13 @@
+# fish completion for ftai-log; made from the options of bin/ftai-log by `make completions`: do not edit
+complete -c ftai-log -l sync -x -a 'batch each' -d 'Sync what one read returned, or each record'
+complete -c ftai-log -l sink -d 'Pass nothing on'
+complete -c ftai-log -l status -d 'Exit by the results that passed'
+complete -c ftai-log -l follow -d 'Print what is written to the journal from now on'
+complete -c ftai-log -l cursor -x -d 'Follow from where NAME was, each record once'
+complete -c ftai-log -l verify -d 'Check the journal, or segments given as FILEs'
+complete -c ftai-log -l dry-run -d 'Say what would be written'
+complete -c ftai-log -l strict -d 'Stop at the first bad record'
+complete -c ftai-log -s q -l quiet -d 'No warnings'
+complete -c ftai-log -s v -l verbose -d 'Tell more on stderr'
+complete -c ftai-log -l version -d 'Show the version'
+complete -c ftai-log -s h -l help -d 'Show this message and exit'
