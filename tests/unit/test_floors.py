@@ -12,25 +12,19 @@ MODULES = sorted(path.stem for path in LIB.glob("*.py") if path.stem != "__init_
 STAGES = sorted(path for path in (ROOT / "bin").glob("ftai-*"))
 
 FLOORS = [
-    {"errors", "record", "text"},
+    {"errors", "record", "text", "phrases"},
     {"stream", "paths", "rules", "specs", "dates", "intake", "views"},
     {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution"},
 ]
 NAMES = set().union(*FLOORS)
 # The only arrows within a floor; what else a module needs comes in as an argument.
-SIDEWAYS = {
-    ("text", "record"),
-    ("archive", "journal"),
-    ("models", "state"),
-    ("tools", "state"),
-    ("routing", "state"),
-    ("skills", "archive"),
-    ("skills", "journal"),
-}
+SIDEWAYS = {("archive", "journal"), ("models", "state"), ("tools", "state"), ("routing", "state"), ("skills", "archive"), ("skills", "journal")}
+# Below floor 2, for want of a better place: this list may only shrink.
+SIDEWAYS |= {("text", "record"), ("text", "errors"), ("phrases", "errors"), ("specs", "paths"), ("specs", "stream")}
+# orjson, which every stage needs, brings contextlib, dataclasses, datetime, inspect, json and uuid with it: they cost nothing more.
 # What would slow down the start of every stage that imports the module: to be imported in the function that needs it.
-SLOW = {"asyncio", "click", "concurrent", "contextlib", "dataclasses", "datetime", "email", "http", "importlib", "inspect", "json", "logging"}
-SLOW |= {"multiprocessing", "pathlib", "random", "shutil", "socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "typing"}
-SLOW |= {"unicodedata", "urllib", "uuid", "zoneinfo"}
+SLOW = {"asyncio", "click", "concurrent", "email", "http", "logging", "multiprocessing", "pathlib", "random", "shutil", "socket"}
+SLOW |= {"ssl", "subprocess", "tempfile", "threading", "typing", "urllib", "zoneinfo"}
 
 
 def imports(source: str) -> list[tuple[str, bool, bool]]:
@@ -90,7 +84,7 @@ def test_arrows_go_downwards(module):
         ("journal", "from .archive import connect"),
         ("stream", "import serenamaster.stage\nfrom serenamaster.stage import run"),
         ("stage", "import click"),
-        ("stage", "import json"),
+        ("stage", "import subprocess"),
         ("skills", "def f():\n    import keyring\n    import mcp"),
     ],
 )
