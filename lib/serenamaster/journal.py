@@ -13,8 +13,8 @@ from collections import namedtuple
 
 import orjson
 
-from . import record, text
-from .errors import CANTCREAT, IOERR, TEMPFAIL, Failure
+from . import record, stream, text
+from .errors import CANTCREAT, IOERR, TEMPFAIL, USAGE, Failure
 
 LIVE = "current.ftai"
 WAIT = 10.0  # seconds that a writer or reader waits for the lock
@@ -306,6 +306,55 @@ def position(folder: str) -> int:
     return plan[-1][-1] if plan else 0
 
 
+def follow(folder: str, after: int, wait):
+    """Yields lists of (seq, record) of what is written behind seq `after`, as it is written; calls wait() in between, which may raise to end it."""
+    path = os.path.join(folder, LIVE)
+    before = None
+    while True:
+        try:
+            seen = os.stat(path)
+            now = seen.st_ino, seen.st_size
+        except FileNotFoundError:
+            now = None
+        if now != before:
+            before, fresh = now, []
+            for seq, rec in read(folder, after):
+                fresh.append((seq, rec))
+                after = seq
+                if len(fresh) == 1000:
+                    yield fresh
+                    fresh = []
+            if fresh:
+                yield fresh
+        wait()
+
+
+class Cursor:
+    """A place in the journal that a reader goes on from: `seq` is the last it has seen. Raises Failure (2 for the name, 75 while another has it)."""
+
+    def __init__(self, folder: str, name: str):
+        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name[0] == ".":
+            raise Failure(f"'{name}' is no name for a cursor: expected letters, digits, '.', '_' or '-'", USAGE)
+        os.makedirs(folder, 0o700, exist_ok=True)
+        self.path = os.path.join(folder, name)
+        self.lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(f"another process reads with the cursor '{name}'", TEMPFAIL) from None
+        try:
+            with open(self.path, "rb") as file:
+                said = file.read(30)
+        except FileNotFoundError:
+            said = b"0"
+        self.seq = int(said) if said.strip().isdigit() else 0
+
+    def save(self, seq: int) -> None:
+        """Keeps the place on the disk. Raises OSError."""
+        stream.save(self.path, b"%d\n" % seq)
+        self.seq = seq
+
+
 _NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _ODD = re.compile(rb'(?<!\\)(?:\\\\)*\\[^"\\nrt]')  # an escape that JSON may know and the text form does not
 _names: dict[bytes, str] = {}  # names of fields and tags that were found good
@@ -410,7 +459,12 @@ def stored(rec: dict) -> dict:
     return record.stamp(rec)
 
 
-def _prepare(rec: dict):
+def is_kept(rec: dict) -> bool:
+    """False for what append() skips: pieces of answers, and heads that a journal or the canonical writer made."""
+    return rec.get("@tag") != "partial" and not is_own(rec)
+
+
+def prepare(rec: dict):
     """(id, content, tags used) of a record as it will stand in the journal. Raises text.Unwritable."""
     rec = stored(rec)
     # Redaction comes here; the encryption of fields between equal() and the digest, as both are of what is written.
@@ -644,7 +698,7 @@ class _Live:
             first.append(record.make("checkpoint", self.stage, segment=number - 1, last=seq, hash=prev, because=why))
         if damaged:
             first.append(record.make("audit", self.stage, act="close", subject=damaged, who=_user(), outcome="closed", because=why))
-        data, last = _link(_seal([_prepare(rec)[1] for rec in first]), seq, prev)
+        data, last = _link(_seal([prepare(rec)[1] for rec in first]), seq, prev)
         data = heading(journal, number, seq + 1, prev, _tags()) + data
         temporary = os.path.join(self.folder, ".new")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -755,20 +809,20 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
     kind: "written" (on the disk now); "repeat" (held already, equal); "conflict" (its id is held with other content) and "refused" (cannot be
     written), both with the reason; "skipped" (partial answers and our own heads, which are not journaled). seq is None where there is none.
     Records should be stamped; what lacks an id gets one in the journal only. stage: the name for `from` in the records the journal adds.
-    known: (upto, {id: (seq, record)}): those of their ids that the journal holds up to seq `upto`; None where that can't be told, which makes
-    no repeat and no conflict but with what this process has seen.
+    known: (upto, {id: (seq, content)}): those of their ids that the journal holds up to seq `upto`, as archive.lookup() tells; None where that
+    can't be told: then only what this process has seen makes a repeat or a conflict.
     warn: called with a message for each repair. Raises Failure: 75 locked, 73 or 74 not written; then nothing of it counts as written.
     """
     outcomes: list = [None] * len(records)
     batch = []
     for n, rec in enumerate(records):
-        if rec.get("@tag") == "partial" or is_own(rec):
+        if not is_kept(rec):
             outcomes[n] = ("skipped", None, None)
-        else:
-            try:
-                batch.append((n, *_prepare(rec)))
-            except text.Unwritable as bad:
-                outcomes[n] = ("refused", None, str(bad))
+            continue
+        try:
+            batch.append((n, *prepare(rec)))
+        except text.Unwritable as bad:
+            outcomes[n] = ("refused", None, str(bad))
     if not batch:
         return outcomes
     sealed = _seal([content for _, _, content, _ in batch])
@@ -788,7 +842,7 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
         for (n, own, content, used), one in zip(batch, sealed, strict=True):
             at, stood = fresh.get(own) or recent.get(own) or held.get(own) or (0, b"")
             if at:
-                same = stood == hash(content) if type(stood) is int else equal(_prepare(stood)[1] if type(stood) is dict else stood, content)
+                same = stood == hash(content) if type(stood) is int else equal(stood, content)
                 outcomes[n] = ("repeat", at, None) if same else ("conflict", at, f"id '{own}' is journaled as seq {at} with other content")
                 continue
             if not used <= live.declared:
@@ -836,6 +890,21 @@ def take(folder: str, batch: list, *, stage: str, known=None, warn=None) -> list
     return out
 
 
+def preview(batch: list, known=None):
+    """As take(), with nothing written and nothing stamped; and the number of records that would be written."""
+    out, count = [], 0
+    for rec, line in batch:
+        reason = ""
+        if is_kept(rec):
+            try:
+                own, _, _ = prepare(rec)
+                count += known is None or own not in known[1]
+            except text.Unwritable as bad:
+                reason = str(bad)
+        out.append((rec, line, reason))
+    return out, count
+
+
 _UNSTAMPED = frozenset((None, "ftai", "intent", "partial"))  # lines that can hold no fields, and what is never journaled
 
 
@@ -875,15 +944,27 @@ class Partials:
 
 # ---- verifying ----
 
-Trouble = namedtuple("Trouble", "path line seq id message damage", defaults=("",))
+
+class Trouble(namedtuple("Trouble", "path line seq id message damage", defaults=("",))):
+    """One thing that is not as ftai(5) says.
+
+    line: where it begins, 0 for the file as a whole. seq: what is or should stand there. id: of the record, "" where there is none.
+    damage: the words that name what accept() may take, else "".
+    """
+
+    __slots__ = ()
+
+    def __str__(self):
+        return f"{self.path}{f':{self.line}' if self.line else ''}: seq {self.seq}{f', id {self.id}' if self.id else ''}: {self.message}"
+
+
 Summary = namedtuple("Summary", "journal segments records first last hash notes")
 
 
 def verify(folder: str = "", files=()):
     """(Summary, list of Trouble): all that ftai(5), JOURNAL, asks of the journal in `folder`, or of segments given as files, oldest first.
 
-    Trouble: path, line (0: the file as a whole), seq that is or should stand there, id ("" where there is none), message, and for damage
-    that accept() may take, the words that name it. Summary: of what is good. Raises OSError, Failure 75.
+    Summary is of what is good; its notes are no troubles. Raises OSError, Failure 75.
     """
     names = list(files)
     sizes = {}
