@@ -333,7 +333,7 @@ class Runner:
                 name = ("result", rec.get("parent")) if tag == "result" else rec.get("id")
                 self.recent.pop(name, None)
                 self.recent[name] = (self.count, rec if tag != "result" else None)
-                while self.recent[oldest := next(iter(self.recent))][0] <= self.count - RECENT:
+                while self.recent[oldest := next(iter(self.recent))][0] < self.count - RECENT:
                     del self.recent[oldest]
 
     def _claim(self, routes) -> tuple[dict, dict]:
@@ -371,7 +371,7 @@ class Runner:
         """The job of a route. Raises Failure where its command is not to be found, or it is none to act on."""
         parent = route.get("parent")
         seen = self.recent.get(parent)
-        command = seen[1] if seen else self.find([parent]).get(parent) if is_id(parent) else None
+        command = seen[1] if seen and seen[0] >= self.count - RECENT else self.find([parent]).get(parent) if is_id(parent) else None
         if command is None or command.get("@tag") not in ("command", "task"):
             raise Failure(f"orphan: the command '{parent}' of this route is neither in the last {RECENT} records nor in the archive", SOME)
         return Job(self.stage, route, command, self.default(), self.stop)
