@@ -21,7 +21,7 @@ def m001_claims(db) -> None:
 
     state: held, lost (its process went away in the middle; this run has to say so), done. Whoever queues a route will set `queued`.
     """
-    db.execute("CREATE TABLE runs (run INTEGER PRIMARY KEY AUTOINCREMENT, stage TEXT NOT NULL, pid INTEGER NOT NULL, boot TEXT NOT NULL, ts TEXT NOT NULL)")
+    db.execute("CREATE TABLE runs (run INTEGER PRIMARY KEY, stage TEXT NOT NULL, pid INTEGER NOT NULL, boot TEXT NOT NULL, ts TEXT NOT NULL)")
     db.execute(
         "CREATE TABLE claims (route TEXT PRIMARY KEY, run INTEGER NOT NULL, n INTEGER NOT NULL, state TEXT NOT NULL,"
         " thread TEXT, target TEXT, privacy TEXT) WITHOUT ROWID"
@@ -202,8 +202,10 @@ class Claims:
         return paths.make(os.path.join(os.path.dirname(self.path), "runs"))
 
     def _enrol(self, db) -> None:
-        run = db.execute("INSERT INTO runs (stage, pid, boot, ts) VALUES (?, ?, ?, ?)", (self.stage, os.getpid(), boot(), now())).lastrowid
-        self.fd = os.open(os.path.join(self._folder(), str(run)), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # By chance, not counted: a run that outlives a deleted state.db keeps its file to itself.
+        run = int.from_bytes(os.urandom(8)) >> 1
+        db.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", (run, self.stage, os.getpid(), boot(), now()))
+        self.fd = os.open(os.path.join(self._folder(), str(run)), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.run = run
 
@@ -212,7 +214,7 @@ class Claims:
         lost: list = []
         gone: list = []
         here = None
-        for run, started_in in db.execute("SELECT run, boot FROM runs WHERE run != ?", (self.run,)).fetchall():
+        for run, started_in in db.execute("SELECT run, boot FROM runs WHERE run != ? ORDER BY ts, pid", (self.run,)).fetchall():
             name = os.path.join(self._folder(), str(run))
             marks = _marks(name)
             if marks is None:
