@@ -54,10 +54,18 @@ def typed(text: str):
         return int(text)
     if len(text) > 32 or not NUMBER.fullmatch(text):
         return text
-    value = orjson.loads(text)
-    if orjson.dumps(value).decode() != text or not (type(value) is float or INT_MIN <= value <= INT_MAX):
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:  # 1e400
+        return text
+    if number(value) != text or not (type(value) is float or INT_MIN <= value <= INT_MAX):
         return text
     return value
+
+
+def number(value: int | float) -> str:
+    """A number as canonical text has it. Newer orjson writes 1e+16 for what older ones, and the format, write as 1e16."""
+    return orjson.dumps(value).decode().replace("e+", "e")
 
 
 def declared(schema: dict) -> tuple[list[str], list[str]]:
@@ -107,7 +115,7 @@ def literal(value, depth: int = 0) -> str:
     if kind is float:
         if value - value != 0:
             raise ValueError("a number that is not finite")
-        return orjson.dumps(value).decode()
+        return number(value)
     if kind is list:
         if depth >= DEPTH:
             raise ValueError(f"more than {DEPTH} lists in one another")
@@ -520,7 +528,7 @@ def scan(pattern, shape, text: str, at: int) -> tuple[list[dict], list[int]]:
     records: list[dict] = []
     ends: list[int] = []
     for found in iter(pattern.scanner(text, at).match, None):
-        rec = dict(zip(names, found.groups(), strict=True))
+        rec = dict(zip(names, found.groups()))  # noqa: B905  (`strict` costs a twentieth of the whole)
         for key in integers:
             rec[key] = int(rec[key])
         for key in bares:
@@ -715,8 +723,17 @@ class Reader:
                 return
         try:
             text = data.decode()
-        except UnicodeDecodeError:
-            text = self._repair(data)
+        except UnicodeDecodeError as bad:
+            lines = data.splitlines(keepends=True)
+            if len(lines) > 1:
+                for line in lines:
+                    self._lines(line)
+                return
+            self._release()
+            column = len(data[: bad.start].decode()) + 1
+            reason = f"byte 0x{data[bad.start]:02X} at offset {self.bytes + bad.start} is not UTF-8, read as U+FFFD"
+            self._find("error", "utf-8", self.number + 1, column, reason)
+            text = data.decode("utf-8", "replace")
         if not self.bytes and text[0] == "\ufeff":
             text = text[1:]
             self._find("warning", "bom", 1, 1, "a byte order mark, expected none")
@@ -740,20 +757,6 @@ class Reader:
             else:
                 for line in text[:-1].split("\n"):
                     self._line(line)
-
-    def _repair(self, data):
-        """Text from bytes that are not all UTF-8; one finding a line."""
-        offset, number = self.bytes, self.number + self.held.count("\n")
-        for line in data.splitlines(keepends=True):
-            number += 1
-            try:
-                line.decode()
-            except UnicodeDecodeError as bad:
-                column = len(line[: bad.start].decode()) + 1
-                reason = f"byte 0x{line[bad.start]:02X} at offset {offset + bad.start} is not UTF-8, read as U+FFFD"
-                self._find("error", "utf-8", number, column, reason)
-            offset += len(line)
-        return data.decode("utf-8", "replace")
 
     def _release(self):
         if self.held:
