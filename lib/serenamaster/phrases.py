@@ -249,7 +249,40 @@ class Builder:
                 else:
                     entry[2].append([label[1], number])
             table.append(entry)
-        return table
+        return _smallest(table)
+
+
+def _smallest(table: list) -> list:
+    """The same automaton with equal states made one. No way through it comes back, so states can be compared from their ends on."""
+    order, todo, seen = [], [(0, False)], set()
+    while todo:
+        number, left = todo.pop()
+        if left:
+            order.append(number)
+        elif number not in seen:
+            seen.add(number)
+            todo.append((number, True))
+            moves, listed, free, _ = table[number]
+            todo.extend((following, False) for following in (*moves.values(), *(way[-1] for way in (*listed, *free))))
+    same: dict[tuple, int] = {}
+    made: dict[int, int] = {}
+    for number in order:
+        moves, listed, free, done = table[number]
+        moves = {word: made[following] for word, following in moves.items()}
+        listed, free = ([[*way[:-1], made[way[-1]]] for way in ways] for ways in (listed, free))
+        sign = (*moves.items(), *map(tuple, listed), *map(tuple, free), tuple(done))
+        if sign not in same:
+            same[sign] = len(same)
+        made[number] = same[sign]
+        table[number] = [moves, listed, free, done]
+    # Numbered from the start on, as match() begins at 0.
+    last = len(same) - 1
+    small: list = [None] * len(same)
+    for number, place in made.items():
+        moves, listed, free, done = table[number]
+        moves = {word: last - following for word, following in moves.items()}
+        small[last - place] = [moves, [[*way[:-1], last - way[-1]] for way in listed], [[*way[:-1], last - way[-1]] for way in free], done]
+    return small
 
 
 class Language:
@@ -378,6 +411,7 @@ class Sentence:
 
     def __init__(self, body: str, manners: dict):
         self.body = body
+        self.at: list[tuple[int, int]] = []
         self.raw = body.split()
         said = words(body)
         back = None
@@ -415,7 +449,7 @@ class Sentence:
             merged.append((index, end + 1))
             index = end + 1
         if len(merged) > 1:
-            places = self.places()
+            places, self.at = self.places(), []
             self.raw = [self.body[places[a][0] : places[b - 1][1]] for a, b in merged]
 
     def _manners(self, manners: dict) -> None:
@@ -435,12 +469,13 @@ class Sentence:
 
     def places(self) -> list[tuple[int, int]]:
         """Where each word of the text begins and ends in it."""
-        found, at = [], 0
-        for word in self.raw:
-            at = self.body.index(word, at)
-            found.append((at, at + len(word)))
-            at += len(word)
-        return found
+        if not self.at:
+            at, find = 0, self.body.index
+            for word in self.raw:
+                start = find(word, at)
+                at = start + len(word)
+                self.at.append((start, at))
+        return self.at
 
     def apart(self) -> bool:
         """True where a comma stands before the polite words at the end: then they belong to no slot."""

@@ -69,7 +69,7 @@ HARMLESS = frozenset(("bom", "header", "no-tag", "upper-case", "reserved"))
 TARGETS = ("skill", "cmd", "mcp", "model", "agent")
 NEEDS = {"commands": ("system",), "mcp": ("system", "commands")}
 
-_loaded: dict = {}
+_loaded: dict = {}  # spec -> data; "" -> layers; "#" -> digest
 
 
 def forget() -> None:
@@ -108,10 +108,10 @@ def project() -> str | None:
 
 def layers() -> list[tuple[str, str]]:
     """(layer, folder), lowest first: shipped, user, project."""
-    if "layers" not in _loaded:
+    if "" not in _loaded:
         own = project()
-        _loaded["layers"] = [("shipped", shipped()), ("user", paths.config()), *([("project", own)] if own else [])]
-    return _loaded["layers"]
+        _loaded[""] = [("shipped", shipped()), ("user", paths.config()), *([("project", own)] if own else [])]
+    return _loaded[""]
 
 
 def files(*names: str) -> list[tuple[str, str]]:
@@ -350,6 +350,11 @@ def _either(words) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
+def tags(path: str) -> set[str]:
+    """The tags of the entries in a spec file. Raises Failure (78)."""
+    return {entry["@tag"] for entry in _File("rules", path).entries}
+
+
 # --- laying over each other
 
 
@@ -362,6 +367,7 @@ class _Spec:
         self.gone: dict[str, dict[str, str]] = {}
         self.notes: list[str] = []
         self.origin: dict[int, tuple[_File, dict]] = {}
+        self.others: dict[str, dict] = {}
         for layer, path in sources:
             file = _File(layer, path)
             self._lay(file)
@@ -370,6 +376,8 @@ class _Spec:
         fresh: dict[str, list[dict]] = {}
         seen: dict = {}
         for raw in file.entries:
+            if file.layer == "rules" and raw["@tag"] not in TAGS[self.name] and any(raw["@tag"] in tags for tags in TAGS.values()):
+                continue  # a file that is tried may hold phrases and rules together
             tag, entry = raw["@tag"], _checked(self.name, file, raw)
             if (tag, entry["name"]) in seen:
                 raise file.bad(raw, f"'{entry['name']}' is a second '@{tag}' of this name, the first stands on line {seen[tag, entry['name']]}", "name")
@@ -443,9 +451,13 @@ def load(name: str) -> dict:
     return _loaded[name]
 
 
-def compile_(name: str, sources: list[tuple[str, str]]) -> dict:
-    """One spec read from these files and checked, its examples run. Raises Failure (78) with file and line."""
+def compile_(name: str, sources: list[tuple[str, str]], others: dict | None = None) -> dict:
+    """One spec read from these files and checked, its examples run; `others`: specs to check it with, where they are not those of load().
+
+    Raises Failure (78) with file and line.
+    """
     spec = _Spec(name, sources)
+    spec.others = {needed: (others or {}).get(needed) or load(needed) for needed in NEEDS.get(name, ())}
     if name in TAGS and not any(layer == "shipped" and os.path.exists(path) for layer, path in sources):
         raise Failure(f"the shipped spec is missing: '{sources[0][1]}'", CONFIG, "install again")
     check = {"commands": _check_commands, "mcp": _check_mcp, "system": _check_system, "config": _check_config}.get(name)
@@ -521,7 +533,7 @@ def _check_slots(spec, entry, parsed, rules, system, commands) -> None:
 def _check_commands(spec) -> None:
     from . import phrases
 
-    system = load("system")
+    system = spec.others["system"]
     commands = {**spec.entries, "gone": spec.gone}
     for entry in commands["words"]:
         if entry["kind"] not in WORD_KINDS:
@@ -568,7 +580,7 @@ def _check_system(spec) -> None:
 def _check_mcp(spec) -> None:
     import re
 
-    system, commands = load("system"), load("commands")
+    system, commands = spec.others["system"], spec.others["commands"]
     tongue = language(commands)
     for entry in spec.entries["rule"]:
         _check_target(spec, entry, system, commands)
@@ -637,10 +649,8 @@ def setting(name: str, default=None):
 
     Raises Failure (78) for a value in the environment that does not fit.
     """
-    if "settings" not in _loaded:
-        config = load("config")
-        _loaded["settings"] = {entry["name"]: entry for tag in ("setting", "limit", "place") for entry in config[tag]}
-    entry = _loaded["settings"].get(name)
+    config = load("config")
+    entry = next((entry for tag in ("setting", "limit", "place") for entry in config[tag] if entry["name"] == name), None)
     given = os.environ.get("FTAI_" + name.upper().replace("-", "_"))
     if given is None or given == "" or entry is None:
         return default if entry is None else entry["value"]
@@ -663,11 +673,6 @@ def tier() -> str:
         raise Failure("no memory tier is the default", CONFIG, "mark one with 'default: true' in serenamaster.memory.ftai")
     rank = {"shipped": 0, "user": 1, "project": 2}
     return max(reversed(marked), key=lambda entry: rank[entry["layer"]])["name"]
-
-
-def notes() -> list[str]:
-    """What was left out of the specs that this process has loaded, one line each."""
-    return [note for data in list(_loaded.values()) if type(data) is dict for note in data.get("notes", ())]
 
 
 def _texts_of(extra=()) -> list[tuple[str, bytes]]:
@@ -694,9 +699,9 @@ def digest(extra: tuple[str, ...] = ()) -> str:
     """The digest of all spec texts as they are laid over each other now, and of the files `extra`."""
     if extra:
         return digest_of(_texts_of(extra))
-    if "digest" not in _loaded:
-        _loaded["digest"] = cached("digest", files(*names()), lambda: digest_of(_texts_of()))
-    return _loaded["digest"]
+    if "#" not in _loaded:
+        _loaded["#"] = cached("digest", files(*names()), lambda: digest_of(_texts_of()))
+    return _loaded["#"]
 
 
 def source_text(extra: tuple[str, ...] = ()) -> str:
