@@ -880,9 +880,10 @@ def take(folder: str, batch: list, *, stage: str, known=None, warn=None) -> list
     out, errors = [], []
     for (rec, line), stamped, (kind, _, reason) in zip(batch, given, outcomes, strict=True):
         if kind in ("conflict", "refused"):
-            about = stamped if "id" in stamped else None
+            about = rec if record.is_id(rec.get("id")) else {}  # an id that it got here is nobody else's
             found = "conflict" if kind == "conflict" else "input"
-            stamped = record.make("error", stage, parent=about, class_=found, message=reason, about=about and about["id"], recovery="none")
+            said = {"message": reason, "about": about.get("id"), "recovery": "none", "sample": stream.mask(line[:-1])}
+            stamped = record.make("error", stage, parent=about or None, thread=stamped.get("thread"), class_=found, **said)
             errors.append(stamped)
         out.append((stamped, line if stamped is rec else record.encode(stamped), reason or ""))
     if errors:
