@@ -111,7 +111,7 @@ install: $(venv)/run.stamp
 	{ put 755 bin bin/ftai-*; put 644 share/man/man1 man/*.1; put 644 share/man/man5 man/*.5; put 644 share/man/man7 man/*.7; \
 	put 644 share/bash-completion/completions completions/bash/*; put 644 share/zsh/site-functions completions/zsh/*; \
 	put 644 share/fish/vendor_completions.d completions/fish/*; } >"$$lib/installed.txt"; \
-	for f in "$(root)"/bin/ftai-*; do sed -i.old "1s|.*|#!$$python|" "$$f"; rm "$$f.old"; done; \
+	for f in bin/ftai-*; do sed -i.old "1s|.*|#!$$python|" "$(root)/$$f"; rm "$(root)/$$f.old"; done; \
 	"$$python" -m compileall -q -s "$(DESTDIR)" "$$lib"
 
 uninstall:
@@ -120,6 +120,7 @@ uninstall:
 	@rm -rf "$(root)/lib/serenamaster"
 
 wheel: $(venv)/test.stamp
+	@rm -f dist/*.whl
 	@$(python) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 release-check: $(venv)/test.stamp
