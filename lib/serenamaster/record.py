@@ -186,7 +186,7 @@ def check(rec: dict, depth: int = 1) -> None:
     if tag is None:
         if set(rec) != {"@text"} or type(rec["@text"]) is not str:
             raise Malformed("a record without '@tag' is narrative and holds '@text' alone")
-    elif type(tag) is not str or not TAG.match(tag) or len(tag) > TAG_LIMIT:
+    elif type(tag) is not str or not TAG.match(tag) or len(tag) > TAG_LIMIT or tag == "end":
         raise Malformed(f"'@tag' is {tag!r}, expected a lower-case name")
     for key, value in rec.items():
         kind = type(value)
@@ -235,3 +235,87 @@ def _value(key: str, value, depth: int) -> None:
         raise Malformed(f"field '{key}': null, expected the key to be absent")
     elif kind is dict:
         raise Malformed(f"field '{key}': a nested object, expected a block")
+
+
+# ---- JSON, as ftai-parse converts it ----
+
+
+def from_json(item, key: str = "", depth: int = 1) -> dict:
+    """The record for a JSON object: an object in it becomes the block whose tag is its key, an object without '@tag' a `@data`.
+
+    key: the one that `item` stood under. Raises Malformed, naming the key, for what no record can hold.
+    """
+    if depth > DEPTH:
+        raise Malformed(f"more than {DEPTH} objects in one another")
+    if type(item) is not dict:
+        raise Malformed(f"a record is an object, not {_kind(item)}")
+    if key and item.get("@tag", key) != key:
+        raise Malformed(f"key '{key}': holds an object whose '@tag' is another")
+    rec: dict = {}
+    if key or "@tag" not in item and set(item) != {"@text"}:
+        rec["@tag"] = key or "data"
+    blocks: list = []
+    for name, value in item.items():
+        if name == "@blocks":
+            if type(value) is not list:
+                raise Malformed("'@blocks' is no list of blocks")
+            blocks += [from_json(block, depth=depth + 1) for block in value]
+        elif type(value) is dict:
+            if not TAG.match(name):
+                raise Malformed(f"key '{name}': holds an object, but is no lower-case tag")
+            blocks.append(from_json(value, name, depth + 1))
+        elif type(value) is list and _holds_object(value):
+            raise Malformed(f"key '{name}': a list that holds objects")
+        else:
+            rec[name] = value
+    if blocks:
+        rec["@blocks"] = blocks
+    if depth == 1:
+        check(rec)
+    return rec
+
+
+def to_json(rec: dict, key: str = "") -> dict:
+    """The JSON object for a record, the way back from from_json(): a block is the value of its tag where nothing else has that name.
+
+    key: the one that the object will stand under, which says its tag.
+    """
+    out = {name: value for name, value in rec.items() if name not in ("@tag", "@blocks")}
+    blocks = rec.get("@blocks", ())
+    if "@tag" in rec and not key and (rec["@tag"] != "data" or set(out) == {"@text"} and not blocks):
+        out = {"@tag": rec["@tag"], **out}
+    times: dict = {}
+    for block in blocks:
+        times[block.get("@tag")] = times.get(block.get("@tag"), 0) + 1
+    rest = []
+    for block in blocks:
+        tag = block.get("@tag")
+        if tag is None or tag in rec or times[tag] > 1:
+            # Within '@blocks' a `@data` says so: there, an object without '@tag' may be narrative.
+            rest.append({"@tag": tag, **to_json(block, tag)} if tag else block)
+        else:
+            out[tag] = to_json(block, tag)
+    if rest:
+        out["@blocks"] = rest
+    return out
+
+
+def load_json(data: bytes) -> list:
+    """The items of a JSON document: those of its top-level array, or the one object. Raises Malformed for what is no JSON."""
+    value = _reread(data)
+    return value if type(value) is list else [value]
+
+
+def _kind(value) -> str:
+    return "null" if value is None else {str: "a string", list: "an array", bool: "a boolean"}.get(type(value), "a number")
+
+
+def _holds_object(values: list) -> bool:
+    rest = list(values)
+    while rest:
+        value = rest.pop()
+        if type(value) is dict:
+            return True
+        if type(value) is list:
+            rest += value
+    return False
