@@ -1,7 +1,8 @@
-"""What a person said or typed, or a document, as a `command` record."""
+"""What a person said or typed, or a document, as `command` records."""
 
 import os
 
+from . import specs, stream
 from .errors import DATAERR, NOINPUT, SOME, USAGE, Failure
 from .record import clean, is_id, make
 
@@ -67,12 +68,7 @@ def document(path: str) -> dict:
     return block
 
 
-def argument(words) -> str:
-    """The words of a command line as one text; bytes that are no UTF-8 become U+FFFD."""
-    return os.fsencode(" ".join(words)).decode("utf-8", "replace")
-
-
-def thread(given, follow, via, newest) -> str | None:
+def join(given, follow, via, newest) -> str | None:
     """The thread that a command joins: `given`, or with `follow` the one in FTAI_THREAD, else newest(via); None for a new one.
 
     Raises Failure: 2 for a thread that is no UUID, 1 where there is no conversation to go on with.
@@ -85,3 +81,81 @@ def thread(given, follow, via, newest) -> str | None:
     if not is_id(found):
         raise Failure(f"'{found}' is no thread: expected a UUID", USAGE)
     return found
+
+
+def lines(chunks):
+    """Yields lists of (number, line) of the bytes in `chunks`: what each of them completed, without what is blank.
+
+    A line is given up to twice the limit and the rest of it skipped: command() refuses it by its length.
+    """
+    parts: list[bytes] = []
+    number = size = 0
+    skipping = False
+    for data in chunks:
+        *whole, rest = data.split(b"\n")
+        found = []
+        for line in whole:
+            number += 1
+            if parts:
+                line = b"".join(parts) + line
+                parts, size = [], 0
+            if not skipping and not line.isspace() and line:
+                found.append((number, line))
+            skipping = False
+        if rest and not skipping:
+            parts.append(rest)
+            size += len(rest)
+        if size > 2 * BODY:
+            found.append((number + 1, b"".join(parts)))
+            parts, size, skipping = [], 0, True
+        yield found
+    line = b"".join(parts)
+    if line.strip():
+        yield [(number + 1, line)]
+
+
+def commands(ctx, words, *, stage, newest, files=(), via=None, privacy=None, thread=None, follow=False):
+    """Yields lists of `command` records: of `words` (with `files` as their documents), of each of `files`, or for ("-",) of what each
+    read of standard input brought.
+
+    stage: who made them. newest(via): the thread of the newest command that came in this way, or None. What is refused is told to
+    ctx.fail and left out. Raises Failure: 2 where there is nothing to take in, 65 and 66 where it can't be.
+    """
+    if not words and not files:
+        raise Failure("nothing to listen to", USAGE, f"{ctx.name} WORDS, {ctx.name} --file FILE, or {ctx.name} - for lines on standard input")
+    kind = via or ("file" if files else "text")
+    common = {"via": kind, "lang": specs.setting("lang"), "tz": zone(), "privacy": privacy, "thread": join(thread, follow, kind, newest)}
+    if tuple(words) == ("-",):
+        documents = [document(name) for name in files]
+        for found in lines(stream.chunks("-")):
+            made = []
+            for number, line in found:
+                try:
+                    made.append(command(line.decode("utf-8", "replace"), stage, documents=documents, **common))
+                except Failure as bad:
+                    ctx.fail(Failure(f"standard input:{number}: {bad.message}", bad.code, bad.hint))
+            yield made
+    elif words:
+        text = os.fsencode(" ".join(words)).decode("utf-8", "replace")
+        if not text.strip():
+            raise Failure("the command is empty", DATAERR)
+        yield [command(text, stage, documents=[document(name) for name in files], **common)]
+    else:
+        for name in files:
+            try:
+                block = document(name)
+            except Failure as bad:
+                ctx.fail(bad)
+            else:
+                yield [command(f"take in {block['path']}", stage, documents=[block], **common)]
+
+
+def options(click) -> list:
+    """The click options of a command that takes in what commands() does."""
+    return [
+        click.Option(["-f", "--file", "files"], multiple=True, metavar="FILE", help="Take in a document (again for more)."),
+        click.Option(["--privacy"], type=click.Choice(["local", "cloud"]), help="Who may see this command and what comes of it."),
+        click.Option(["--thread"], metavar="ID", help="Join this thread."),
+        click.Option(["--continue", "follow"], is_flag=True, help="Join the thread in FTAI_THREAD, else the newest one."),
+        click.Option(["--via"], type=click.Choice(["text", "voice", "file", "cron"]), help="How the command came in (else text, or file)."),
+    ]

@@ -71,7 +71,7 @@ def run(main, options=None, *, doc: str, usage: str = "[FILE...]") -> None:
     except BrokenPipeError:
         die(signal.SIGPIPE)
     except Exception as bad:
-        code = _bug(ctx, bad)
+        code = bug(ctx, bad)
     # Nothing is left to do that the interpreter's own shutdown would do, and it costs a fifth of a start.
     sys.stderr.flush() if sys.stderr else None
     os._exit(code)
@@ -173,7 +173,7 @@ def _click(ctx, main, options, doc, usage, argv) -> int:
         raise Failure(f"cannot write to standard output: {bad.strerror}", IOERR) from None
 
 
-def _bug(ctx: Context, bad: BaseException) -> int:
+def bug(ctx: Context, bad: BaseException) -> int:
     """Writes the traceback to a file and names it: it may hold what records hold, so it is 0600 and not on the screen."""
     import tempfile
     import traceback

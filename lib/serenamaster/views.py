@@ -88,6 +88,8 @@ def gist(rec: dict) -> str:
         words = _joined(get("decision"), get("reasoning"))
     elif tag == "audit":
         words = _joined(get("act"), get("subject"), get("outcome"))
+    elif tag == "specs":
+        words = f"{_string(get('digest'))}, {len(_string(get('body')))} characters"
     elif tag == "alert":
         words = _joined(get("level"), get("rule"), get("value"))
     words = words or _joined(get("@head"), get("title"), get("body") or get("message") or get("@text"))

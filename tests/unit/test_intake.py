@@ -89,13 +89,27 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
 
 def test_the_thread_to_join(monkeypatch):
     monkeypatch.delenv("FTAI_THREAD", raising=False)
-    assert intake.thread(None, False, "text", None) is None
-    assert intake.thread(THREAD, True, "text", None) == THREAD
-    assert intake.thread(None, True, "voice", {"voice": THREAD}.get) == THREAD
+    assert intake.join(None, False, "text", None) is None
+    assert intake.join(THREAD, True, "text", None) == THREAD
+    assert intake.join(None, True, "voice", {"voice": THREAD}.get) == THREAD
     with pytest.raises(Failure) as none:
-        intake.thread(None, True, "text", {}.get)
+        intake.join(None, True, "text", {}.get)
     assert none.value.code == SOME
     monkeypatch.setenv("FTAI_THREAD", "nonsense")
     with pytest.raises(Failure) as wrong:
-        intake.thread(None, True, "text", {}.get)
+        intake.join(None, True, "text", {}.get)
     assert wrong.value.code == USAGE
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
+def test_lines_are_the_same_in_whatever_pieces_they_come(size):
+    data = b"one\n\n  \r\ntwo\r\n" + b"x" * 50 + b"\nlast"
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    assert [pair for found in intake.lines(pieces) for pair in found] == [(1, b"one"), (4, b"two\r"), (5, b"x" * 50), (6, b"last")]
+
+
+def test_an_endless_line_is_given_once_and_skipped_in_bounded_memory():
+    pieces = [b"before\n", *[b"x" * 65536] * 100, b"\nafter\n"]
+    found = [(number, line[:6], len(line)) for part in intake.lines(pieces) for number, line in part]
+    assert [(number, head) for number, head, _ in found] == [(1, b"before"), (2, b"xxxxxx"), (3, b"after")]
+    assert intake.BODY < found[1][2] < 3 * intake.BODY

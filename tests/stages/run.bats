@@ -1,0 +1,100 @@
+load helper
+
+# Records with ids, times and milliseconds numbered in the order in which they first stand, so that two runs can be compared.
+alike() {
+    jq -c 'del(.ms, .ts) | if has("@blocks") then ."@blocks" |= map(select(."@tag" != "chain")) else . end | if ."@blocks" == [] then del(."@blocks") else . end' "$1" |
+        awk '{ line = $0; out = ""
+               while (match(line, /[0-9a-f]+-[0-9a-f]+-7[0-9a-f]+-[0-9a-f]+-[0-9a-f]+/)) {
+                   id = substr(line, RSTART, RLENGTH); if (!(id in seen)) seen[id] = ++n
+                   out = out substr(line, 1, RSTART - 1) "ID" seen[id]; line = substr(line, RSTART + RLENGTH) }
+               print out line }'
+}
+
+# The records of the journal, but for its own schema records, which depend on where batches end.
+journaled() { ftai-recall --after 0 --limit 1000 | jq -c 'select(."@tag" != "schema")'; }
+
+@test "run: prints the answer and journals everything" {
+    try ftai-run remember to send the invoice on 2030-01-02
+    ended 0
+    same "$(cat "$T/out")" "I'll remind you: send the invoice, Wednesday 2 January 2030."
+    empty "$T/err"
+    same "$(journaled | jq -r '."@tag"' | tr '\n' ' ')" "command specs route attempt task result "
+    ftai-log --verify >/dev/null
+}
+
+@test "run: makes the same records as the pipe but for ids, times and milliseconds" {
+    printf 'hello\n' >"$T/doc.txt"
+    local said
+    for said in "remember to send the invoice on 2030-01-02" "remember that Ada likes tea" "note that it works" "take in $T/doc.txt" "what are my tasks" \
+        "run date" "sing me a song" "show $T/doc.txt" "finish nothing of the kind"; do
+        FTAI_HOME=$T/one ftai-run "$said" >>"$T/one.out" || true
+        FTAI_HOME=$T/two bash -c 'ftai-listen "$1" | ftai-route | ftai-exec | ftai-log | tee -a "$2.records" | ftai-show -a >>"$2.out"' - "$said" "$T/two"
+    done 2>/dev/null
+    # What went through the pipe stands in its journal, if in another order: ftai-exec journals its intents itself.
+    same "$(FTAI_HOME=$T/two journaled | jq -r .id | sort)" "$(jq -r .id "$T/two.records" | sort)"
+    FTAI_HOME=$T/one journaled >"$T/one.records"
+    # The clock of the machine and the folder of each run are no part of what is compared.
+    for n in one two; do
+        sed -i "s|$T/$n|HOME|g; s/[0-9-]* [0-9:]* UTC/CLOCK/g" "$T/$n.out" "$T/$n.records"
+    done
+    [ "$(wc -l <"$T/one.records")" -gt 30 ]
+    diff "$T/one.out" "$T/two.out"
+    diff <(alike "$T/one.records") <(alike "$T/two.records")
+}
+
+@test "run: each line of standard input is done before the next is read" {
+    mkfifo "$T/in"
+    ftai-run - <"$T/in" >"$T/out" &
+    exec 9>"$T/in"
+    echo "remember to call Ada" >&9
+    until_true grep -q 'call Ada' "$T/out"
+    echo "what are my tasks" >&9
+    exec 9>&-
+    wait
+    grep -q '1 open task' "$T/out"
+}
+
+@test "run: what nothing can do is asked back, with status 0" {
+    try ftai-run sing me a song
+    ended 0
+    grep -q "^I don't know how to do that" "$T/out"
+}
+
+@test "run: the status is that of the result" {
+    mkdir -p "$FTAI_HOME/config"
+    printf '@ftai v2.0\n@document\n  title: "mine"\n@end\n@phrase\n  name: "weather"\n  say: ["weather"]\n  target: "mcp:sky.weather"\n  match: ["weather"]\n@end\n' \
+        >"$FTAI_HOME/config/serenamaster.commands.ftai"
+    try ftai-run weather
+    ended 69
+    grep -q "mcp:sky.weather" "$T/err"
+    same "$(ftai-recall --after 0 --tag result | jq -r .status)" failed
+}
+
+@test "run: --dry-run does nothing and journals nothing" {
+    try ftai-run --dry-run remember to send the invoice
+    ended 0
+    empty "$T/out"
+    grep -q "would do 'skill:task'" "$T/err"
+    [ ! -e "$FTAI_HOME/state/journal/current.ftai" ]
+}
+
+@test "run: --continue goes on in the same thread" {
+    ftai-run remember to call Ada >/dev/null
+    ftai-run --continue what are my tasks >/dev/null
+    same "$(ftai-recall --after 0 --tag command | jq -r .thread | sort -u | wc -l)" 1
+}
+
+@test "run: a journal that can't be written is a failure, and nothing is claimed to be remembered" {
+    [ "$(id -u)" -ne 0 ] || skip "root may write everywhere"
+    mkdir -p "$FTAI_HOME/state/journal"
+    chmod 500 "$FTAI_HOME/state/journal"
+    try ftai-run remember to send the invoice
+    ended 73
+    empty "$T/out"
+}
+
+@test "run: nothing said is a usage error" {
+    try ftai-run
+    ended 2
+    grep -q '^hint: ' "$T/err"
+}
