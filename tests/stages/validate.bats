@@ -250,3 +250,12 @@ END
     ended 1
     grep -q "^serenamaster.commands.ftai:7:1: error: .*skill:nothing.*\[spec\]" "$T/out"
 }
+
+@test "--fix --dry-run rewrites nothing" {
+    md5sum ragged.ftai >before
+    try ftai-validate --strict --fix --dry-run ragged.ftai
+    ended 1
+    same "$(cat "$T/err")" "ftai-validate: 'ragged.ftai' would be fixed: brace (1), unclosed (1)"
+    grep -q '\[brace\]' "$T/out"
+    md5sum --quiet -c before
+}
