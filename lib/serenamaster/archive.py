@@ -600,7 +600,7 @@ def _read(path: str, *, immutable: bool = False) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         db.close()
         # A WAL database in a folder that can't be written needs to be told that nobody else writes either.
-        if immutable or os.access(os.path.dirname(path), os.W_OK) or os.path.exists(path + "-wal"):
+        if immutable or os.access(os.path.dirname(path), os.W_OK) or _size(path + "-wal"):
             raise
         return _read(path, immutable=True)
     except BaseException:
@@ -662,7 +662,8 @@ def follow(
     import orjson
 
     start, stop = instant(since) if since is not None else None, instant(until) if until is not None else None
-    only = [tag.lower().removeprefix("@") for tag in tags]
+    only = [_sent(tag).lower().removeprefix("@") for tag in tags]
+    thread = None if thread is None else _sent(thread)
     try:
         db = connect(warn)
         # Page by page: one long read would keep the WAL from ever being reset.
@@ -697,7 +698,7 @@ def _fits(rec: dict, start, stop, only, thread) -> bool:
     return when is not None and (not start or when >= start) and (not stop or when < stop)
 
 
-# What lookup() keeps: a connection, and for which files it was seen to hold what the journal holds.
+# What lookup() keeps: a connection, and for which files.
 _desk: dict = {}
 
 
@@ -725,14 +726,10 @@ def _lookup(ids: Iterable[str]) -> tuple[int, dict[str, tuple[int, bytes]]] | No
         _desk.clear()
         catch_up()
         db = _read(path)
-        # A row that the journal has lost would make the second try to write it look like a repeat.
-        last = db.execute("SELECT max(seq) FROM records").fetchone()[0] or 0
         held = db.execute("SELECT value FROM about WHERE key = 'journal'").fetchone()
-        if last:
-            tip = next(journal.read(folder, after=last - 1), None)
-            if held is None or held[0] != _identity(folder) or tip is None or not _held(db, *tip):
-                db.close()
-                return None
+        if held is not None and held[0] != _identity(folder):
+            db.close()
+            return None
         _desk.update(key=(_inode(path), key[1], key[2]), db=db)
     db = _desk["db"]
     upto = db.execute("SELECT max(seq) FROM records").fetchone()[0] or 0
@@ -744,6 +741,11 @@ def _lookup(ids: Iterable[str]) -> tuple[int, dict[str, tuple[int, bytes]]] | No
         if not rec["@blocks"]:
             del rec["@blocks"]
         found[own] = seq, text.dump(rec)[:-5].encode()
+    if found:
+        # A row that the journal has lost would make the second try to write it look like a repeat, and lose it for good.
+        tip = next(journal.read(folder, after=upto - 1), None)
+        if tip is None or tip[0] != upto or not _held(db, *tip):
+            return None
     return upto, found
 
 
@@ -897,8 +899,7 @@ def terms(words: str | Iterable[str]) -> list[str]:
     "two words" in double quotes stand beside one another, a trailing * means a beginning. Words such as `the` are left out where others remain.
     """
     text = words if type(words) is str else " ".join(words)
-    # A NUL would end the question for SQLite, a lone surrogate could not be sent at all.
-    text = text.replace("\0", " ").encode("utf-8", "replace").decode()
+    text = _sent(text)
     found: dict[str, bool] = {}
     for number, part in enumerate(text.split('"')):
         exact = number % 2 == 1 and text.count('"') > number
@@ -909,6 +910,11 @@ def terms(words: str | Iterable[str]) -> list[str]:
                 found.setdefault(f'"{core.strip()}"' + ("*" if star and sum(map(str.isalnum, core)) > 1 else ""), exact or core.lower() not in STOP)
     chosen = [term for term, counts in found.items() if counts] or list(found)
     return chosen[:64]
+
+
+def _sent(words: str) -> str:
+    """`words` as SQLite takes them: a NUL would end the question, a lone surrogate (a byte of an argument that is no UTF-8) can't be sent."""
+    return words.replace("\0", " ").encode("utf-8", "replace").decode()
 
 
 def search(
@@ -931,7 +937,8 @@ def search(
     Records with later updates come folded, once. Raises sqlite3.Error; no words can raise a syntax error.
     """
     start, stop = instant(since) if since is not None else None, instant(until) if until is not None else None
-    only = [tag.lower().removeprefix("@") for tag in tags]
+    only = [_sent(tag).lower().removeprefix("@") for tag in tags]
+    thread = None if thread is None else _sent(thread)
     asked = terms(words)
     if not asked:
         if (words if type(words) is str else "".join(words)).strip():
@@ -997,7 +1004,7 @@ def _hits(db, asked, start, stop, only, thread, after) -> list[int]:
     match = " ".join(f"text : {term}" for term in asked)
     if only:
         # The tag stands in the index too: a common word and a rare tag meet there, not row by row.
-        match += " AND tag : (" + " OR ".join('"' + tag.replace('"', " ").replace("\0", " ") + '"' for tag in only) + ")"
+        match += " AND tag : (" + " OR ".join('"' + tag.replace('"', " ") + '"' for tag in only) + ")"
     parts, values = _where(start, stop, only, thread, after, "words.rowid")
     if thread is not None:
         parts.append("words.rowid IN (SELECT seq FROM records WHERE thread = ?)")
