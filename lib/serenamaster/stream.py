@@ -80,7 +80,7 @@ def _read_file(name, ctx, strict):
             DATAERR,
             "ftai-listen - takes lines of plain text, ftai-parse any document",
         )
-    reader = _lines if form == "line" else _text
+    reader = line_form if form == "line" else _text
     yield from reader(name, head, source, ctx, strict)
 
 
@@ -103,7 +103,8 @@ def mask(sample: bytes, width: int = 40) -> str:
     return "".join("a" if c.isalpha() else "0" if c.isdigit() else c if c.isprintable() else "\ufffd" for c in text)
 
 
-def _lines(name, head, source, ctx, strict):
+def line_form(name, head, source, ctx, strict=False):
+    """Batches, as read() gives them, of a FILE in line form of which `head` was read and `source` gives the rest."""
     number = 0
     parts: list[bytes] = []  # the line that has begun; past the limit only its first bytes are kept
     size = 0
