@@ -256,8 +256,7 @@ def _is_local(rec: dict) -> bool:
     """True for what says that it is local, or holds a block that does: nothing lifts that."""
     if rec.get("privacy", "cloud") != "cloud":
         return True
-    blocks = rec.get("@blocks")
-    return bool(blocks) and any(_is_local(block) for block in blocks)
+    return "@blocks" in rec and any(_is_local(block) for block in rec["@blocks"])
 
 
 def _against(entry, target, privacy, kept, table) -> tuple[str, str]:
@@ -305,6 +304,8 @@ def nearest(body: str, table: Table) -> list[str]:
             sizes.append(len(parts))
             for part in parts:
                 index.setdefault(part, []).append(place)
+        # What stands in very many says little about any of them, and costs the most.
+        index = {part: places for part, places in index.items() if len(places) <= 4 + len(sizes) // 5}
         table.near = index, sizes, specs.setting("hints", 3)
     index, sizes, most = table.near
     parts = _threes(body[:HINT_TEXT])
