@@ -1,0 +1,57 @@
+"""What each stage has loaded after a plain run: a start is paid for at every run, so a new import is a decision, made here."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import plain
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STAGES = sorted(path.name for path in (ROOT / "bin").glob("ftai-*"))
+
+# What every stage needs, and what orjson brings with it.
+GIVEN = "import orjson, signal, re, errno, select"
+OURS = {"serenamaster", "errors", "record", "stage", "stream"}
+SQLITE = {"sqlite3", "__future__"}
+# On top of that; _private modules and parts of a package come with the package.
+ALLOWED = {
+    "ftai-archive": OURS | SQLITE | {"archive", "fcntl", "journal", "paths", "text"},
+    "ftai-exec": OURS | {"execution", "fcntl", "paths", "state"},
+    "ftai-listen": OURS | {"binascii", "intake", "paths", "specs"},
+    "ftai-log": OURS | SQLITE | {"archive", "fcntl", "hashlib", "journal", "paths", "text"},
+    "ftai-parse": OURS | {"text"},
+    "ftai-recall": OURS | SQLITE | {"archive", "dates", "fcntl", "journal", "paths", "text"},
+    "ftai-route": OURS | {"binascii", "paths", "phrases", "routing", "specs"},
+    "ftai-run": OURS | SQLITE | {"binascii", "hashlib", "struct", "zoneinfo", "sysconfig"}
+    | {"archive", "dates", "execution", "fcntl", "intake", "journal", "paths", "phrases", "routing", "skills", "specs", "state", "text", "views"},
+    "ftai-show": OURS | {"views"},
+    "ftai-validate": OURS | {"rules", "text", "views"},
+}  # fmt: skip
+# It looks for what is installed, and times the other stages.
+FREE = {"ftai-doctor"}
+
+
+def loaded(home: Path, args: list[str], given: bytes = b"") -> set[str]:
+    """The modules that a run imported, parts of packages and private ones left out; ours without the package's name."""
+    env = {"PATH": os.environ["PATH"], "HOME": str(home), "FTAI_HOME": str(home / "ftai"), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    ran = subprocess.run([sys.executable, "-X", "importtime", *args], input=given, capture_output=True, env=env, timeout=60, check=False)
+    names = re.findall(rb"^import time:.*\|.*\| *(\S+)$", ran.stderr, re.MULTILINE)
+    assert names, ran.stderr
+    seen = {name.decode().removeprefix("serenamaster.") for name in names}
+    return {name for name in seen if "." not in name and (not name.startswith("_") or name == "__future__")}
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name not in FREE])
+def test_a_plain_run_loads_no_more_than_is_listed(stage, tmp_path):
+    args, given = plain.run_of(stage)
+    loaded(tmp_path, [str(ROOT / "bin" / stage), *args], given)  # fills the cache of the specs
+    extra = loaded(tmp_path, [str(ROOT / "bin" / stage), *args], given) - loaded(tmp_path, ["-c", GIVEN])
+    assert "stage" in extra
+    assert extra - ALLOWED.get(stage, OURS) == set()
+
+
+def test_an_import_is_seen(tmp_path):
+    assert {"sqlite3", "click"} <= loaded(tmp_path, ["-c", "import sqlite3, click"])
