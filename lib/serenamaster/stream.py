@@ -80,7 +80,7 @@ def _read_file(name, ctx, strict):
             DATAERR,
             "ftai-listen - takes lines of plain text, ftai-parse any document",
         )
-    reader = line_form if form == "line" else _text
+    reader = _line_form if form == "line" else _text
     yield from reader(name, head, source, ctx, strict)
 
 
@@ -103,12 +103,14 @@ def mask(sample: bytes, width: int = 40) -> str:
     return "".join("a" if c.isalpha() else "0" if c.isdigit() else c if c.isprintable() else "\ufffd" for c in text)
 
 
-def line_form(name, head, source, ctx, strict=False):
-    """Batches, as read() gives them, of a FILE in line form of which `head` was read and `source` gives the rest."""
-    number = 0
+def numbered(source):
+    """Yields batches of (number, line, size): the lines that one read brought, without their newline; blank ones are left out.
+
+    Of a line past the limit only a part comes; its size tells.
+    """
+    number = size = 0
     parts: list[bytes] = []  # the line that has begun; past the limit only its first bytes are kept
-    size = 0
-    for data in _chain(head, source, b"\n"):
+    for data in _chain(b"", source, b"\n"):
         batch = []
         lines = data.split(b"\n")
         tail = lines.pop()
@@ -120,10 +122,26 @@ def line_form(name, head, source, ctx, strict=False):
                 parts = []
             else:
                 size = len(line)
+            if size > LIMIT or line and not line.isspace():
+                batch.append((number, line, size))
+        if tail:
+            size = size + len(tail) if parts else len(tail)
+            if size <= LIMIT:
+                parts.append(tail)
+            else:
+                parts = [(parts or [tail])[0][:64]]
+        if batch:
+            yield batch
+
+
+def _line_form(name, head, source, ctx, strict):
+    for lines in numbered(_chain(head, source)):
+        batch = []
+        for number, line, size in lines:
             reason, column = "", 0
             if size > LIMIT:
                 reason = f"a record of {size} bytes, expected at most {LIMIT}"
-            elif line and not line.isspace():
+            else:
                 try:
                     batch.append((decode(line), line + b"\n"))
                 except Malformed as bad:
@@ -133,14 +151,7 @@ def line_form(name, head, source, ctx, strict=False):
                     yield batch  # the good records before the first bad one
                     batch = []
                 batch.append(refuse(ctx, name, number, column, reason, line, strict))
-        if tail:
-            size = size + len(tail) if parts else len(tail)
-            if size <= LIMIT:
-                parts.append(tail)
-            else:
-                parts = [(parts or [tail])[0][:64]]
-        if batch:
-            yield batch
+        yield batch
 
 
 def _chain(head, source, end=b""):
