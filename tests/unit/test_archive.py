@@ -284,7 +284,7 @@ def test_who_may_only_read_can_read(home):
         (
             "import os, sys, orjson, sqlite3",
             "from serenamaster import archive, paths",
-            "os.seteuid(65534)",
+            "os.setuid(65534)",
             "paths.make = lambda folder: folder",  # it would refuse a folder of somebody else
             "print(archive.catch_up() or 'written')",
             "print([seq for seq, _ in archive.search(archive.connect(lambda _: None), 'invoice')])",
