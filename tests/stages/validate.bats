@@ -259,3 +259,36 @@ END
     grep -q '\[brace\]' "$T/out"
     md5sum --quiet -c before
 }
+
+# A repository with what stands in this tree now, as `repo:` of a pre-commit configuration names it.
+published() {
+    mkdir published
+    (cd "$root" && git ls-files -coz --exclude-standard | tar -c --null --files-from=- --ignore-failed-read 2>/dev/null) | tar -x -C published
+    git -C published init -q
+    git -C published add -A
+    git -C published commit -qm "as it is"
+}
+
+@test "pre-commit runs it from a second repository" {
+    [ -x "$root/.venv/bin/pre-commit" ] || skip "SKIPPED: no pre-commit here; make test installs it"
+    "$root/.venv/bin/pip" download -q --no-deps -d probe hatchling 2>/dev/null || skip "SKIPPED: no package index can be reached"
+    export GIT_AUTHOR_NAME=x GIT_AUTHOR_EMAIL=x@x GIT_COMMITTER_NAME=x GIT_COMMITTER_EMAIL=x@x PRE_COMMIT_HOME=$T/cache
+    published
+    git init -q second
+    cd second
+    printf 'repos:\n  - repo: %s\n    rev: %s\n    hooks:\n      - id: ftai-validate\n        args: [--strict]\n' \
+        "$T/published" "$(git -C ../published rev-parse HEAD)" >.pre-commit-config.yaml
+    pre-commit install >/dev/null
+    cp ../good.ftai .
+    echo "@banana is text here" >notes.md
+    git add -A
+    try git commit -qm "good"
+    ended 0
+    cp ../unknown.ftai .
+    git add -A
+    try git commit -qm "bad"
+    ended 1
+    cat "$T/out" "$T/err" | grep -q "unknown.ftai:7:1: error: unknown tag '@banana'"
+    same "$(cat "$T/out" "$T/err" | grep -c 'good.ftai\|notes.md')" 0
+    same "$(git log --oneline | wc -l)" 1
+}
