@@ -6,7 +6,9 @@ PREFIX = /usr/local
 DESTDIR =
 ASK = remember to send the invoice tomorrow
 FTAI_TEST_SCALE ?= 1
-export ASK FTAI_TEST_SCALE
+# As it was typed: make would read a `$` in it.
+export SENTENCE := $(value ASK)
+export FTAI_TEST_SCALE
 
 venv = $(CURDIR)/.venv
 python = $(venv)/bin/python
@@ -29,9 +31,9 @@ help:
 
 run: $(venv)/run.stamp
 	@set -o pipefail -e; export FTAI_HOME="$${FTAI_HOME:-$(CURDIR)/.run}"; mkdir -p -m 700 "$$FTAI_HOME"; out="$$FTAI_HOME/last.ndjson"; \
-	pipe() { ftai-listen "$$ASK" | ftai-route | ftai-exec | ftai-log --status; }; \
+	pipe() { ftai-listen "$$SENTENCE" | ftai-route | ftai-exec | ftai-log --status; }; \
 	export PATH="$(venv)/bin:$(CURDIR)/bin:$$PATH"; rc=0; \
-	echo "\$$ ftai-listen \"$$ASK\" | ftai-route | ftai-exec | ftai-log | ftai-show"; pipe >"$$out" || rc=$$?; \
+	echo "\$$ ftai-listen \"$$SENTENCE\" | ftai-route | ftai-exec | ftai-log | ftai-show"; pipe >"$$out" || rc=$$?; \
 	ftai-show "$$out"; echo; echo "\$$ … | ftai-show -a"; ftai-show -a "$$out"; exit $$rc
 
 # The environment: what a run needs, and what the tests need on top.
