@@ -143,7 +143,12 @@ def as_text(text: str, tag: str | None) -> list[str] | None:
 
 
 def is_field(bare: str, tag: str) -> bool:
-    return FIELD.match(bare) is not None and not (tag == "table" and "|" in bare)
+    """True for a line of a block `tag` that is a field. In a table a line with `|` is a row, unless its value is one string or list."""
+    found = FIELD.match(bare)
+    if found is None or tag != "table" or "|" not in bare:
+        return found is not None
+    raw = bare[found.end() :].strip(BLANK)
+    return (raw[:1] == '"' and quoted(raw) is not None) or (raw[:1] == "[" and List().add(raw) == "whole")
 
 
 def margin(lines: list[str]) -> str:
@@ -1291,7 +1296,7 @@ class Reader:
             number, line = item
             bare = line.lstrip(BLANK)
             found = FIELD.match(bare)
-            if found is None or (table and "|" in bare):
+            if found is None or (table and not is_field(bare, "table")):
                 if text or bare:
                     text.append(line)
                 continue

@@ -93,8 +93,10 @@ def test_strict_reads_the_same_records(source, keep, at):
     def bare(rec):
         return {k: [bare(block) for block in v] if k == "@blocks" else v for k, v in rec.items() if k not in extra}
 
-    kept = [bare(rec) for rec in kept if rec.keys() != {"@tag", "@comments"}]
-    assert kept == plain or not (keep or at)
+    # Comments behind the last record need a record to stand in.
+    if len(kept) > len(plain) and kept[-1].keys() == {"@tag", "@comments"}:
+        kept.pop()
+    assert [bare(rec) for rec in kept] == plain
 
 
 @many(400)
