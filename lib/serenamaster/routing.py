@@ -42,9 +42,6 @@ class Table:
         self.near: tuple = ()
 
 
-_table: list[Table] = []
-
-
 def load(rules: str = "") -> Table:
     """The table of the specs as they are; with `rules`, as they would be with that file in place of the owner's own.
 
@@ -52,15 +49,9 @@ def load(rules: str = "") -> Table:
     """
     if rules:
         return Table(compile_(rules), specs.digest((rules,)), (rules,))
-    if not _table:
-        _table.append(Table(specs.cached("routes", specs.files(*SOURCES), compile_), specs.digest()))
-    return _table[0]
-
-
-def forget() -> None:
-    """Drops what this process has loaded."""
-    _table.clear()
-    specs.forget()
+    if "@" not in specs.loaded:
+        specs.loaded["@"] = Table(specs.cached("routes", specs.files(*SOURCES), compile_), specs.digest())
+    return specs.loaded["@"]
 
 
 def _with(rules: str) -> dict:

@@ -69,12 +69,12 @@ HARMLESS = frozenset(("bom", "header", "no-tag", "upper-case", "reserved"))
 TARGETS = ("skill", "cmd", "mcp", "model", "agent")
 NEEDS = {"commands": ("system",), "mcp": ("system", "commands")}
 
-_loaded: dict = {}  # spec -> data; "" -> layers; "#" -> digest
+loaded: dict = {}  # what this process has: spec -> data; "" -> layers; "#" -> digest; "@" -> the table of routing.py
 
 
 def forget() -> None:
     """Drops what this process has loaded, so that changed files count."""
-    _loaded.clear()
+    loaded.clear()
 
 
 # --- finding
@@ -108,10 +108,10 @@ def project() -> str | None:
 
 def layers() -> list[tuple[str, str]]:
     """(layer, folder), lowest first: shipped, user, project."""
-    if "" not in _loaded:
+    if "" not in loaded:
         own = project()
-        _loaded[""] = [("shipped", shipped()), ("user", paths.config()), *([("project", own)] if own else [])]
-    return _loaded[""]
+        loaded[""] = [("shipped", shipped()), ("user", paths.config()), *([("project", own)] if own else [])]
+    return loaded[""]
 
 
 def files(*names: str) -> list[tuple[str, str]]:
@@ -445,10 +445,10 @@ def load(name: str) -> dict:
     An entry holds its keys as written, and `at` (file:line), `layer` (shipped, user, project), `front` (stands before the shipped ones);
     `blocked` (a place) where a project turned it off, `kept` where a project made it local. Raises Failure (78) with file and line.
     """
-    if name not in _loaded:
+    if name not in loaded:
         sources = files(*NEEDS.get(name, ()), name)
-        _loaded[name] = cached(name, sources, lambda: compile_(name, files(name)))
-    return _loaded[name]
+        loaded[name] = cached(name, sources, lambda: compile_(name, files(name)))
+    return loaded[name]
 
 
 def compile_(name: str, sources: list[tuple[str, str]], others: dict | None = None) -> dict:
@@ -487,9 +487,20 @@ def language(commands: dict):
     return phrases.Language(lists, rules, phrases.manners([(entry["kind"], entry["values"]) for entry in commands["words"]]))
 
 
-def _run_examples(spec, entry, automaton, manners, also=lambda example: False) -> None:
+def _changed(spec: dict, *tags: str) -> bool:
+    """True where an owner or a project has changed or removed entries of these tags."""
+    return any(spec["gone"].get(tag) or any(entry["layer"] != "shipped" for entry in spec[tag]) for tag in tags)
+
+
+PARTS = ("list", "expansion", "words")
+
+
+def _run_examples(spec, entry, automaton, manners, changed, also=lambda example: False) -> None:
     from . import phrases
 
+    # What the owner made of a list or a capability can't be held against the shipped phrases that use it.
+    if changed and entry["layer"] == "shipped":
+        return
     for key, wanted in (("match", True), ("not_match", False)):
         for example in entry.get(key, ()):
             found = bool(automaton and phrases.matches(automaton, phrases.Sentence(example, manners), ())) or also(example)
@@ -545,7 +556,7 @@ def _check_commands(spec) -> None:
         _parsed(spec, entry, entry["values"], "values")
     for entry in commands["expansion"]:
         _parsed(spec, entry, entry["say"])
-    tongue = language(commands)
+    tongue, changed = language(commands), _changed(commands, *PARTS)
     for entry in commands["list"]:
         try:
             tongue.listed(entry["name"])
@@ -555,7 +566,7 @@ def _check_commands(spec) -> None:
         _check_target(spec, entry, system, commands)
         parsed = _parsed(spec, entry, entry["say"])
         _check_slots(spec, entry, parsed, tongue.rules, system, commands)
-        _run_examples(spec, entry, _built(spec, entry, parsed, tongue), tongue.manners)
+        _run_examples(spec, entry, _built(spec, entry, parsed, tongue), tongue.manners, changed)
 
 
 def _built(spec, entry, parsed, tongue):
@@ -581,7 +592,7 @@ def _check_mcp(spec) -> None:
     import re
 
     system, commands = spec.others["system"], spec.others["commands"]
-    tongue = language(commands)
+    tongue, changed = language(commands), _changed(commands, *PARTS) or _changed(system, "capability")
     for entry in spec.entries["rule"]:
         _check_target(spec, entry, system, commands)
         if not entry.keys() & {"say", "pattern", "capability", "any"}:
@@ -610,7 +621,7 @@ def _check_mcp(spec) -> None:
             said = bool(ability) and bool(phrases.matches(ability, phrases.Sentence(example, tongue.manners), ()))
             return bool(entry.get("any")) or said or bool(test and test.search(example))
 
-        _run_examples(spec, entry, automaton, tongue.manners, also)
+        _run_examples(spec, entry, automaton, tongue.manners, changed, also)
 
 
 def ability_of(found: list[dict], tongue) -> dict:
@@ -699,9 +710,9 @@ def digest(extra: tuple[str, ...] = ()) -> str:
     """The digest of all spec texts as they are laid over each other now, and of the files `extra`."""
     if extra:
         return digest_of(_texts_of(extra))
-    if "#" not in _loaded:
-        _loaded["#"] = cached("digest", files(*names()), lambda: digest_of(_texts_of()))
-    return _loaded["#"]
+    if "#" not in loaded:
+        loaded["#"] = cached("digest", files(*names()), lambda: digest_of(_texts_of()))
+    return loaded["#"]
 
 
 def source_text(extra: tuple[str, ...] = ()) -> str:

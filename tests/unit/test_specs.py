@@ -1,0 +1,484 @@
+"""The spec files: what they may hold, how they are laid over each other, their cache, and that the code does what they say."""
+
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+from serenamaster import paths, record, routing, skills, specs
+from serenamaster.errors import Failure
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "specs"
+SIX = ("system", "commands", "memory", "config", "mcp", "release")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home of its own, and a working folder within no project."""
+    monkeypatch.setenv("FTAI_HOME", str(tmp_path / "ftai"))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    specs.forget()
+    yield tmp_path
+    specs.forget()
+
+
+def own(name: str, body: str, folder: str | Path = "") -> Path:
+    """Writes a user's (or a project's) file and forgets what was loaded."""
+    place = Path(folder or paths.config())
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / f"serenamaster.{name}.ftai"
+    path.write_text(f'@ftai v2.0\n\n@document\n  title: "own"\n@end\n\n{body}\n')
+    old = time.time() - 10
+    os.utime(path, (old, old))
+    specs.forget()
+    return path
+
+
+def refused(name: str) -> Failure:
+    with pytest.raises(Failure) as caught:
+        specs.load(name)
+    assert caught.value.code == 78
+    return caught.value
+
+
+def names(spec: str, tag: str) -> list[str]:
+    return [entry["name"] for entry in specs.load(spec)[tag]]
+
+
+def target(body: str, **fields) -> str:
+    specs.forget()
+    return routing.route(record.make("command", "t", body=body, **fields), stage="t")["target"]
+
+
+# --- the shipped files
+
+
+def test_the_shipped_specs_load_and_hold_what_they_are_for():
+    assert set(SIX) <= set(specs.names())
+    assert {entry["name"] for entry in specs.load("system")["agent"]} == {"cfo", "cto", "coo"}
+    assert {entry["name"] for entry in specs.load("memory")["tier"]} == {"short", "long", "file"}
+    assert all(specs.load(name)["notes"] == [] for name in SIX)
+
+
+def test_every_phrase_and_rule_has_examples_of_both_kinds():
+    for entry in [*specs.load("commands")["phrase"], *specs.load("mcp")["rule"]]:
+        assert entry.get("match") or entry.get("tag") == "task", entry["name"]
+        assert entry.get("not_match") or entry.get("any"), entry["name"]
+
+
+def test_every_example_is_routed_to_its_own_phrase_or_rule():
+    table = routing.load()
+    for entry in [*specs.load("commands")["phrase"], *specs.load("mcp")["rule"]]:
+        if entry["name"] in ("writing", "answering", "anything-else"):
+            continue  # no model is set up as shipped
+        for example in entry.get("match", ()):
+            made = routing.decide({"@tag": "command", "body": example}, table)
+            assert made["rule"] == entry["name"], f"{example!r}: {made['rule']}"
+
+
+def test_skills_of_the_spec_are_those_of_the_code():
+    assert set(names("system", "skill")) == set(skills.SKILLS)
+
+
+def test_every_skill_and_every_program_can_be_said():
+    said = {entry["target"] for entry in specs.load("commands")["phrase"]}
+    assert {f"skill:{name}" for name in names("system", "skill")} <= said
+    assert {f"cmd:{name}" for name in names("commands", "program")} <= said
+
+
+def test_times_that_phrases_take_are_understood():
+    """Every kind of {when}, filled with numbers that make sense, is a time for the code that reads it."""
+    import random
+
+    from serenamaster import dates
+
+    states = specs.language(specs.load("commands")).listed("when")
+    fill = (("####-##-##", "2026-11-12"), ("##.##.####", "11.11.2026"), ("#.##.####", "3.11.2026"), ("##.#.####", "11.3.2026"), ("#.#.####", "3.3.2026"))
+    fill += (("####", "2026"), (":##", ":30"), ("###", "100"), ("##", "11"), ("#", "3"))
+    now = dates.now_in("UTC")
+    chance = random.Random(7)
+    wrong = []
+    for _ in range(2000):
+        number, words = 0, []
+        while not states[number][1] or (states[number][0] and chance.random() < 0.5):
+            word = chance.choice(list(states[number][0]))
+            number = states[number][0][word]
+            words.append(word)
+        text = " ".join(words)
+        for shape, digits in fill:
+            text = text.replace(shape, digits)
+        due = dates.due(text, now)
+        if (due is None or due[1]) and dates.span(text, now) is None and words[0] not in ("from", "between"):
+            wrong.append(text)
+    # `since tonight at 3am` and the like: one that nobody says, in a hundred.
+    assert len(wrong) < 20, wrong
+
+
+# --- what is refused, where
+
+
+@pytest.mark.parametrize(
+    ("spec", "body", "line", "said"),
+    [
+        ("config", '@setting\n  name: "x"\n  value: 1\n  colour: "red"\n  summary: "x"\n@end', 10, "unknown key 'colour'"),
+        ("config", '@colour\n  name: "x"\n@end', 7, "unknown tag '@colour'"),
+        ("config", '@setting\n  value: 1\n  summary: "x"\n@end', 7, "without 'name'"),
+        ("config", '@setting\n  name: "x"\n  summary: "x"\n@end', 7, "without 'value'"),
+        ("config", '@setting\n  name: "privacy"\n  value: "public"\n  choices: ["local", "cloud"]\n  summary: "x"\n@end', 9, "expected local or cloud"),
+        ("config", '@limit\n  name: "x"\n  value: "many"\n  unit: "x"\n  summary: "x"\n@end', 9, "expected a number"),
+        ("config", '@setting\n  name: "x"\n  value: 1\n  summary: "x"\n@end\n\n@setting\n  name: "x"\n  value: 2\n  summary: "x"\n@end', 14, "second '@setting'"),
+        ("config", '@setting\n  name: "x"\n  value: 1\n  value: 2\n  summary: "x"\n@end', 10, "stands twice"),
+        ("config", '@setting\n  name: "x"\n  value: 1\n  summary: "x"\n', 7, "never closed"),
+        ("config", '@setting\n  name: "x"\n  value 1\n  summary: "x"\n@end', 7, "is no field"),
+        ("config", '@model\n  name: "x"\n  provider: "nobody"\n@end', 9, "no provider 'nobody'"),
+        ("memory", '@tier\n  name: "x"\n  summary: "x"\n  keep: "long"\n@end', 10, "'keep' is 'long', expected a number"),
+        ("memory", '@tier\n  name: "x"\n  summary: "x"\n  default: "yes"\n@end', 10, "expected true or false"),
+        ("release", '@gate\n  name: "x"\n  summary: "x"\n@end', 7, "without 'run'"),
+        ("system", '@skill\n  name: "x y"\n  summary: "x"\n  slots: []\n@end', 8, "expected a name"),
+        ("system", '@capability\n  name: "x"\n  summary: "x"\n  say: ["a (b"]\n@end', 10, "never closed"),
+        ("commands", '@phrase\n  name: "x"\n  say: ["x"]\n  target: "skill:nosuch"\n@end', 10, "'skill:nosuch' does not exist"),
+        ("commands", '@phrase\n  name: "x"\n  say: ["x"]\n  target: "cmd:nosuch"\n@end', 10, "'cmd:nosuch' does not exist"),
+        ("commands", '@phrase\n  name: "x"\n  say: ["x"]\n  target: "nobody"\n@end', 10, "is no target"),
+        ("commands", '@phrase\n  name: "x"\n  say: ["x"]\n  target: "mcp:server"\n@end', 10, "is no target"),
+        ("commands", '@phrase\n  name: "x"\n  say: ["x {colour}"]\n  target: "skill:task"\n@end', 9, "has no slot 'colour'"),
+        ("commands", '@phrase\n  name: "x"\n  say: ["x {what}"]\n  target: "cmd:date"\n@end', 9, "has no slot 'what'"),
+        ("commands", '@phrase\n  name: "x"\n  say: ["x <nosuch>"]\n  target: "ask"\n@end', 9, "no expansion '<nosuch>'"),
+        ("commands", '@phrase\n  name: "x"\n  say: ["x {nosuch:what}"]\n  target: "ask"\n@end', 9, "no list 'nosuch'"),
+        ("commands", '@phrase\n  name: "x"\n  say: ["[x]"]\n  target: "ask"\n@end', 9, "matches no words"),
+        ("commands", '@phrase\n  name: "x"\n  say: ["x y"]\n  target: "ask"\n  match: ["x y",\n    "x z"]\n@end', 12, "does not match 'x z'"),
+        ("commands", '@phrase\n  name: "x"\n  say: ["x (y|z)"]\n  target: "ask"\n  not_match: ["x z"]\n@end', 11, "matches 'x z', which stands in its 'not_match'"),
+        ("commands", '@list\n  name: "x"\n  values: ["{x}"]\n@end', 9, "within itself"),
+        ("commands", '@words\n  name: "x"\n  kind: "loud"\n  values: ["x"]\n@end', 9, "expected before, after or short"),
+        ("mcp", '@rule\n  name: "x"\n  target: "ask"\n  reason: "x"\n@end', 7, "matches nothing"),
+        ("mcp", '@rule\n  name: "x"\n  target: "ask"\n  reason: "x"\n  pattern: "(x"\n@end', 11, "no regular expression"),
+        ("mcp", '@rule\n  name: "x"\n  target: "ask"\n  reason: "x"\n  capability: "flying"\n@end', 11, "no capability 'flying'"),
+        ("mcp", '@rule\n  name: "x"\n  target: "ask"\n  reason: "x"\n  pattern: "x+"\n  match: ["yy"]\n@end', 12, "does not match 'yy'"),
+        ("mcp", '@rule\n  name: "x"\n  target: "ask"\n  reason: "x"\n  privacy: "secret"\n  any: true\n@end', 11, "expected local or cloud"),
+    ],
+)
+def test_what_does_not_belong_is_refused_with_file_and_line(spec, body, line, said):
+    path = own(spec, body)
+    bad = refused(spec)
+    assert bad.message.startswith(f"{path}:{line}: "), bad.message
+    assert said in bad.message
+
+
+def test_control_characters_and_bad_bytes_in_a_spec_are_refused():
+    path = own("config", '@setting\n  name: "x"\n  value: "\x07"\n  summary: "x"\n@end')
+    assert refused("config").message.startswith(f"{path}:9: ")
+    path.write_bytes(b'@ftai v2.0\n@setting\n  name: "\xff"\n@end\n')
+    specs.forget()
+    assert str(path) in refused("config").message
+
+
+def test_a_spec_that_is_too_big_or_no_file_is_refused():
+    path = own("config", "// " + "x" * specs.SIZE)
+    assert "too big" in refused("config").message
+    path.unlink()
+    path.mkdir()
+    specs.forget()
+    assert str(path) in refused("config").message
+
+
+def test_a_broken_spec_stops_only_who_uses_it():
+    own("release", "@nosuch\n@end")
+    refused("release")
+    assert specs.setting("privacy") == "local"
+    assert target("what time is it") == "skill:time"
+
+
+# --- laying over each other
+
+
+def test_an_own_entry_stands_before_replaces_in_its_place_or_is_off():
+    own(
+        "memory",
+        '@tier\n  name: "long"\n  summary: "mine"\n@end\n\n@tier\n  name: "new"\n  summary: "new"\n  default: true\n@end\n\n@tier\n  name: "file"\n  off: true\n@end',
+    )
+    assert names("memory", "tier") == ["new", "short", "long"]
+    assert specs.find("memory", "tier", "long")["summary"] == "mine"
+    assert list(specs.load("memory")["gone"]["tier"]) == ["file"]
+    assert specs.tier() == "new"
+
+
+def test_without_a_default_tier_it_is_said():
+    own("memory", '@tier\n  name: "long"\n  off: true\n@end')
+    with pytest.raises(Failure) as caught:
+        specs.tier()
+    assert caught.value.code == 78
+
+
+def test_a_setting_comes_from_environment_then_own_then_shipped(monkeypatch):
+    assert specs.setting("privacy") == "local"
+    assert specs.setting("nosuch", "given") == "given"
+    own("config", '@setting\n  name: "privacy"\n  value: "cloud"\n  choices: ["local", "cloud"]\n  summary: "x"\n@end')
+    assert specs.setting("privacy") == "cloud"
+    monkeypatch.setenv("FTAI_PRIVACY", "local")
+    assert specs.setting("privacy") == "local"
+    monkeypatch.setenv("FTAI_PRIVACY", "public")
+    with pytest.raises(Failure, match="expected local or cloud"):
+        specs.setting("privacy")
+    monkeypatch.setenv("FTAI_HINTS", "7")
+    assert specs.setting("hints") == 7
+    monkeypatch.setenv("FTAI_HINTS", "seven")
+    with pytest.raises(Failure):
+        specs.setting("hints")
+
+
+# --- a project
+
+
+def project(tmp_path, monkeypatch, name: str, body: str) -> Path:
+    monkeypatch.chdir(tmp_path / "work")
+    deep = tmp_path / "work" / "a" / "b"
+    deep.mkdir(parents=True, exist_ok=True)
+    path = own(name, body, tmp_path / "work" / ".ftai")
+    monkeypatch.chdir(deep)
+    specs.forget()
+    return path
+
+
+def test_an_untrusted_project_may_lower_a_limit_and_not_raise_it(home, monkeypatch):
+    project(home, monkeypatch, "config", '@limit\n  name: "hints"\n  value: 1\n@end\n\n@limit\n  name: "head_lines"\n  value: 99\n@end')
+    assert specs.setting("hints") == 1
+    assert specs.setting("head_lines") == 10
+    assert ["head_lines" in note or ":12: left out" in note for note in specs.load("config")["notes"]] == [True]
+
+
+def test_an_untrusted_project_may_make_local_and_not_cloud(home, monkeypatch):
+    cloud = '@setting\n  name: "privacy"\n  value: "cloud"\n@end'
+    project(home, monkeypatch, "config", cloud)
+    assert specs.setting("privacy") == "local"
+    assert len(specs.load("config")["notes"]) == 1
+    own("config", cloud.replace("@end", '  choices: ["local", "cloud"]\n  narrow: "local"\n  summary: "x"\n@end'))
+    assert specs.setting("privacy") == "cloud"
+    project(home, monkeypatch, "config", cloud.replace('"cloud"', '"local"'))
+    assert specs.setting("privacy") == "local"
+
+
+def test_what_an_untrusted_project_turned_off_asks_and_takes_no_other_way(home, monkeypatch):
+    own("mcp", '@rule\n  name: "all"\n  target: "model:x"\n  reason: "x"\n  any: true\n@end')
+    assert target("what time is it") == "skill:time"
+    project(home, monkeypatch, "commands", '@phrase\n  name: "time"\n  off: true\n@end')
+    made = routing.route(record.make("command", "t", body="what time is it"), stage="t")
+    assert (made["target"], made["rule"]) == ("ask", "time")
+    assert made["@blocks"][0] == {
+        "@tag": "alternative",
+        "target": "skill:time",
+        "why_not": "off",
+        "reason": "turned off by project/serenamaster.commands.ftai:7",
+    }
+    project(home, monkeypatch, "system", '@skill\n  name: "status"\n  off: true\n@end')
+    assert target("status") == "ask"
+    assert specs.find("system", "skill", "status") is None
+    assert target("something else") == "model:x"
+
+
+def test_an_untrusted_project_adds_and_changes_nothing_else(home, monkeypatch):
+    body = '@phrase\n  name: "time"\n  say: ["zap"]\n  target: "cmd:date"\n@end\n\n@phrase\n  name: "new"\n  say: ["zap {what}"]\n  target: "skill:task"\n@end'
+    body += '\n\n@words\n  name: "contractions"\n  off: true\n@end\n\n@program\n  name: "date"\n  run: ["rm", "-rf", "/"]\n@end'
+    project(home, monkeypatch, "commands", body)
+    assert target("zap") == target("zap it") == "ask"
+    assert target("what's the time") == "skill:time"
+    assert specs.find("commands", "program", "date")["run"][0] == "date"
+    assert len(specs.load("commands")["notes"]) == 4
+    assert "ftai-doctor trust" in specs.load("commands")["notes"][0]
+
+
+def test_a_trusted_project_counts_until_its_file_changes(home, monkeypatch):
+    body = '@phrase\n  name: "zap"\n  say: ["zap"]\n  target: "skill:status"\n@end'
+    path = project(home, monkeypatch, "commands", body)
+    assert target("zap") == "ask"
+    assert specs.trust(str(home / "work")) == [(str(path), hashlib.sha256(path.read_bytes()).hexdigest())]
+    assert target("zap") == "skill:status"
+    project(home, monkeypatch, "commands", body.replace("status", "help"))
+    assert target("zap") == "ask"
+    specs.trust(str(home / "work" / ".ftai"))
+    assert target("zap") == "skill:help"
+    with pytest.raises(Failure) as caught:
+        specs.trust(str(home))
+    assert caught.value.code == 66
+
+
+def test_a_project_of_somebody_else_is_none(home, monkeypatch):
+    project(home, monkeypatch, "commands", '@phrase\n  name: "time"\n  off: true\n@end')
+    assert specs.project() == str(home / "work" / ".ftai")
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    stat = os.stat
+
+    def theirs(path, *more, **keys):
+        seen = stat(path, *more, **keys)
+        return os.stat_result([*seen[:4], 54321, *seen[5:]]) if str(path).endswith(".ftai") else seen
+
+    monkeypatch.setattr(os, "stat", theirs)
+    assert specs.project() is None
+
+
+# --- the cache
+
+
+def cache(name: str = "commands") -> Path:
+    return Path(paths.cache()) / "specs" / f"{name}.json"
+
+
+def test_a_warm_load_reads_the_cache_alone(monkeypatch):
+    specs.load("commands")
+    assert cache().stat().st_mode & 0o777 == 0o600
+    specs.forget()
+    monkeypatch.setattr(specs, "compile_", lambda *_: pytest.fail("compiled again"))
+    assert specs.load("commands")["phrase"]
+
+
+@pytest.mark.parametrize("spoil", ["cut", "flip", "empty", "noise", "version", "mode"])
+def test_a_spoilt_cache_is_made_again(spoil):
+    made = specs.load("commands")
+    good = cache().read_bytes()
+    if spoil == "cut":
+        cache().write_bytes(good[: len(good) // 2])
+    elif spoil == "flip":
+        at = good.rindex(b"invoice")
+        cache().write_bytes(good[:at] + b"x" + good[at + 1 :])
+    elif spoil == "empty":
+        cache().write_bytes(b"")
+    elif spoil == "noise":
+        cache().write_bytes(os.urandom(1000))
+    elif spoil == "version":
+        cache().write_bytes(good.replace(specs.FORMAT.encode(), b"0/0.0.0", 1))
+    else:
+        # Whoever could write it could have: it is not believed.
+        cache().write_bytes(good.replace(b"skill:task", b"skill:help"))
+        cache().chmod(0o666)
+    specs.forget()
+    assert specs.load("commands") == made
+    assert cache().read_bytes() == good
+    assert cache().stat().st_mode & 0o777 == 0o600
+
+
+def test_a_cache_of_another_user_is_not_believed(monkeypatch):
+    made = specs.load("memory")
+    place = cache("memory")
+    head, _, data = place.read_bytes().partition(b"\n")
+    forged = data.replace(b"for today", b"for never")
+    from binascii import crc32
+
+    place.write_bytes(orjson.dumps([specs.FORMAT, crc32(forged), orjson.loads(head)[2]]) + b"\n" + forged)
+    specs.forget()
+    assert specs.load("memory") != made  # so far it was our own, and well formed
+    fstat = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda fd: os.stat_result([*fstat(fd)[:4], 54321, *fstat(fd)[5:]]))
+    specs.forget()
+    assert specs.load("memory") == made
+
+
+def test_without_a_place_for_the_cache_all_works(home, monkeypatch):
+    (home / "ftai").mkdir(mode=0o700)
+    (home / "ftai" / "cache").write_text("no folder")
+    assert specs.load("commands")["phrase"]
+    assert target("what time is it") == "skill:time"
+
+
+def test_a_change_counts_at_once_even_within_the_same_tick():
+    path = own("memory", '@tier\n  name: "aaaa"\n  summary: "x"\n@end')
+    for name in ("bbbb", "cccc", "dddd"):
+        path.write_text(path.read_text().replace(path.read_text().split('name: "')[1][:4], name))
+        specs.forget()
+        assert names("memory", "tier")[0] == name
+
+
+def test_two_at_once_leave_one_whole_cache():
+    import multiprocessing
+
+    def work():
+        for _ in range(5):
+            specs.forget()
+            shutil.rmtree(Path(paths.cache()) / "specs", ignore_errors=True)
+            assert specs.load("commands")["phrase"]
+
+    workers = [multiprocessing.get_context("fork").Process(target=work) for _ in range(3)]
+    [worker.start() for worker in workers]
+    [worker.join() for worker in workers]
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    specs.forget()
+    specs.load("commands")
+    assert not [name for name in os.listdir(cache().parent) if name.endswith(".tmp")]
+
+
+def test_the_digest_tells_every_text_from_every_other():
+    first = specs.digest()
+    assert len(first) == 12
+    assert all(path.read_text() in specs.source_text() for path in SHIPPED.glob("*.ftai"))
+    path = own("release", '@gate\n  name: "x"\n  summary: "x"\n  run: ["true"]\n@end')
+    second = specs.digest()
+    assert second != first
+    assert path.read_text() in specs.source_text()
+    path.unlink()
+    specs.forget()
+    assert specs.digest() == first
+
+
+# --- each of the six is in use: a change of the file changes what is done, without a change of code
+
+
+def test_commands_spec_decides_what_can_be_said():
+    assert target("zap the invoice") == "ask"
+    own("commands", '@phrase\n  name: "zap"\n  say: ["zap {what}"]\n  target: "skill:finish"\n  match: ["zap it"]\n  not_match: ["zap"]\n@end')
+    assert target("zap the invoice") == "skill:finish"
+
+
+def test_mcp_spec_decides_who_does_what_no_phrase_covers():
+    assert target("what should I do next") == "agent:coo"
+    own("mcp", '@rule\n  name: "operations"\n  target: "skill:tasks"\n  reason: "mine"\n  capability: "operations"\n@end')
+    assert target("what should I do next") == "skill:tasks"
+
+
+def test_system_spec_decides_which_skills_and_capabilities_there_are():
+    assert target("what time is it") == "skill:time"
+    own("system", '@skill\n  name: "time"\n  off: true\n@end\n\n@capability\n  name: "operations"\n  summary: "x"\n  say: ["zap"]\n@end')
+    assert target("what time is it") == "ask"
+    assert target("zap") == "agent:coo"
+    with pytest.raises(Failure) as caught:
+        skills.named("time")
+    assert caught.value.code == 77
+
+
+def test_config_spec_decides_the_privacy_of_routes():
+    def privacy():
+        specs.forget()
+        return routing.route(record.make("command", "t", body="status"), stage="t")["privacy"]
+
+    assert privacy() == "local"
+    own("config", '@setting\n  name: "privacy"\n  value: "cloud"\n  choices: ["local", "cloud"]\n  summary: "x"\n@end')
+    assert privacy() == "cloud"
+
+
+def test_memory_spec_decides_where_a_memory_is_kept():
+    class Job:
+        target, slots = "skill:remember", {"what": "x"}
+
+        @staticmethod
+        def make(tag, **fields):
+            return fields
+
+    assert next(skills.remember(Job))["tier"] == "long"
+    own("memory", '@tier\n  name: "short"\n  summary: "x"\n  default: true\n@end')
+    assert next(skills.remember(Job))["tier"] == "short"
+
+
+def test_release_spec_decides_which_gates_are_run(home):
+    import subprocess
+    import sys
+
+    off = "\n\n".join(f'@gate\n  name: "{name}"\n  off: true\n@end' for name in names("release", "gate"))
+    gate = '@gate\n  name: "mine"\n  summary: "x"\n  run: ["echo", "hello {version}"]\n  contains: "hello %s"\n@end\n\n'
+    for wanted, code in (("0.", 0), ("nothing", 1)):
+        own("release", gate % wanted + off)
+        ran = subprocess.run([sys.executable, ROOT / "tests" / "gates.py"], capture_output=True, text=True, check=False)
+        assert ran.returncode == code, ran.stdout + ran.stderr
+        assert "mine" in ran.stdout
+        assert "main-job" not in ran.stdout
