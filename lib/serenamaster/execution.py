@@ -11,7 +11,7 @@ from collections import namedtuple
 
 from . import stream
 from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOME, TEMPFAIL, UNAVAILABLE, Failure
-from .record import clean, encode, is_history, is_id, make, new_id, now, stamp
+from .record import clean, encode, is_history, make, new_id, now, stamp
 
 RECENT = 1000  # records among which a route's command is looked for before the archive is asked
 BODY = 1024 * 1024  # bytes of a text that a record carries itself
@@ -26,6 +26,10 @@ End = namedtuple("End", "status body code kind fields", defaults=("", 0, None, {
 
 # How a target is acted on. act: see above. reach: "local", or "cloud" where it may take what it gets off the machine. plan(job): in words.
 Act = namedtuple("Act", "act reach plan", defaults=("local", None))
+
+
+class Orphan(Failure):
+    """A route whose command nobody knows."""
 
 
 class Stopped(BaseException):
@@ -77,7 +81,8 @@ class Job:
     """One route that is acted on, as an act sees it.
 
     route, command: the records. slots: {name: string} of what was recognised, clean. privacy: what the records of this job get ("local",
-    "cloud", another string that means local, or None where neither route nor command says). stop: None or a Stop.
+    "cloud", another string that means local, or None where neither route nor command says). tz: the
+    name of the time zone of the command, or None. stop: None or a Stop.
     """
 
     end = End
@@ -86,6 +91,7 @@ class Job:
         self.stage, self.route, self.command, self.default, self.stop = stage, route, command, default, stop
         self.target = route["target"]
         self.privacy = strictest(command.get("privacy"), route.get("privacy"))
+        self.tz = text(command.get("tz"))
         self.attempt, self.began, self.clock = new_id(), now(), time.monotonic()
         self.slots: dict[str, str] = {}
         for block in route.get("@blocks", ()):
@@ -101,7 +107,7 @@ class Job:
         """Says that the answer holds text of `rec`: it is then as private as that."""
         own = rec.get("privacy")
         if not self.local and (self.default if own is None else own) != "cloud":
-            self.privacy = "local" if own is None else own
+            self.privacy = strictest(own) or "local"
 
     def make(self, tag: str, **fields) -> dict:
         """A record caused by the route, as private as this job."""
@@ -136,7 +142,7 @@ class Job:
 
         from . import dates
 
-        here = dates.now_in(self.command.get("tz"))
+        here = dates.now_in(self.tz)
         try:
             said = datetime.fromisoformat(self.command["ts"])
         except (KeyError, TypeError, ValueError):
@@ -205,7 +211,7 @@ def _ended(db, routes) -> set:
 
 def strictest(*given):
     """The most private of some values of `privacy`: what is not "cloud", else "cloud", else None where none of them says."""
-    said = [value for value in given if value is not None]
+    said = [value if type(value) is str else "local" for value in given if value is not None]
     return next((value for value in said if value != "cloud"), "cloud" if said else None)
 
 
@@ -314,7 +320,7 @@ class Runner:
         for rec, line in batch:
             tag = rec.get("@tag")
             if tag == "result":
-                ended.add(rec.get("parent"))
+                ended.add(text(rec.get("parent")))
             elif tag == "route" and rec.get("provisional") is not True and not is_history(rec):
                 stamped = stamp(rec)
                 if stamped is not rec:
@@ -330,7 +336,7 @@ class Runner:
             self.count += 1
             tag = rec.get("@tag")
             if tag in ("command", "task", "result"):
-                name = ("result", rec.get("parent")) if tag == "result" else rec.get("id")
+                name = ("result", text(rec.get("parent"))) if tag == "result" else text(rec.get("id"))
                 self.recent.pop(name, None)
                 self.recent[name] = (self.count, rec if tag != "result" else None)
                 while self.recent[oldest := next(iter(self.recent))][0] < self.count - RECENT:
@@ -368,12 +374,12 @@ class Runner:
         return [(error, encode(error)), (result, encode(result))]
 
     def _job(self, route) -> Job:
-        """The job of a route. Raises Failure where its command is not to be found, or it is none to act on."""
-        parent = route.get("parent")
+        """The job of a route. Raises Orphan where its command is not to be found, or is none to act on."""
+        parent = text(route.get("parent"))
         seen = self.recent.get(parent)
-        command = seen[1] if seen and seen[0] >= self.count - RECENT else self.find([parent]).get(parent) if is_id(parent) else None
+        command = seen[1] if seen and seen[0] >= self.count - RECENT else self.find([parent]).get(parent) if parent else None
         if command is None or command.get("@tag") not in ("command", "task"):
-            raise Failure(f"orphan: the command '{parent}' of this route is neither in the last {RECENT} records nor in the archive", SOME)
+            raise Orphan(f"the command '{parent}' of a route is neither in the last {RECENT} records nor in the archive")
         return Job(self.stage, route, command, self.default(), self.stop)
 
     def _check(self, job: Job) -> Act | None:
@@ -405,9 +411,8 @@ class Runner:
             route = route | {"target": "?"}
         try:
             job = self._job(route)
-        except Failure as bad:
-            kind = "orphan" if bad.message.startswith("orphan") else KINDS.get(bad.code, "bug")
-            yield from self._refused(Job(self.stage, route, {}, self.default()), bad, kind)
+        except Orphan as bad:
+            yield from self._refused(Job(self.stage, route, {}, self.default()), bad, "orphan")
             return
         try:
             act = self._check(job)

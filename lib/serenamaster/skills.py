@@ -156,7 +156,7 @@ def help(job):  # noqa: A001
 def time(job):
     from . import dates
 
-    now = dates.now_in(job.command.get("tz"))
+    now = dates.now_in(job.tz)
     return f"It is {now:%H:%M}, {now:%A} {now.day} {now:%B} {now.year}."
     yield
 
