@@ -123,6 +123,19 @@ def test_overview_has_every_stage_and_no_other():
     assert sorted(line.split()[2] for line in lines if line.startswith(".It Xr ftai-")) == STAGES
 
 
+def test_format_page_has_the_vocabulary():
+    """ftai(5) lists the tags and the classes of errors that the code knows."""
+    from serenamaster import rules, specs
+
+    lines = pages.sections("ftai.5")["VOCABULARY"]
+    starts = [at for at, line in enumerate(lines) if line.startswith(".Bd")]
+    published, own = (set(" ".join(lines[at + 1 : lines.index(".Ed", at)]).partition(",")[0].split()) for at in starts)
+    assert published == rules.CORE
+    assert own == rules.OWN - {tag for tags in specs.TAGS.values() for tag in tags}
+    classes = re.search(r"\.Li class\n\.Pq (network[a-z, ]*)", "\n".join(pages.sections("ftai.5")["RECORDS"]))
+    assert classes and set(classes[1].rstrip(" ,").split(", ")) == rules.CLASSES
+
+
 def entries() -> dict:
     """{stage: its entry} of the system spec."""
     from serenamaster.text import read

@@ -1,0 +1,13 @@
+# fish completion for ftai-parse; made from the options of bin/ftai-parse by `make completions`: do not edit
+complete -c ftai-parse -l fmt -d 'Write canonical text: the same as --to ftai'
+complete -c ftai-parse -l to -x -a 'ndjson ftai json' -d 'Write all of it in this form, or nothing if there is an error (default: ndjson, as it comes)'
+complete -c ftai-parse -l from -x -a 'auto ftai ndjson json v1' -d 'The form of the input'
+complete -c ftai-parse -l include -d 'Follow @include, inside the folder of the including file'
+complete -c ftai-parse -l keep-comments -d 'Keep comments, hints and quoted tags'
+complete -c ftai-parse -l at -d 'Add the fields at_file and at_line'
+complete -c ftai-parse -l force -d 'With --fmt and --to: write in spite of errors'
+complete -c ftai-parse -l strict -d 'Read as strictly as ftai(5) allows'
+complete -c ftai-parse -s q -l quiet -d 'No warnings'
+complete -c ftai-parse -s v -l verbose -d 'Tell more on stderr'
+complete -c ftai-parse -l version -d 'Show the version'
+complete -c ftai-parse -s h -l help -d 'Show this message and exit'
