@@ -79,51 +79,42 @@ def _pieces(fd: int, at: int, end: int):
             at += len(piece) + len(END)
 
 
-def walk(fd: int, at: int, end: int, seq: int, prev: str | None):
+def walk(fd: int, at: int, end: int, seq: int, prev: str):
     """Yields (offset, piece, cut, seq, hash, wrong) for each record of a segment from offset `at`, where `seq` and `prev` stand before it.
 
     piece: its bytes with the blank line before and without the `@end` line behind; piece[1:cut] is its content; hash: as stored.
-    wrong: "" where it is as ftai(5) says, else the reason; then seq is what was expected there, cut and hash may be None, and the walk goes
-    on from what the record claims to be, so that one bad record is one finding. prev None: not known, and not checked.
+    wrong: "" where it is as ftai(5) says, else the reason; then seq is what was expected there, and cut and hash may be None.
     """
     from hashlib import sha256
 
-    other = None  # after a wrong record: the hash that was computed, in case its content is right and its hash was changed
+    # After a wrong record: what else may stand before the next one, so that one bad record is one finding. A hash that is None fits all.
+    others: list[tuple] = []
     for offset, piece in _pieces(fd, at, end):
         cut = piece.find(MARK) + 1
         found = CHAIN.fullmatch(piece, cut + 9) if cut else None
         if found is None or not piece.startswith(b"\n@"):
-            seq, prev, other = seq + 1, None, None
-            yield offset, piece, None, seq, None, "it does not end with a @chain block as expected" if found is None else "no blank line before it"
+            yield offset, piece, None, seq + 1, None, "it does not end with a @chain block as expected" if found is None else "no blank line before it"
+            others = [(seq + 1, None), (seq, prev)]
             continue
-        number, salt, digest, stored = int(found[1]), found[2], found[3], found[4].decode()
-        if salt:
-            digest = sha256(salt + piece[1:cut]).hexdigest()
+        number, salt, stored = int(found[1]), found[2], found[4].decode()
+        digest = sha256(salt + piece[1:cut]).hexdigest() if salt else found[3].decode()
+        computed = sha256(f"ftai-journal/1 {number} {prev} {digest}\n".encode()).hexdigest()
+        good = number == seq + 1 and computed == stored
+        for seen, before in others:
+            good = good or (number == seen + 1 and (before is None or sha256(f"ftai-journal/1 {number} {before} {digest}\n".encode()).hexdigest() == stored))
+        if good and (salt or piece[1:cut] == b"@tombstone\n"):
+            seq, prev = number, stored
+            others = []
+            yield offset, piece, cut, seq, stored, ""
+            continue
+        if number != seq + 1:
+            wrong = f"expected seq {seq + 1}, found {number}"
         else:
-            digest = digest.decode()
-            if piece[1:cut] != b"@tombstone\n":
-                yield offset, piece, cut, seq + 1, None, "it has a digest and is no tombstone"
-                seq, prev, other = seq + 1, stored, None
-                continue
-        if number == seq + 1:
-            if prev is None:
-                good = stored
-            else:
-                good = sha256(f"ftai-journal/1 {number} {prev} {digest}\n".encode()).hexdigest()
-                if good != stored and other:
-                    good, other = other, None
-                    good = sha256(f"ftai-journal/1 {number} {good} {digest}\n".encode()).hexdigest()
-            if good == stored:
-                seq, prev, other = number, stored, None
-                yield offset, piece, cut, seq, stored, ""
-            else:
-                yield offset, piece, cut, number, stored, "its hash does not fit its content and the record before"
-                seq, prev, other = number, stored, good
-        elif number > seq + 1:
-            yield offset, piece, cut, seq + 1, stored, f"expected seq {seq + 1}, found {number}"
-            seq, prev, other = number, stored, None
-        else:
-            yield offset, piece, cut, seq + 1, stored, f"expected seq {seq + 1}, found {number} again"
+            wrong = "its hash does not fit its content and the record before" if not good else "it has a digest and is no tombstone"
+        yield offset, piece, cut, seq + 1, stored, wrong
+        others = [(seq + 1, stored), (seq + 1, computed), (seq, prev)]
+        if number > seq + 1:
+            others.append((number, stored))
 
 
 def _boundaries(fd: int, top: Head, size: int):
@@ -145,19 +136,27 @@ def _tail(fd: int, top: Head, size: int, until: int | None = None):
     What follows: "" nothing, "torn" less than a record, "wrong" a record that is not right. until: the last seq that counts.
     """
     for at, seq, prev in _boundaries(fd, top, size):
-        if until is not None and seq > until and at != top.start:
-            continue
-        last, wrong = None, ""
-        for offset, piece, _, number, stored, wrong in walk(fd, at, size, seq, prev):
-            if wrong or (until is not None and number > until):
-                break
-            last = number, stored, offset + len(piece) + len(END)
-        # A record end that was found by searching is believed only if the record behind it goes on from it.
-        if last or at == top.start:
-            seq, prev, at = last or (seq, prev, at)
-            rest = size - at
-            return seq, prev, at, "wrong" if wrong else "" if rest == 0 or (rest == 1 and os.pread(fd, 1, at) == b"\n") else "torn"
-    raise AssertionError("a segment has a head")
+        if until is None or seq <= until:
+            found = _last(fd, at, size, seq, prev, until)
+            # A record end that was found by searching is believed only if a record behind it goes on from it.
+            if found[2] > at:
+                return found
+    return _last(fd, top.start, size, top.first - 1, top.prev, until)
+
+
+def _last(fd: int, at: int, size: int, seq: int, prev: str, until: int | None, each=None):
+    """As _tail(), reading all from offset `at`, where `seq` and `prev` stand before; each(seq, content) is called for the good ones."""
+    end = at
+    for offset, piece, cut, number, stored, wrong in walk(fd, at, size, seq, prev):
+        if until is not None and number > until:
+            break
+        end = offset + len(piece) + len(END)
+        if not wrong:
+            seq, prev, at = number, stored, end
+            if each:
+                each(number, piece[1:cut])
+    # A bad record that good ones go on from is for verify() to tell of: only the end matters to who appends.
+    return seq, prev, at, "wrong" if end > at else "" if size == end or (size == end + 1 and os.pread(fd, 1, end) == b"\n") else "torn"
 
 
 # ---- reading ----
@@ -612,14 +611,7 @@ class _Live:
 
     def follow(self, size: int):
         """Reads what other writers appended; as _tail()."""
-        until = _suspect(self.folder, self.top.number)
-        seq, prev, end, wrong = self.seq, self.hash, self.end, ""
-        for offset, piece, cut, number, found, wrong in walk(self.fd, end, size, seq, prev):
-            if wrong or (until is not None and number > until):
-                break
-            seq, prev, end = number, found, offset + len(piece) + len(END)
-            self.remember(seq, piece[1:cut])
-        return seq, prev, end, "wrong" if wrong else "" if size == end or os.pread(self.fd, 2, end) == b"\n" else "torn"
+        return _last(self.fd, self.end, size, self.seq, self.hash, _suspect(self.folder, self.top.number), self.remember)
 
     def remember(self, seq: int, content: bytes) -> None:
         found = re.search(rb'\n  id: "([0-9a-fA-F-]{36})"\n', content)
@@ -990,7 +982,8 @@ def verify(folder: str = "", files=()):
     finally:
         for _, fd, *_ in opened:
             os.close(fd)
-    check.troubles += check.gone.values()
+    # A tombstone is only known to be wrong at the end: the first bad record comes first all the same.
+    check.troubles = sorted([*check.troubles, *check.gone.values()], key=lambda trouble: (names.index(trouble.path), trouble.line))
     if folder:
         torn = os.path.join(folder, ".torn")
         if os.path.exists(torn) and _damage(torn, 0, os.path.getsize(torn)) not in check.accepted:
@@ -1083,8 +1076,7 @@ class _Check:
             end = offset + len(piece) + len(END)
             if wrong:
                 self.say(path, _line(fd, offset + piece.startswith(b"\n")), seq, _id(piece), wrong)
-                claimed = CHAIN.fullmatch(piece, cut + 9) if cut else None
-                self.seq, self.prev = max(self.seq, int(claimed[1])) if claimed else seq, str(stored)
+                self.seq, self.prev = max(self.seq, seq), str(stored)
                 continue
             self.seq, self.prev = seq, str(stored)
             self.count += 1
