@@ -259,7 +259,7 @@ class Checker:
     def __init__(self, *, strict: bool = False, text: bool = True):
         self.strict = strict
         self.document, self.threads = Document(text=text), Threads()
-        self.reader = Reader(strict=strict, at=True, on_tag=self.document.tag) if text else Lines()
+        self.reader = Reader(strict=strict, at=True, on_tag=self.document.tag if strict else None) if text else Lines()
         self.levels: dict[str, int] = {}
         self.counts: dict[str, int] = {}  # of each rule
         self.guess: Finding | None = None  # the first finding that no rewriting can put right
@@ -288,12 +288,9 @@ class Checker:
             if type(item) is Finding:
                 found.append(item)
                 continue
-            if type(item) is tuple:
-                line, rec = item
-                if self.strict:
-                    self.document.tags(rec, line)
-            else:
-                line, rec = item.pop("at_line", 0), item
+            line, rec = item if type(item) is tuple else (item.pop("at_line", 0), item)
+            if type(item) is tuple or not self.strict:
+                self.document.tags(rec, line)
             tag = rec.get("@tag")
             if tag == "document" and "journal" in rec and "records" in rec:
                 self.journal = True
