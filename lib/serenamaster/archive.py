@@ -11,7 +11,7 @@ import os
 import time
 
 from . import journal, paths
-from .errors import IOERR, NOINPUT, TEMPFAIL, Failure
+from .errors import IOERR, TEMPFAIL, Failure
 from .record import encode, is_id
 
 TYPE_CHECKING = False
@@ -431,15 +431,17 @@ def _agreed(db, folder: str, last: int) -> int:
 def rebuild(told: Callable | None = None) -> tuple[int, int]:
     """Makes the archive again from the journal, beside the old one, and puts it in its place. Returns (records, records of the old one).
 
-    told: called with the last seq after each batch. Raises Failure: 75 where another process holds the lock, 66 without a journal, 74.
+    told: called with the last seq after each batch. Raises Failure: 75 where another process holds the lock, 74.
     """
     import sqlite3
 
     folder, path = paths.journal(), paths.archive_db()
-    if _identity(folder) is None:
-        raise Failure(f"there is no journal in '{folder}'", NOINPUT)
     try:
         with Locked(10):
+            if _identity(folder) is None:
+                if _inode(path) and _write(path).execute("SELECT max(seq) FROM records").fetchone()[0]:
+                    raise Failure(f"there is no journal in '{folder}': the archive stays as it is", IOERR)
+                return 0, 0
             return _rebuild(folder, path, told)
     except (OSError, sqlite3.Error) as bad:
         raise Failure(f"cannot make the archive again: {getattr(bad, 'strerror', None) or bad}", IOERR) from None
@@ -488,7 +490,7 @@ def _rebuild(folder: str, path: str, told: Callable | None) -> tuple[int, int]:
 def maintain(*, dry_run: bool = False) -> dict:
     """Checks the archive and keeps it in shape. Returns the fields of a report; with dry_run what it would do, in `would`.
 
-    A damaged one is made again from the journal. Raises Failure: 75 where another process holds the lock, 74, 66.
+    A damaged one is made again from the journal. Raises Failure: 75 where another process holds the lock, 74.
     """
     import sqlite3
 
@@ -905,9 +907,14 @@ def terms(words: str | Iterable[str]) -> list[str]:
         exact = number % 2 == 1 and text.count('"') > number
         for piece in [part] if exact else part.split():
             star = piece.endswith("*") and not exact
-            core = _spaced(piece.rstrip("*") if star else piece)
+            core = _spaced(piece.rstrip("*") if star else piece).replace("\u2019", "'").strip()
+            if not exact and core[-2:].lower() == "'s":
+                core = core[:-2]
             if any(map(str.isalnum, core)):
-                found.setdefault(f'"{core.strip()}"' + ("*" if star and sum(map(str.isalnum, core)) > 1 else ""), exact or core.lower() not in STOP)
+                least = sum(map(str.isalnum, core)) > 1
+                # `what's` and `the?` are as good as `what` and `the`.
+                plain = core.lower().strip(".,;:!?()'").partition("'")[0]
+                found.setdefault(f'"{core}"' + ("*" if star and least else ""), exact or plain not in STOP)
     chosen = [term for term, counts in found.items() if counts] or list(found)
     return chosen[:64]
 

@@ -585,6 +585,8 @@ def test_how_words_match(home):
     assert seqs("e-mail") == [3]
     assert seqs("a@b.org") == [3]
     assert 4 in seqs("of the")
+    assert seqs("what's the invoice to Acme?") == [1]
+    assert seqs("Acme\u2019s") == [1]
     assert seqs("invoice nothing") == []
 
 
