@@ -111,7 +111,11 @@ def databases(position: int):
 
 def providers():
     """What answers where no skill does."""
-    yield Check(OK, "providers", "no model is set up; skills and local commands work without")
+    try:
+        names = [entry["name"] for entry in specs.load("config").get("provider", ())]
+    except Failure:
+        return  # told with the specs
+    yield Check(OK, "providers", f"{' '.join(names) or 'none'} described, none can be used yet; skills and local commands work without")
 
 
 def disk():
@@ -192,8 +196,11 @@ def _run(argv, environment=None) -> int:
         limit.cancel()
 
 
-def starts(times: int = 2, every: bool = False):
-    """How long stages take to start with nothing to do, against an empty Python; the best of some. every: a line for each."""
+def starts(words: dict[str, str], times: int = 2, every: bool = False):
+    """How long stages take to start with nothing to do, against an empty Python; the best of some.
+
+    words: the verb of those that are not started without. every: a line for each stage.
+    """
     from tempfile import TemporaryDirectory
     from time import perf_counter
 
@@ -211,7 +218,7 @@ def starts(times: int = 2, every: bool = False):
 
         bare = best([sys.executable, "-c", "pass"])
         names = sorted(name for name in os.listdir(BIN) if name.startswith("ftai-") and name != "ftai-doctor")
-        ratios = {name: best([os.path.join(BIN, name)]) / bare for name in names}
+        ratios = {name: best([os.path.join(BIN, name), *words.get(name, "").split()]) / bare for name in names}
     for name, ratio in sorted(ratios.items(), key=lambda item: -item[1]):
         slow = ratio > SLOW
         if slow or every:
