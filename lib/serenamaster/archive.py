@@ -372,6 +372,8 @@ def _follow(db, folder: str, limit, told: Callable | None = None) -> str | None:
             if told:
                 told(seq)
             rows, size = [], 0
+    if told and rows:
+        told(rows[-1][0])
     # A short WAL in the end: who opens the file first has to read it all.
     db.execute("PRAGMA wal_autocheckpoint = 1000")
     _store(db, rows, {"journal": own, "seen": "" if more else seen or ""})
@@ -586,7 +588,7 @@ def connect(warn: Callable | None = None, *, wait: float = 10.0) -> sqlite3.Conn
             if own is not None and held is not None and held[0] != own:
                 raise Failure("the archive is of another journal", IOERR)
     except sqlite3.Error as bad:
-        raise Failure(f"the archive cannot be read: {reason or bad}", IOERR, "ftai-archive rebuild") from None
+        raise Failure(reason or f"the archive cannot be read: {bad}", IOERR, "ftai-archive rebuild") from None
     if reason and warn:
         warn(reason)
     return db

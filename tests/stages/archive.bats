@@ -1,0 +1,148 @@
+#!/usr/bin/env bats
+# ftai-archive: what is in it, in shape, made again.
+
+load helper
+
+setup() {
+    scratch
+    for n in {1..30}; do echo "{\"@tag\":\"note\",\"body\":\"invoice number $n\"}"; done | ftai-log --sink
+    db=$FTAI_HOME/state/archive.db
+}
+
+dump() { sqlite3 -readonly "$db" "SELECT * FROM records ORDER BY seq"; }
+
+@test "stats tells what is there" {
+    try ftai-archive stats
+    ended 0
+    empty "$T/err"
+    same "$(jq -c '[."@tag", .act, .records, .first, .last, .behind]' "$T/out")" '["report","stats",30,1,30,0]'
+    same "$(jq -c '."@blocks"' "$T/out")" '[{"@tag":"count","name":"note","records":30}]'
+}
+
+@test "stats takes in what is new" {
+    rm "$db"
+    try ftai-archive stats
+    same "$(jq .records "$T/out")" 30
+}
+
+@test "rebuild gives the same rows" {
+    dump >"$T/before"
+    try ftai-archive rebuild
+    ended 0
+    empty "$T/err"
+    same "$(jq -c '[.records, .before]' "$T/out")" "[30,30]"
+    dump | cmp - "$T/before"
+    [ "$(wc -l <"$T/before")" -eq 30 ]
+}
+
+@test "rebuild makes a damaged or deleted one again" {
+    dump >"$T/before"
+    head -c 50000 /dev/urandom >"$db"
+    try ftai-archive rebuild
+    ended 0
+    dump | cmp - "$T/before"
+    rm -f "$db"*
+    try ftai-archive rebuild
+    dump | cmp - "$T/before"
+}
+
+@test "rebuild without a journal keeps what there is" {
+    mv "$FTAI_HOME/state/journal" "$T/elsewhere"
+    try ftai-archive rebuild
+    ended 74
+    empty "$T/out"
+    same "$(dump | wc -l)" 30
+    rm -f "$db"*
+    try ftai-archive rebuild
+    ended 0
+    same "$(jq .records "$T/out")" 0
+}
+
+@test "records that the journal has lost are counted" {
+    # A byte of the second record: the journal leaves it out, the archive still has it.
+    sed -i 's/invoice number 2"/invoice number X"/' "$FTAI_HOME/state/journal/current.ftai"
+    try ftai-archive rebuild
+    ended 0
+    same "$(jq -c '[.records, .before]' "$T/out")" "[29,30]"
+    grep -q "1 record.* no longer in the journal; ftai-log --verify" "$T/err"
+}
+
+@test "--dry-run changes nothing" {
+    before=$(stat -c '%i %s %Y' "$db")
+    try ftai-archive rebuild --dry-run
+    ended 0
+    same "$(jq -c .would "$T/out")" '["rebuild"]'
+    try ftai-archive maintain --dry-run
+    ended 0
+    same "$(jq -c .integrity "$T/out")" '"ok"'
+    same "$(stat -c '%i %s %Y' "$db")" "$before"
+}
+
+@test "maintain checks, and empties the log" {
+    [ -s "$db-wal" ]
+    try ftai-archive maintain
+    ended 0
+    empty "$T/err"
+    same "$(jq -c '[.integrity, .wal]' "$T/out")" '["ok",0]'
+    [ ! -s "$db-wal" ]
+}
+
+@test "maintain makes a damaged one again" {
+    ftai-archive maintain >"$T/out"
+    dump >"$T/before"
+    sqlite3 "$db" "DELETE FROM words_data WHERE id > 10"
+    # A check that changes nothing does not look into the index.
+    try ftai-archive maintain
+    ended 0
+    grep -q "the archive was damaged" "$T/err"
+    same "$(jq -c .did "$T/out")" '["rebuild"]'
+    dump | cmp - "$T/before"
+    same "$(ftai-recall -C 0 "number 7" | jq -r .body)" "invoice number 7"
+}
+
+@test "a lock of another process is 75" {
+    exec 9>"$db.lock"
+    flock 9
+    ftai-archive rebuild >"$T/out" 2>"$T/err" 9>&- || rc=$?
+    exec 9>&-
+    same "$rc" 75
+    empty "$T/out"
+}
+
+@test "usage" {
+    try ftai-archive
+    ended 2
+    try ftai-archive nonsense
+    ended 2
+    try ftai-archive stats extra
+    ended 2
+    empty "$T/out"
+}
+
+@test "killed in a rebuild, the old one stays" {
+    for n in {31..3000}; do echo "{\"@tag\":\"note\",\"body\":\"invoice number $n\"}"; done | ftai-log --sink
+    dump >"$T/before"
+    ftai-archive rebuild >"$T/out" &
+    pid=$!
+    until_true test -e "$db.new"
+    kill -TERM $pid
+    wait $pid || rc=$?
+    same "$rc" 143
+    dump | cmp - "$T/before"
+    try ftai-archive rebuild
+    ended 0
+    [ ! -e "$db.new" ]
+}
+
+@test "a bar on a terminal only" {
+    try ftai-archive rebuild
+    empty "$T/err"
+    "$root/.venv/bin/python" -c 'import pty; pty.spawn(["sh", "-c", "ftai-archive rebuild >/dev/null"])' </dev/null >"$T/bar"
+    grep -q "30 of 30" "$T/bar"
+}
+
+@test "a reader that is gone ends it" {
+    rc=0
+    bash -c 'ftai-archive stats | :; exit ${PIPESTATUS[0]}' || rc=$?
+    [ "$rc" -eq 141 ] || [ "$rc" -eq 0 ]
+}
