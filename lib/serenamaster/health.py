@@ -51,6 +51,9 @@ def folders():
         except FileNotFoundError:
             yield Check(OK, "folder", f"{kind} '{folder}' is not there yet, it is made when it is needed")
             continue
+        except NotADirectoryError:
+            yield Check(FAIL, "folder", f"{kind} '{folder}' cannot be made: a file is in the way", "set FTAI_HOME to a folder of your own")
+            continue
         mode = seen.st_mode & 0o777
         if seen.st_uid not in (os.getuid(), 0):
             yield Check(FAIL, "folder", f"{kind} '{folder}' belongs to user {seen.st_uid}", f"sudo chown {os.getuid()} '{folder}'")
@@ -81,7 +84,7 @@ def spec_files():
             yield Check(WARN, "specs", message or note, f"ftai-doctor trust {hint}" if message else "")
     if good:
         yield Check(OK, "specs", f"{good} loaded, digest {specs.digest()}")
-    else:
+    elif not broken:
         yield Check(FAIL, "specs", f"none in '{specs.shipped()}'", "install again")
 
 
@@ -219,15 +222,15 @@ def starts(words: dict[str, str], times: int = 2, every: bool = False):
         bare = best([sys.executable, "-c", "pass"])
         names = sorted(name for name in os.listdir(BIN) if name.startswith("ftai-") and name != "ftai-doctor")
         ratios = {name: best([os.path.join(BIN, name), *words.get(name, "").split()]) / bare for name in names}
-    for name, ratio in sorted(ratios.items(), key=lambda item: -item[1]):
-        slow = ratio > SLOW
-        if slow or every:
-            detail = f"{name} takes {ratio:.1f} times an empty Python ({bare * ratio * 1000:.0f} ms)"
-            yield Check(WARN if slow else OK, "start", detail, _faster() if slow else "")
-    if ratios and not every:
-        slowest = max(ratios, key=lambda name: ratios[name])
-        if ratios[slowest] <= SLOW:
-            yield Check(OK, "start", f"the slowest is {slowest} with {ratios[slowest]:.1f} times an empty Python ({bare * 1000:.0f} ms)")
+    ranked = sorted(ratios.items(), key=lambda item: -item[1])
+    slow = [f"{name} {ratio:.1f}" for name, ratio in ranked if ratio > SLOW]
+    if every:
+        for name, ratio in ranked:
+            yield Check(WARN if ratio > SLOW else OK, "start", f"{name} takes {ratio:.1f} times an empty Python ({bare * ratio * 1000:.0f} ms)")
+    elif ranked and not slow:
+        yield Check(OK, "start", f"the slowest is {ranked[0][0]} with {ranked[0][1]:.1f} times an empty Python ({bare * 1000:.0f} ms)")
+    if slow:
+        yield Check(WARN, "start", f"slow, in times of an empty Python ({bare * 1000:.0f} ms): {', '.join(slow)}", _faster())
 
 
 def _faster() -> str:

@@ -159,6 +159,15 @@ hint() { grep -A1 -F "$1" "$T/out" | sed -n 's/^ *hint: //p' | head -1; }
     same "$(ftai-recall --tag audit --limit 20 | jq -r 'select(.subject | endswith("broken")).outcome' | sort | tr '\n' ' ')" "failed intended "
 }
 
+@test "a home that is no folder, and a folder for temporary files that is missing" {
+    echo x >file
+    FTAI_HOME=$T/file try ftai-doctor
+    ended 1
+    grep -q '^fail  folder: .* a file is in the way' "$T/out"
+    TMPDIR=$T/none try ftai-doctor
+    grep -q ' start: ' "$T/out"
+}
+
 @test "words it does not know are a usage error" {
     try ftai-doctor heal
     ended 2
@@ -179,7 +188,7 @@ hint() { grep -A1 -F "$1" "$T/out" | sed -n 's/^ *hint: //p' | head -1; }
     grep -q '^warn  start: ftai-sleep takes' "$T/out"
     grep -q '  start: ftai-show takes' "$T/out"
     try copy/bin/ftai-doctor
-    grep -q '^warn  start: ftai-sleep takes' "$T/out"
+    grep -q '^warn  start: slow, .*: ftai-sleep ' "$T/out"
 }
 
 @test "it starts with nothing in the environment, and says what is not on the PATH" {
