@@ -11,6 +11,7 @@ from .record import clean, is_history, make
 
 SOURCES = ("system", "commands", "config", "mcp")
 PATTERN_TEXT = 16_384  # characters of a command that a pattern is tried on
+TARGET_TEXT = 200  # characters of a target that a task names
 HINT_TEXT = 200  # characters of a command that near phrases are looked for with
 PLANS = 1_000  # decisions that are kept in mind
 KEPT = 10_000  # ids that are kept in mind, at least
@@ -203,7 +204,7 @@ def _plan(rec, table, found, hits) -> tuple:
         entry = entries[number]
         if entry.get("tag", "command") != kind:
             continue
-        target = rec.get("target") if entry["target"] == "{target}" else entry["target"]
+        target = _named(rec) if entry["target"] == "{target}" else entry["target"]
         kept = kept or "kept" in entry
         if kept:
             privacy = "local"
@@ -237,6 +238,11 @@ def _plan(rec, table, found, hits) -> tuple:
     return made, template, chosen
 
 
+def _named(rec: dict) -> str:
+    target = rec.get("target")
+    return clean(target[:TARGET_TEXT]) if type(target) is str else ""
+
+
 def _search(pattern, text):
     import re
 
@@ -267,9 +273,9 @@ def _against(entry, target, privacy, kept, table) -> tuple[str, str]:
     return "", ""
 
 
-def _unknown(target) -> list:
+def _unknown(target: str) -> list:
     """The standing of a target that a task names and no spec knows: models, tools and agents are for ftai-exec to refuse."""
-    kind, _, name = target.partition(":") if type(target) is str else ("", "", "")
+    kind, _, name = target.partition(":")
     if target == "ask" or (kind in ("mcp", "model", "agent") and name and (kind != "mcp" or all(name.partition(".")))):
         return ["", "", "local"]
     if kind in ("skill", "cmd") and name:
