@@ -199,7 +199,7 @@ def _write_block(rec, pad, out, used, notes):
         raise Unwritable("@blocks", f"more than {DEPTH} blocks in one another")
     try:
         if tag == "ftai":
-            out.append(_header(rec))
+            out.append(pad + _header(rec))
             return
         used[tag] = None
         key = "@head"
@@ -475,19 +475,6 @@ def join(lines: list[str]) -> str:
 
 def is_rule(line: str) -> bool:
     return "---" in line and line.strip(BLANK) == "---"
-
-
-def flat(items):
-    """Yields lines and blocks; the consumer settles each block, and what then is its `rest` follows it, as its siblings."""
-    stack = [iter(items)]
-    while stack:
-        for item in stack[-1]:
-            yield item
-            if type(item) is Block and item.rest:
-                stack.append(iter(item.rest))
-                break
-        else:
-            stack.pop()
 
 
 TAGS: dict[str, str] = {}  # tag lines of plain blocks
@@ -994,7 +981,8 @@ class Reader:
             outer = stack[0]
             stack.clear()
             self.skipping = False
-            self._flow([outer])
+            self._settle(outer)
+            self._flow([outer, *outer.rest])
         else:
             del stack[depth:]
 
@@ -1031,27 +1019,36 @@ class Reader:
         self._flow(outer.rest)
 
     def _flow(self, items):
-        """Emits blocks and lines at top level."""
-        for item in flat(items):
+        """Emits settled blocks, and lines, at top level."""
+        for item in items:
             if type(item) is Block:
-                self._settle(item)
                 self._emit(item)
             else:
                 self._top_line(item[0], item[1], len(item[1]) + 1)
 
     def _settle(self, block):
-        """Splits off what a block that was never closed gives to its parent: from its first child of the same level, or a `---`, on."""
-        if block.closed or block.rest:
-            return
-        if not block.second and not block.bad:
+        """Makes `rest` of what a block that was never closed gives to its parent: from its first child of the same level, or a `---`, on.
+
+        First its blocks do the same among themselves.
+        """
+        if not block.closed and not block.second and not block.bad:
             self._unclosed(block)
-        if block.rec is not None and not block.items:
+        if not block.items:
             return
-        for index, item in enumerate(block.items):
-            if (item.indent == block.indent and not item.second) if type(item) is Block else is_rule(item[1]):
-                block.rest = block.items[index:]
-                del block.items[index:]
-                break
+        items: list = []
+        for item in block.items:
+            items.append(item)
+            if type(item) is Block:
+                self._settle(item)
+                items += item.rest
+                item.rest = ()
+        if not block.closed:
+            for index, item in enumerate(items):
+                if (item.indent == block.indent and not item.second) if type(item) is Block else is_rule(item[1]):
+                    block.rest = items[index:]
+                    del items[index:]
+                    break
+        block.items = items
 
     def _unclosed(self, block):
         tag = block.tag
@@ -1241,9 +1238,7 @@ class Reader:
     def _clean(self, number, line, comments):
         """A line without its comment and the white space at its end; None where nothing else was on it, or it has to be refused."""
         if self.dirty and (bad := CONTROLS.search(line)):
-            self.refusals.append(
-                Finding(number, bad.start() + 1, "error", "control", f"control character U+{ord(bad[0]):04X}, expected text", False)
-            )
+            self.refusals.append(Finding(number, bad.start() + 1, "error", "control", f"control character U+{ord(bad[0]):04X}, expected text", False))
             return None
         if type(line) is Overlong:
             self.refusals.append(self._too_long(number))
@@ -1276,9 +1271,8 @@ class Reader:
         main = ""
         text: list = []
         items: list = []
-        for item in flat(block.items):
+        for item in block.items:
             if type(item) is Block:
-                self._settle(item)
                 items.append(item)
             elif (line := self._clean(item[0], item[1], comments)) is not None:
                 items.append((item[0], line))
@@ -1466,7 +1460,8 @@ class Reader:
         for number, line in lines:
             bare = line.strip(BLANK)
             if bare and not is_field(bare, "table"):
-                rows.append((number, [cell.strip(BLANK) for cell in bare.removeprefix("|").removesuffix("|").split("|")]))
+                bare = bare[1:].removesuffix("|") if bare[0] == "|" else bare
+                rows.append((number, [cell.strip(BLANK) for cell in bare.split("|")]))
         if not rows or not all(rows[0][1]):
             self._find("error", "table", rows[0][0] if rows else block.line, 1, "a table without a header row, expected 'Name | Value'")
         elif len(rows) < 2 or not all(re.fullmatch(":?-+:?", cell) for cell in rows[1][1]):

@@ -9,7 +9,7 @@ from text_cases import document, documents, hostile, many, own, pieces, record, 
 sizes = st.lists(st.sampled_from([1, 2, 3, 7, 20, 64, 500, 5000]), min_size=1, max_size=4)
 
 
-@many(600)
+@many(300)
 @given(record)
 def test_record_comes_back(rec):
     """What dump() wrote is read as the same record, and written again as the same text."""
@@ -23,7 +23,7 @@ def test_record_comes_back(rec):
     assert text.dump(back) == written
 
 
-@many(400)
+@many(150)
 @given(records)
 def test_document_comes_back(recs):
     canonical = write(recs)
@@ -33,7 +33,7 @@ def test_document_comes_back(recs):
     assert write(back) == canonical
 
 
-@many(400)
+@many(150)
 @given(records)
 def test_tags_that_are_known_to_come_are_declared_at_once(recs):
     used = {}
@@ -46,7 +46,7 @@ def test_tags_that_are_known_to_come_are_declared_at_once(recs):
         assert canonical.count("\n@schema\n") <= 1
 
 
-@many(1200)
+@many(400)
 @given(documents)
 def test_text_to_canonical_is_the_identity(source):
     recs, _ = text.read(source.encode())
@@ -58,7 +58,7 @@ def test_text_to_canonical_is_the_identity(source):
         assert own(back) == own(recs)
 
 
-@many(1200)
+@many(400)
 @given(documents, sizes)
 def test_the_short_way_reads_what_the_long_way_reads(source, sizes):
     data = source.encode()
@@ -66,7 +66,7 @@ def test_the_short_way_reads_what_the_long_way_reads(source, sizes):
     assert pieces(data, sizes) == pieces(data, [1 << 20], short=False)
 
 
-@many(300)
+@many(120)
 @given(st.lists(document, min_size=1, max_size=3), sizes, st.binary(max_size=3), st.sampled_from(["\n", "\r\n", "\r"]))
 def test_pieces_do_not_matter(parts, sizes, junk, newline):
     """Broken UTF-8, controls and every kind of line end, in every cut of the input."""
@@ -81,7 +81,7 @@ def test_pieces_do_not_matter(parts, sizes, junk, newline):
     assert all(found.line >= 1 and found.column >= 1 for found in findings)
 
 
-@many(300)
+@many(120)
 @given(documents, st.booleans(), st.booleans())
 def test_strict_reads_the_same_records(source, keep, at):
     plain, _ = text.read(source.encode())

@@ -12,9 +12,7 @@ SCALE = float(os.environ.get("FTAI_TEST_SCALE", "1"))
 
 def many(count):
     """hypothesis settings for `count` examples at scale 1."""
-    return settings(
-        max_examples=max(10, int(count * SCALE)), deadline=None, derandomize=SCALE <= 1, suppress_health_check=list(HealthCheck), database=None
-    )
+    return settings(max_examples=max(10, int(count * SCALE)), deadline=None, derandomize=SCALE <= 1, suppress_health_check=list(HealthCheck), database=None)
 
 
 # Pieces that mean something to the format, and characters that other readers take for line breaks or white space.
@@ -61,9 +59,9 @@ def _record(children):
         return rec
 
     narrative = prose.map(lambda body: {"@text": body})
-    return st.tuples(
-        tag, st.none() | hostile, st.dictionaries(name, value, max_size=4), st.none() | prose, st.lists(children | narrative, max_size=3)
-    ).map(build)
+    return st.tuples(tag, st.none() | hostile, st.dictionaries(name, value, max_size=4), st.none() | prose, st.lists(children | narrative, max_size=3)).map(
+        build
+    )
 
 
 record = st.recursive(_record(st.nothing()), _record, max_leaves=5)
@@ -72,11 +70,58 @@ records = st.lists(record | narrative, max_size=5)
 
 # Lines of a document as people and programs write them, right and wrong.
 own_lines = [
-    "@note", "@note Do it", "@task {", "}", "@end", "@end // done", "@@sub A", "@@sub", '@"odd" x', "@message", "@section S", "@end words", "@2x", "@ALERT",
-    "@ftai v2.0", "@document", "@include ./a.ftai", "@meta_x", "---", "", "", "// a comment", "key: value", 'key: "quoted"', 'key: "open', "n: 3", "n: 007",
-    "f:float 3", "k:int x", "tags: [a, b]", "tags: [a,", "  b]", "list:", "- one", '- "two"', "- [3]", "url: http://x/y // c", "http://x.y", "text here",
-    "Name | Value", "--- | ---", "a: b | c", "@table T", "- @note", 'q: "a // b" // c', 'e: "\\n\\q"', "k: // nothing", "@x: y", "@feedback:pos z", "e:", "@en",
-]  # fmt: skip
+    "@note",
+    "@note Do it",
+    "@task {",
+    "}",
+    "@end",
+    "@end // done",
+    "@@sub A",
+    "@@sub",
+    '@"odd" x',
+    "@message",
+    "@section S",
+    "@end words",
+    "@2x",
+    "@ALERT",
+    "@ftai v2.0",
+    "@document",
+    "@include ./a.ftai",
+    "@meta_x",
+    "---",
+    "",
+    "",
+    "// a comment",
+    "key: value",
+    'key: "quoted"',
+    'key: "open',
+    "n: 3",
+    "n: 007",
+    "f:float 3",
+    "k:int x",
+    "tags: [a, b]",
+    "tags: [a,",
+    "  b]",
+    "list:",
+    "- one",
+    '- "two"',
+    "- [3]",
+    "url: http://x/y // c",
+    "http://x.y",
+    "text here",
+    "Name | Value",
+    "--- | ---",
+    "a: b | c",
+    "@table T",
+    "- @note",
+    'q: "a // b" // c',
+    'e: "\\n\\q"',
+    "k: // nothing",
+    "@x: y",
+    "@feedback:pos z",
+    "e:",
+    "@en",
+]
 indented = st.tuples(st.sampled_from(["", "", "", "  ", "  ", "    ", "\t", " \t"]), st.sampled_from(own_lines) | line).map("".join)
 plain_block = st.tuples(
     st.sampled_from(["message", "note", "task"]),
