@@ -156,3 +156,20 @@ def test_has_a_spec_entry_with_the_statuses_of_the_page(stage):
 
 def test_no_spec_entry_without_a_stage():
     assert set(entries()) <= set(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("line", "options"),
+    [
+        (".It Fl q , Fl -quiet", {"-q", "--quiet"}),
+        (".It Fl Fl quiet", {"--quiet"}),
+        (".It Fl n Ar N , Fl -limit Ar N", {"-n", "--limit"}),
+        (".Op Fl -sync Ns = Ns Cm batch | each", {"--sync"}),
+        (".Op Fl -continue | Fl -thread Ar ID", {"--continue", "--thread"}),
+        (".Fl", set()),
+        ("Fl -not-a-macro", set()),
+    ],
+)
+def test_options_are_read_from_mdoc(line, options):
+    """A control: what reads nothing finds nothing wrong."""
+    assert pages.flags([line]) == options
