@@ -1,10 +1,11 @@
 """Runs every example of every man page, in order, one scratch home a page.
 
 What counts as an example: each literal display of EXAMPLES. It must end with 0, and leave no "command not found", traceback or bug behind.
-A crontab line is run without its times; a transcript (`$ command`) without what it prints; a document is read by ftai-parse.
+A crontab line is run without its times; a transcript (`$ command`) must print what it shows; a document is read by ftai-parse.
 """
 
 import re
+import shutil
 
 import pages
 import pytest
@@ -17,6 +18,8 @@ STATUS: dict[tuple[str, str], int] = {}
 NOT_RUN: set[tuple[str, str]] = set()
 
 CRON = re.compile(r"(?:@\w+|(?:[\d*/,-]+\s+){4}[\d*/,-]+)\s+(.*)")
+# Programs of others that examples use: where one is missing the example is not run.
+FOREIGN = ("jq", "sqlite3", "git", "pre-commit")
 EXAMPLES = {name: pages.displays(name, "EXAMPLES") for name in pages.names()}
 BROKEN = re.compile(r"command not found|Traceback|a bug in the program|syntax error|No such option|no such option|not found$", re.M)
 
@@ -39,6 +42,11 @@ def script_of(example: str) -> str | None:
     return example
 
 
+def unnumbered(text: str) -> list[str]:
+    """The lines of `text` without blanks at their ends; the line of a spec, which moves with each phrase that is added before it, is left out."""
+    return [re.sub(r"\.ftai:\d+", ".ftai:N", line.rstrip()) for line in text.strip().splitlines()]
+
+
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """A place for each page, with something in its journal already."""
@@ -59,6 +67,9 @@ def test_example_runs(name, number, places):
     example = EXAMPLES[name][number]
     if listed(NOT_RUN, name, example):
         pytest.skip(f"NOT RUN: an example of {name} that is in the list of exceptions")
+    missing = [program for program in FOREIGN if re.search(rf"(?m)(^|[|(;&]\s*){program} ", example) and not shutil.which(program)]
+    if missing:
+        pytest.skip(f"{missing[0].upper()} IS MISSING: an example of {name} is not run")
     place = places(name)
     script = script_of(example)
     if script is None:
@@ -68,6 +79,9 @@ def test_example_runs(name, number, places):
     expected = STATUS.get(listed(STATUS, name, example) or ("", ""), 0)
     assert ran.returncode == expected, f"status {ran.returncode}, expected {expected}\n{seen}"
     assert not BROKEN.search(ran.stderr), seen
+    if example.startswith("$ "):
+        shown = "\n".join(line for line in example.splitlines() if not line.startswith("$ "))
+        assert unnumbered(ran.stdout) == unnumbered(shown), seen
 
 
 @pytest.mark.parametrize("stage", surface.stages())
