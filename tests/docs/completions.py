@@ -47,7 +47,7 @@ def bash(seen) -> str:
             out += [f"{pad}esac"]
         names = "\\n".join(name for option in part.options for name in option.names)
         out += [f"{pad}case $cur in", f"{pad}-*) COMPREPLY=($(compgen -W $'{names}' -- \"$cur\")) ;;"]
-        rest = _bash_values(list(seen.verbs)) if seen.verbs and not verb else _bash_values(part.takes)
+        rest = _bash_values(list(seen.verbs)) if seen.verbs and not verb else _bash_values(part.takes, part.words)
         out += [f"{pad}*) {rest} ;;", f"{pad}esac"]
         if seen.verbs:
             out += [f"{pad};;"]
@@ -55,9 +55,10 @@ def bash(seen) -> str:
     return "\n".join([*out, "}", f"complete -F _{name.replace('-', '_')} {name}", ""])
 
 
-def _bash_values(takes) -> str:
+def _bash_values(takes, words=()) -> str:
     if takes in ("file", "folder"):
-        return f"compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -{'f' if takes == 'file' else 'd'} -- \"$cur\"))"
+        listed = "-W $'" + "\\n".join(words) + "' " if words else ""
+        return f"compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen {listed}-{'f' if takes == 'file' else 'd'} -- \"$cur\"))"
     if isinstance(takes, list):
         listed = "\\n".join(takes)
         return f"COMPREPLY=($(compgen -W $'{listed}' -- \"$cur\"))"
@@ -94,6 +95,8 @@ def _zsh_arguments(part, pad, flags=(), rest=None) -> list[str]:
             others = "" if option.again else f"({' '.join(option.names)})" if len(option.names) > 1 else ""
             equals = "=" if option.takes and name.startswith("--") else "+" if option.takes else ""
             specs.append(quoted(f"{'*' if option.again else ''}{others}{name}{equals}[{_zsh_text(option.help)}]{values}"))
+    if part.words and rest is None:
+        specs.append(quoted(f"1:word:({' '.join(part.words)})"))
     specs += rest if rest is not None else {"file": ["'*:file:_files'"], "folder": ["'*:folder:_files -/'"], "word": ["'*:word: '"], "": []}[part.takes]
     return [f"{pad}_arguments {' '.join([*flags, '-s', '-S'])} \\", *(f"{pad}    {spec} \\" for spec in specs[:-1]), f"{pad}    {specs[-1]}"]
 
@@ -112,6 +115,11 @@ def fish(seen) -> str:
             else:
                 values = {"": "", "word": " -x", "file": " -r -F", "folder": " -x -a '(__fish_complete_directories)'"}[option.takes]
             out += [f"complete -c {name}{when} {spelled}{values} -d {_fish(option.help)}"]
+        if part.words:
+            out += [f"complete -c {name} -n __fish_use_subcommand -a {_fish(' '.join(part.words))}"]
+        if part.takes == "folder":
+            after = f"__fish_seen_subcommand_from {' '.join(part.words)}" if part.words else "true"
+            out += [f"complete -c {name} -n {_fish(after)} -a '(__fish_complete_directories)'"]
         if verb and part.takes == "file":
             out += [f"complete -c {name}{when} -F"]
     out += [f"complete -c {name} -n __fish_use_subcommand -a {verb} -d {_fish(part.help)}" for verb, part in seen.verbs.items()]

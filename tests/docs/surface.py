@@ -1,6 +1,7 @@
 """What each stage offers on its command line, read from its click options: the one place where options are declared."""
 
 import os
+import re
 import runpy
 import sys
 from collections import namedtuple
@@ -10,8 +11,9 @@ sys.path.insert(0, os.path.join(ROOT, "lib"))
 
 # names: every spelling ("-q", "--quiet"). takes: "" (a switch), "word", "file", "folder" or a list of choices. again: may be given more than once.
 Option = namedtuple("Option", "names takes help again")
-# takes: what the arguments are, as Option.takes. verbs: {name: Surface} of a tool with subcommands.
-Surface = namedtuple("Surface", "name help options takes usage verbs")
+# takes: what the arguments are, as Option.takes. words: what is typed as it stands in front of them ("trust" of "[trust DIR]").
+# verbs: {name: Surface} of a tool with subcommands.
+Surface = namedtuple("Surface", "name help options takes words verbs")
 
 COMMON = ("-q", "--quiet", "-v", "--verbose", "-h", "--help", "--version")
 
@@ -48,7 +50,8 @@ def _of(made, usage) -> Surface:
         verbs = {name: _of(verb, next((p.metavar for p in verb.params if isinstance(p, click.Argument)), "")) for name, verb in made.commands.items()}
     words = (usage or "").upper()
     takes = "file" if "FILE" in words or "PATH" in words else "folder" if "DIR" in words or "FOLDER" in words else "word" if words else ""
-    return Surface(made.name, made.get_short_help_str(200).rstrip("."), options, takes, usage, verbs)
+    literal = re.findall(r"(?<![\w-])[a-z]{2,}(?![\w-])", usage or "")
+    return Surface(made.name, made.get_short_help_str(200).rstrip("."), options, takes, literal, verbs)
 
 
 def surface(name: str) -> Surface:

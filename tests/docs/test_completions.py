@@ -56,8 +56,8 @@ def test_bash_offers(stage, tmp_path):
     seen = surface.surface(stage)
     (tmp_path / "a file.ftai").touch()
     assert set(bash([stage, "--"])) == long(seen)
-    if seen.verbs:
-        assert set(bash([stage, ""])) == set(seen.verbs)
+    if seen.verbs or seen.words:
+        assert set(bash([stage, ""], cwd=tmp_path)) == {*seen.verbs, *seen.words}
     for verb, part in [("", seen)] if not seen.verbs else seen.verbs.items():
         words = [stage, verb] if verb else [stage]
         assert set(bash([*words, "--"])) == long(part)
@@ -84,16 +84,19 @@ def test_fish_offers(stage, tmp_path):
         for option in part.options:
             if isinstance(option.takes, list):
                 assert sorted(fish(f"{line} {option.names[0]} ", tmp_path)) == sorted(option.takes)
-    if seen.verbs:
-        assert set(fish(f"{stage} ", tmp_path)) == set(seen.verbs)
+    if seen.verbs or seen.words:
+        assert set(fish(f"{stage} ", tmp_path)) == {*seen.verbs, *seen.words}
+    if seen.words and seen.takes == "folder":
+        (tmp_path / "project").mkdir()
+        assert "project/" in fish(f"{stage} {seen.words[0]} ", tmp_path, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 @needs("zsh")
 def test_zsh_offers(stage, tmp_path):
     seen = surface.surface(stage)
-    if seen.verbs:
-        assert set(zsh(f"{stage} ", tmp_path)) == set(seen.verbs)
+    if seen.verbs or seen.words:
+        assert set(zsh(f"{stage} ", tmp_path, cwd=tmp_path)) == {*seen.verbs, *seen.words}
     for verb, part in [("", seen)] if not seen.verbs else seen.verbs.items():
         line = f"{stage} {verb}".strip()
         assert set(zsh(f"{line} --", tmp_path)) == long(part)
