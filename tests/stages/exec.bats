@@ -76,6 +76,7 @@ same_as_before() { same "$(head -n "$2" "$T/out" | cat)" "$(cat "$1")"; }
     wait
     same "$(sort -n "$HOME/marks")" "$(seq 40)"
     same "$(cat out? | jq -r 'select(."@tag" == "result") | .status' | sort | uniq -c | xargs)" "40 done"
+    same "$(ls "$FTAI_HOME/state/runs")" ""
     cat err? >err
     empty err
 }
