@@ -14,6 +14,7 @@ PATTERN_TEXT = 16_384  # characters of a command that a pattern is tried on
 TARGET_TEXT = 200  # characters of a target that a task names
 HINT_TEXT = 200  # characters of a command that near phrases are looked for with
 PLANS = 1_000  # decisions that are kept in mind
+ATOMIC, PIECES = 4_096, 4  # bytes that a pipe takes whole or not at all; how many reads a longer write may end in
 KEPT = 10_000  # ids that are kept in mind, at least
 # How sure a route is, by what matched; ftai-route(1) has the same table.
 SURE = {"phrase": 1.0, "say": 1.0, "task": 1.0, "capability": 0.9, "pattern": 0.8, "any": 0.5, "ask": 0.0}
@@ -430,12 +431,17 @@ class Watch:
 
 
 def ahead(batches, ready):
-    """Yields (batch, following): the batch behind it where ready() says that reading it makes nobody wait, else ()."""
+    """Yields (batch, following): the batch behind it where ready(patient) says that it is there, else ().
+
+    patient: the batch ends where a route could be missing, and it or one of the few before it is longer than what a pipe takes at once, so
+    that the writer may be in the middle of its write. What is shorter came in one piece, and nobody is to wait for it.
+    """
     batches = iter(batches)
     held = next(batches, None)
+    pieces = 0  # that the rest of a long write may still come in
     while held is not None:
-        following = None
-        if ready():
+        pieces = PIECES if sum(len(line) for _, line in held) >= ATOMIC else pieces - 1
+        if ready(pieces > 0 and held[-1][0].get("@tag") in ("command", "task", "specs")):
             try:
                 following = next(batches, None)
             except Failure:
@@ -446,4 +452,3 @@ def ahead(batches, ready):
         else:
             yield held, ()
             held = next(batches, None)
-

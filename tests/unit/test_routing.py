@@ -514,15 +514,25 @@ def test_memory_of_a_stream_is_bounded():
 
 
 def test_ahead_gives_the_next_batch_only_where_it_is_there():
-    answers = iter([True, False, True])
-    assert list(routing.ahead(["a", "b", "c"], lambda: next(answers))) == [("a", "b"), ("b", ()), ("c", ())]
+    short, long, other = [(command(), b"x")], [(command(), b"x" * routing.ATOMIC)], [({"@tag": "note"}, b"x" * routing.ATOMIC)]
+    asked = []
+
+    def ready(patient):
+        asked.append(patient)
+        return len(asked) != 2
+
+    assert list(routing.ahead([short, long, other], ready)) == [(short, long), (long, ()), (other, ())]
+    assert asked == [False, True, False]
+    asked.clear()
+    list(routing.ahead([long, *[short] * 5], ready))
+    assert asked == [True, True, True, True, False, False]
 
     def broken():
-        yield "a"
+        yield short
         raise Failure("x", 74)
 
     seen = []
     with pytest.raises(Failure):
-        for batch, _ in routing.ahead(broken(), lambda: True):
+        for batch, _ in routing.ahead(broken(), lambda _: True):
             seen.append(batch)
-    assert seen == ["a"]
+    assert seen == [short]
