@@ -54,7 +54,8 @@ def m001_records(db) -> None:
         db.execute(f"CREATE INDEX records_{column} ON records ({column})")
     db.execute("CREATE INDEX records_updates ON records (updates) WHERE updates IS NOT NULL")
     # The index keeps no second copy of the text; the view leaves out what has none, also where the index is made again from it.
-    db.execute("CREATE VIEW searched AS SELECT seq, text, tag FROM records WHERE text IS NOT NULL")
+    # A tag is one word there, whatever signs are in it: so a tag asked for is a word more, and no row need be looked at.
+    db.execute("CREATE VIEW searched AS SELECT seq, text, hex(tag) AS tag FROM records WHERE text IS NOT NULL")
     db.execute(
         "CREATE VIRTUAL TABLE words USING fts5 (text, tag, content = 'searched', content_rowid = 'seq', tokenize = 'porter unicode61 remove_diacritics 2')"
     )
@@ -955,15 +956,16 @@ def search(
         newest = _newest(db, start, stop, only, thread, limit, after, threads)
         shown = folded if threads else _roots
         return sorted(shown(db, at(db, newest)), key=lambda found: found[0])
-    hits = _hits(db, asked, start, stop, only, thread, after)
-    if not hits and (wider := [term if term.endswith("*") else term + "*" for term in asked if len(term) > 4]):
-        asked = wider
-        hits = _hits(db, asked, start, stop, only, thread, after)
-    ranked = _rank(db, hits, asked)
+    # Folding may make one of several: take some more, then cut.
+    wanted = RANKED if threads else limit * 2
+    query = _asked(db, asked, start, stop, only, thread, after)
+    ranked = _ranked(db, asked, query, wanted) if query else []
+    if query and not ranked and (wider := [term if term.endswith("*") else term + "*" for term in asked if len(term) > 4]):
+        query = _asked(db, wider, start, stop, only, thread, after)
+        ranked = _ranked(db, wider, query, wanted) if query else []
     if threads:
         ranked = _one_each(db, ranked, limit)
-    # Folding may make one of several: take some more, then cut.
-    return _roots(db, at(db, ranked[: limit * 2]))[:limit]
+    return _roots(db, at(db, ranked))[:limit]
 
 
 def _where(start, stop, only, thread, after, seq: str) -> tuple[list[str], list]:
@@ -1008,13 +1010,12 @@ def _one_each(db, ranked: list[int], limit: int) -> list[int]:
     return chosen
 
 
-def _hits(db, asked, start, stop, only, thread, after) -> list[int]:
-    """The seqs of the newest 10,000 hits, newest first."""
+def _asked(db, asked, start, stop, only, thread, after) -> tuple[str, list] | None:
+    """(the end of a query for the newest 10,000 hits, its values): `FROM words … LIMIT 10000`; None where nothing can be found."""
     match = " ".join(f"text : {term}" for term in asked)
     if only:
-        # The tag stands in the index too: a common word and a rare tag meet there, not row by row.
-        match += " AND tag : (" + " OR ".join('"' + tag.replace('"', " ") + '"' for tag in only) + ")"
-    parts, values = _where(start, stop, only, thread, after, "words.rowid")
+        match += " AND tag : (" + " OR ".join(f'"{tag.encode().hex()}"' for tag in only) + ")"
+    parts, values = _where(start, stop, (), thread, after, "words.rowid")
     if thread is not None:
         parts.append("words.rowid IN (SELECT seq FROM records WHERE thread = ?)")
         values.append(thread)
@@ -1024,19 +1025,18 @@ def _hits(db, asked, start, stop, only, thread, after) -> list[int]:
         inner = f"SELECT r.seq FROM records AS r WHERE {' AND '.join(times)} LIMIT 50001"
         count, low, high = db.execute(f"SELECT count(*), min(seq), max(seq) FROM ({inner})", bounds).fetchone()
         if not count:
-            return []
+            return None
         if count <= 50_000:
             parts.append("words.rowid BETWEEN ? AND ?")
             values += [low, high]
     join = " CROSS JOIN records AS r ON r.seq = words.rowid" if any("r." in part for part in parts) else ""
     where = "".join(f" AND {part}" for part in parts)
-    question = f"SELECT words.rowid FROM words{join} WHERE words MATCH ?{where} ORDER BY words.rowid DESC LIMIT {RANKED}"
-    return [row[0] for row in db.execute(question, (match, *values))]
+    return f"FROM words{join} WHERE words MATCH ?{where} ORDER BY words.rowid DESC LIMIT {RANKED}", [match, *values]
 
 
-def _rank(db, hits: list[int], asked: list[str]) -> list[int]:
-    if len(hits) < 2:
-        return hits
+def _ranked(db, asked, query, limit: int) -> list[int]:
+    """The seqs of the best hits, `limit` of them."""
+    end, values = query
     # bm25() goes through all records of each word to weigh it, however few hits it is asked for. So only words that are rare are weighed.
     rare = []
     for term in asked:
@@ -1044,25 +1044,17 @@ def _rank(db, hits: list[int], asked: list[str]) -> list[int]:
             question = f"SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT {RANKED + 1})"
             if db.execute(question, (f"text : {term}",)).fetchone()[0] <= RANKED:
                 rare.append(f"text : {term}")
-    if rare:
-        question = "SELECT rowid, bm25(words, 1.0, 0.0) FROM words WHERE words MATCH ? AND rowid >= ?"
-        score = dict(db.execute(question, (" ".join(rare), hits[-1])))
-    else:
-        # What is left of bm25 is the length: the shorter says it more to the point. A docsize begins with the words of the first column.
-        import orjson
-
-        question = "SELECT d.id, d.sz FROM json_each(?) AS j CROSS JOIN words_docsize AS d ON d.id = j.value"
-        score = {seq: _varint(size) for seq, size in db.execute(question, (orjson.dumps(hits).decode(),))}
-    return sorted(hits, key=lambda seq: (score.get(seq, 0), -seq))
-
-
-def _varint(data: bytes) -> int:
-    value = 0
-    for byte in data:
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:
-            break
-    return value
+    if not rare:
+        # What is left of bm25 is the length: the shorter says it more to the point. A docsize begins with the number of words of the first
+        # column, in a form that sorts as bytes.
+        question = f"SELECT h.seq FROM (SELECT words.rowid AS seq {end}) AS h JOIN words_docsize AS d ON d.id = h.seq ORDER BY d.sz, h.seq DESC LIMIT ?"
+        return [row[0] for row in db.execute(question, (*values, limit))]
+    hits = [row[0] for row in db.execute(f"SELECT words.rowid {end}", values)]
+    if not hits:
+        return []
+    question = "SELECT rowid, bm25(words, 1.0, 0.0) FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ?"
+    score = dict(db.execute(question, (" ".join(rare), hits[-1], hits[0])))
+    return sorted(hits, key=lambda seq: (score.get(seq, 0), -seq))[:limit]
 
 
 def scan(
