@@ -92,7 +92,7 @@ cases: $(venv)/test.stamp
 	@$(clean_env) pytest -q tests/cases
 
 docs: $(venv)/test.stamp
-	@$(clean_env) pytest -q tests/docs
+	@$(clean_env) pytest -q -n 2 tests/docs
 
 completions: $(venv)/test.stamp
 	@$(clean_env) python tests/docs/completions.py

@@ -4,6 +4,8 @@
 load helper
 
 setup_file() {
+    # The second test goes on with the clone that the first has set up.
+    export BATS_NO_PARALLELIZE_WITHIN_FILE=true
     # A clone without what its owner never committed.
     clone=$BATS_FILE_TMPDIR/clone
     mkdir "$clone"

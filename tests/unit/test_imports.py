@@ -22,7 +22,7 @@ ALLOWED = {
     "ftai-exec": OURS | {"execution", "fcntl", "paths", "state"},
     "ftai-listen": OURS | {"binascii", "intake", "paths", "specs"},
     "ftai-log": OURS | SQLITE | {"archive", "fcntl", "hashlib", "journal", "paths", "text"},
-    "ftai-parse": OURS | {"text"},
+    "ftai-parse": OURS | {"convert", "text"},
     "ftai-recall": OURS | SQLITE | {"archive", "dates", "fcntl", "journal", "paths", "text"},
     "ftai-route": OURS | {"binascii", "paths", "phrases", "routing", "specs"},
     "ftai-run": OURS | SQLITE | {"binascii", "hashlib", "struct", "zoneinfo", "sysconfig"}
