@@ -424,8 +424,7 @@ def test_deep_nesting():
     for _ in range(63):
         (rec,) = rec["@blocks"]
     assert rec == {"@tag": "x"} and not [rule for rule in rules("@ftai v2.0\n" + nested) if rule.startswith("error")]
-    count = 10_000
-    for step in (0, 1):
+    for step, count in ((0, 10_000), (1, 3000)):
         source = "@ftai v2.0\n" + "".join(" " * n * step + "@x\n" for n in range(count)) + "@end\n" * count + "@y\n@end\n"
         recs, findings = text.read(source.encode())
         assert sum(orjson.dumps(rec).count(b'"x"') for rec in recs) == count

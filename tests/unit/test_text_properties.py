@@ -33,7 +33,7 @@ def test_document_comes_back(recs):
     assert write(back) == canonical
 
 
-@many(150)
+@many(60)
 @given(records)
 def test_tags_that_are_known_to_come_are_declared_at_once(recs):
     used = {}
