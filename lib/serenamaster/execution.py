@@ -336,7 +336,10 @@ class Runner:
             self.count += 1
             tag = rec.get("@tag")
             if tag in ("command", "task", "result"):
-                name = ("result", text(rec.get("parent"))) if tag == "result" else text(rec.get("id"))
+                own = text(rec.get("parent" if tag == "result" else "id"))
+                if own is None:
+                    continue
+                name = ("result", own) if tag == "result" else own
                 self.recent.pop(name, None)
                 self.recent[name] = (self.count, rec if tag != "result" else None)
                 while self.recent[oldest := next(iter(self.recent))][0] < self.count - RECENT:
@@ -370,13 +373,13 @@ class Runner:
         self.fail(Failure(said, SOME, f"{self.stage} --again repeats it"))
         common = {"parent": route, "target": target, "privacy": route.get("privacy", privacy)}
         error = make("error", self.stage, parent=route, class_="interrupted", message=said, where=target, recovery="ask", privacy=common["privacy"])
-        result = make("result", self.stage, **common, status="failed", body="This was interrupted, and may be half done.")
+        result = make("result", self.stage, **common, status="failed", body=f"'{target}' was interrupted, and may be half done.")
         return [(error, encode(error)), (result, encode(result))]
 
     def _job(self, route) -> Job:
         """The job of a route. Raises Orphan where its command is not to be found, or is none to act on."""
         parent = text(route.get("parent"))
-        seen = self.recent.get(parent)
+        seen = self.recent.get(parent) if parent else None
         command = seen[1] if seen and seen[0] >= self.count - RECENT else self.find([parent]).get(parent) if parent else None
         if command is None or command.get("@tag") not in ("command", "task"):
             raise Orphan(f"the command '{parent}' of a route is neither in the last {RECENT} records nor in the archive")

@@ -303,7 +303,11 @@ def place(words: str) -> str:
     words = words.strip("\"' ")
     if words == "~" or words.startswith("~/"):
         words = paths.home() + words[1:]
-    tried = [os.path.join(folder, words) for folder in (os.getcwd(), paths.home(), notes())]
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it was removed under our feet
+        here = paths.home()
+    tried = [os.path.join(folder, words) for folder in (here, paths.home(), notes())]
     return os.path.normpath(next((path for path in tried if os.path.lexists(path)), tried[0]))
 
 
@@ -331,7 +335,7 @@ def walk(job, root: str, seconds: float):
     from time import monotonic
 
     end, seen = monotonic() + seconds, 0
-    device = os.stat(root).st_dev
+    device = os.stat(root).st_dev if os.path.isdir(root) else None
     folders = deque([root])
     while folders:
         try:

@@ -201,6 +201,17 @@ def test_an_orphan():
     assert ends(Run()(routed)) == []
 
 
+def test_a_command_without_id_is_nobodys_parent():
+    asked, routed = pair()
+    del asked["id"], routed["parent"]
+    assert [rec["class"] for rec in Run()(asked, routed) if rec["@tag"] == "error"] == ["orphan"]
+
+
+def test_ids_that_a_person_wrote_find_their_command():
+    asked, routed = pair()
+    assert ends(Run()(asked | {"id": "T-1"}, routed | {"parent": "T-1"})) == ["done"]
+
+
 def test_the_command_may_be_in_the_archive():
     asked, routed = pair()
     append([asked])

@@ -408,6 +408,25 @@ def test_notes_at_the_same_time_are_all_there():
         assert sorted(file.read().splitlines()) == sorted(f"{n} {k}" for n in range(8) for k in range(10))
 
 
+def test_the_folder_of_the_notes_is_a_setting(home, monkeypatch):
+    for place, folder in (("~/mine", home / "mine"), (str(home / "other"), home / "other"), ("more", home.parent / "ftai" / "data" / "more")):
+        monkeypatch.setenv("FTAI_NOTES", place)
+        Done("note", text="x", path="a.txt")
+        assert (folder / "a.txt").read_bytes() == b"x\n"
+        assert Done("head", path="a.txt").answer == "x"
+
+
+def test_a_home_that_is_missing_and_a_working_folder_that_is_gone(home, monkeypatch):
+    (home / "x").mkdir()
+    monkeypatch.chdir(home / "x")
+    (home / "x").rmdir()
+    monkeypatch.setenv("HOME", str(home / "nowhere"))
+    assert Done("find", name="x").answer == "I found no file called 'x'."
+    with pytest.raises(Failure) as bad:
+        Done("head", path="x")
+    assert bad.value.code == 66
+
+
 def test_a_note_of_many_lines_cannot_forge_a_record():
     done = Done("note", text="x\n@decision\n  decision: yes\n@end")
     assert done.tags() == ["audit", "audit", "file"]
