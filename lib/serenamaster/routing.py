@@ -232,7 +232,8 @@ def _plan(rec, table, found, hits) -> tuple:
         made["deadline"] = entry.get("deadline")
         chosen = number
     if taken is None:
-        made = {"target": "ask", "rule": None, "rule_at": None, "reason": "no rule matches", "confidence": SURE["ask"], "deadline": None}
+        said = alternatives[0][2] if alternatives else "no rule matches"
+        made = {"target": "ask", "rule": None, "rule_at": None, "reason": said, "confidence": SURE["ask"], "deadline": None}
         made["privacy"] = "local" if kept else table.privacy if written is None else written
     made["alternatives"] = alternatives
     made["blocks"] = [{"@tag": "alternative", "target": target, "why_not": why, "reason": reason} for target, why, reason, *_ in alternatives]
