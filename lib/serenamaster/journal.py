@@ -94,7 +94,8 @@ def walk(fd: int, at: int, end: int, seq: int, prev: str):
         found = CHAIN.fullmatch(piece, cut + 9) if cut else None
         if found is None or not piece.startswith(b"\n@"):
             yield offset, piece, None, seq + 1, None, "it does not end with a @chain block as expected" if found is None else "no blank line before it"
-            others = [(seq + 1, None), (seq, prev)]
+            others = [(seq, prev), (seq + 1, None)]
+            seq += 1
             continue
         number, salt, stored = int(found[1]), found[2], found[4].decode()
         digest = sha256(salt + piece[1:cut]).hexdigest() if salt else found[3].decode()
@@ -112,9 +113,9 @@ def walk(fd: int, at: int, end: int, seq: int, prev: str):
         else:
             wrong = "its hash does not fit its content and the record before" if not good else "it has a digest and is no tombstone"
         yield offset, piece, cut, seq + 1, stored, wrong
-        others = [(seq + 1, stored), (seq + 1, computed), (seq, prev)]
-        if number > seq + 1:
-            others.append((number, stored))
+        others = [(seq, prev), (seq + 1, stored), (seq + 1, computed)]
+        if number > seq:
+            seq, prev = number, stored
 
 
 def _boundaries(fd: int, top: Head, size: int):
