@@ -363,7 +363,7 @@ class Runner:
         for rec, line in batch:
             piece.append((rec, line))
             if any(rec is route for route in routes):
-                made = make("error", self.stage, parent=rec, class_="storage", message=bad.message, where=text(rec.get("target")), recovery="retry")
+                made = make("error", self.stage, parent=rec, class_="policy" if bad.code == NOPERM else "storage", message=bad.message, recovery="retry")
                 piece.append((made, encode(made)))
         return piece
 

@@ -207,6 +207,7 @@ class Claims:
         db.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", (run, self.stage, os.getpid(), boot(), now()))
         self.fd = os.open(os.path.join(self._folder(), str(run)), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._mark()  # now, as a full disk is found here and not in the middle of the work
         self.run = run
 
     def _sweep(self, db) -> tuple[list, list]:
