@@ -49,9 +49,11 @@ def tty_out(command):
     return status(child)
 
 
-def read_whole(fd) -> bool:
-    """Waits until what was written into this pipe has been read; False if that takes more than 30 s."""
+def read_whole(fd, child) -> bool:
+    """Waits until the child has read what was written into this pipe; False if it ends before, or takes more than 30 s."""
     for _ in range(3000):
+        if child.poll() is not None:
+            return False
         if struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0] == 0:
             return True
         time.sleep(0.01)
@@ -62,7 +64,7 @@ def send(name, command):
     reader, writer = os.pipe()
     child = subprocess.Popen(command, stdin=reader)
     os.write(writer, sys.stdin.buffer.read())
-    if not read_whole(reader):
+    if not read_whole(reader, child):
         child.kill()
     child.send_signal(getattr(signal, "SIG" + name))
     # What ignores the signal ends at the end of its input.
