@@ -23,7 +23,7 @@ class Place:
             self.environment["FTAI_HOME"] = os.path.join(self.home, "ftai")
 
     def run(self, script: str, *, errexit=False, cwd=None):
-        """The finished process of a script: returncode, stdout, stderr (text). Nothing waits longer than a minute."""
+        """The finished process of a script: returncode, stdout, stderr (text). Nothing waits longer than three minutes, on a busy machine."""
         shell = ["bash", *(["-e"] if errexit else []), "-o", "pipefail", "-c", script]
         return subprocess.run(
             shell,
@@ -33,6 +33,6 @@ class Place:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=60,
+            timeout=180,
             check=False,
         )
