@@ -70,8 +70,9 @@ coverage = COVERAGE_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/py
 
 test: lint types
 	@$(clean_env) coverage erase
-	@$(coverage) $(MAKE) --no-print-directory -k unit stages cases docs
-	@$(clean_env) sh -c 'coverage combine --quiet && coverage report --skip-covered && coverage json --quiet -o - | python tests/covered.py'
+	@rc=0; $(coverage) $(MAKE) --no-print-directory -k unit stages cases docs || rc=1; \
+	$(clean_env) bash -o pipefail -c 'coverage combine --quiet && coverage report --skip-covered && coverage json --quiet -o - | python tests/covered.py' || rc=1; \
+	test $$rc = 0 || { echo 'make test: FAILED, see above' >&2; exit 1; }
 
 test-full:
 	@FTAI_TEST_SCALE=10 $(MAKE) --no-print-directory test
