@@ -361,7 +361,7 @@ IN
             ftai-exec in >"out$k" 2>/dev/null &
             pids+=($!)
         done
-        sleep "0.$((RANDOM % 4))$((RANDOM % 10))"
+        sleep "0.$((RANDOM % 2))$((RANDOM % 10))"
         for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null && killed=$((killed + 1)); done
         wait "${pids[@]}" || true
         ftai-exec in >out4 2>/dev/null || true
