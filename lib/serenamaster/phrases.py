@@ -361,46 +361,53 @@ def match(automaton: dict, said: list[str], at: int, stop: int) -> dict:
     todo: list[tuple] = [(0, at, ())]
     while todo:
         number, at, taken = todo.pop()
-        key = number * width + at
-        if key in seen:
-            continue
-        seen.add(key)
-        moves, listed, free, done = states[number]
-        if at == stop:
-            for template in done:
-                found.setdefault(template, taken)
-            continue
-        for slot, following in free:
-            last = tried.get((number, slot), width)
-            if at >= last:
-                continue
-            tried[number, slot] = at
-            next_moves, next_listed, next_free, next_done = states[following]
-            if next_done and last > stop:
-                todo.append((following, stop, (*taken, (slot, at, stop))))
-            if next_moves or next_listed or next_free:
-                # Pushed from the far end, so that the shortest is taken first.
-                for end in range(min(last, stop - 1), at, -1):
-                    word = said[end]
-                    if (
-                        word in next_moves
-                        or next_free
-                        or any(name not in lists or word in lists[name][0][0] or not word.isalpha() for name, _, _ in next_listed)
-                    ):
-                        todo.append((following, end, (*taken, (slot, at, end))))
-        for name, slot, following in listed:
-            if name in lists:
-                ends = _reach(lists[name], said, at, stop)
-            elif name == "word" or "." in said[at] or "/" in said[at]:
-                ends = [at + 1]
-            else:
-                continue
-            for end in ends:
-                todo.append((following, end, (*taken, (slot, at, end))))
-        following = moves.get(said[at])
-        if following is not None:
-            todo.append((following, at + 1, taken))
+        while True:
+            key = number * width + at
+            if key in seen:
+                break
+            seen.add(key)
+            moves, listed, free, done = states[number]
+            if at == stop:
+                for template in done:
+                    found.setdefault(template, taken)
+                break
+            word = said[at]
+            # A word of the template goes first: it is followed at once, and what else is possible here waits.
+            if free:
+                _free(states, lists, said, number, at, stop, taken, free, tried, todo)
+            for name, slot, following in listed:
+                if name in lists:
+                    ends = _reach(lists[name], said, at, stop)
+                elif name == "word" or "." in word or "/" in word:
+                    ends = [at + 1]
+                else:
+                    continue
+                for end in ends:
+                    todo.append((following, end, (*taken, (slot, at, end))))
+            number = moves.get(word)
+            if number is None:
+                break
+            at += 1
     return found
+
+
+def _free(states, lists, said, number, at, stop, taken, free, tried, todo) -> None:
+    """Puts the ways on through free slots that begin at word `at` into `todo`, the shortest slot on top."""
+    for slot, following in free:
+        last = tried.get((number, slot), stop + 1)
+        if at >= last:
+            continue
+        tried[number, slot] = at
+        moves, listed, more, done = states[following]
+        if done and last > stop:
+            todo.append((following, stop, (*taken, (slot, at, stop))))
+        if not (moves or listed or more):
+            continue
+        heads = [lists[name][0][0] if name in lists else None for name, _, _ in listed]
+        for end in range(min(last, stop - 1), at, -1):
+            word = said[end]
+            if word in moves or more or (heads and (not word.isalpha() or any(head is None or word in head for head in heads))):
+                todo.append((following, end, (*taken, (slot, at, end))))
 
 
 class Sentence:

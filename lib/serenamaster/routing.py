@@ -175,7 +175,9 @@ def decide(rec: dict, table: Table) -> dict:
     slots = {}
     if sentence is not None and template is not None:
         verbatim = template in table.verbatim
-        slots = {name: clean(sentence.text(first, stop, verbatim)) for name, first, stop in found[template]}
+        for name, first, stop in found[template]:
+            text = sentence.text(first, stop, verbatim)
+            slots[name] = text if text.isprintable() and text.isascii() else clean(text)
     elif number in hits:
         slots = {name: clean(text) for name, text in hits[number].items() if text}
     made = {**made, "slots": slots, "hint": nearest(body, table) if made["target"] == "ask" and type(body) is str else []}
