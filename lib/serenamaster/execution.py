@@ -51,6 +51,7 @@ class Stop:
                 signal.signal(number, self._catch)
 
     def _catch(self, number, _frame):
+        # Who asks twice does not want to wait, not even for a reader that has stopped reading.
         signal.signal(number, signal.SIG_DFL)
         self.number = number
         if self.waiting:
@@ -143,6 +144,7 @@ class Job:
         from . import dates
 
         here = dates.now_in(self.tz)
+        # Not the present: what was said before midnight, or waited in a queue, means the day it was said.
         try:
             said = datetime.fromisoformat(self.command["ts"])
         except (KeyError, TypeError, ValueError):
@@ -265,10 +267,12 @@ class Runner:
             yield self._unclaimed(batch, routes, bad)
             return
         piece: list = []
+        # Of a route that stands twice in one read the first is acted on.
         at_hand = {key(route): route for route in reversed(routes)}
         theirs = set(map(id, at_hand.values()))
         ahead = 0  # the last claim whose result is in `piece`
         for gone in lost:
+            # Nothing that is read caused these, so they stand before all of it.
             if gone not in at_hand:
                 piece += self._interrupted(lost[gone][1], lost[gone][2])
                 ahead = lost[gone][0]
@@ -347,6 +351,7 @@ class Runner:
 
     def _claim(self, routes) -> tuple[dict, dict]:
         """Claims routes: ({id: n}, {id: (n, route, privacy)} of lost ones). What the archive holds a result of is neither."""
+        # For the case that state.db was lost, or that the records come from another machine of the same owner.
         over = set() if self.again else self.ended([rec["id"] for rec in routes])
         wanted = [(key(rec), text(rec.get("thread")), text(rec.get("target")), text(rec.get("privacy"))) for rec in routes if rec["id"] not in over]
         mine, gone = self.claims.take(wanted, again=self.again)
@@ -443,6 +448,7 @@ class Runner:
                 if rec["@tag"] != "audit":
                     effects.append(rec)
                     continue
+                # Nobody should wait for what is ready while this one works; and what is not handed on yet must not count as begun with it.
                 if rec["outcome"] == "intended":
                     yield None
                 try:

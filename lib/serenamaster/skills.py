@@ -73,7 +73,7 @@ def finish(job):
     asked = tokens(what)
     kept = [rec for rec in open_tasks() if asked and set(asked) <= set(tokens(name(rec)))]
     same = [rec for rec in kept if tokens(name(rec)) == asked]
-    kept = same if len(same) == 1 else kept
+    kept = same if len(same) == 1 else kept  # "call Ada" is no question because of "call Ada about the invoice"
     for rec in kept:
         job.holds(rec)
     if not kept:
@@ -123,6 +123,7 @@ def head(job):
     block = intake.document(path)
     with open(path, "rb") as file:
         data = file.read(HEAD)
+    # As git and grep tell a binary file.
     if b"\0" in data:
         raise Failure(f"cannot show '{path}': it is no text", DATAERR)
     yield read(job, block)
@@ -382,6 +383,7 @@ def writable(words: str) -> str:
     path = os.path.join(folder, os.path.basename(path))
     if folder == own and not os.path.basename(path).startswith("."):
         return path
+    # A path that leads out of the home folder begins with `..`, which is hidden too.
     inside = os.path.relpath(path, home).split("/")
     ours = [os.path.realpath(paths.where(kind)) for kind in paths.BASES]
     if any(part.startswith(".") for part in inside) or any(os.path.commonpath((path, own)) == own for own in ours):
@@ -403,6 +405,7 @@ def append(path: str, words: str) -> tuple:
 
     folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        # The folder, not the file: that is replaced, and a lock on the old one would say nothing.
         fcntl.flock(folder, fcntl.LOCK_EX)
         old, mode = None, 0o600
         try:
@@ -424,6 +427,7 @@ def append(path: str, words: str) -> tuple:
                 raise Failure(f"cannot write '{path}': it is no text of at most {NOTE} bytes", DATAERR)
         new = (old or b"") + (b"\n" if old and not old.endswith(b"\n") else b"") + words.encode() + b"\n"
         stream.save(path, new)
+        # Made under umask 077; whoever could read the old file can read the new one.
         if mode != 0o600:
             os.chmod(path, mode)
     finally:

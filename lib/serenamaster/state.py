@@ -43,6 +43,7 @@ class Locked:
     def __enter__(self):
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         end = time.monotonic() + LOCK_SECONDS
+        # flock() itself knows no deadline, and an alarm signal would belong to the whole process.
         pause = 0.0005
         while True:
             try:
@@ -111,6 +112,7 @@ def connect(path: str):
 
 def _migrate(db, path: str) -> None:
     with Locked(path + ".lock"):
+        # It cannot be changed within a transaction, and eight may be here at once.
         db.execute("PRAGMA journal_mode=WAL")
     with Write(db, path):
         done = db.execute("PRAGMA user_version").fetchone()[0]
@@ -220,6 +222,7 @@ class Claims:
             marks = _marks(name)
             if marks is None:
                 continue
+            # What a file held that was never synced is not known after a power cut.
             here = boot() if here is None else here
             begun, done = marks if started_in and started_in == here else (1 << 62, 0)
             db.execute("UPDATE claims SET state = 'done' WHERE run = ? AND n <= ? AND state IN ('held', 'lost')", (run, done))
@@ -235,6 +238,7 @@ class Claims:
         order = [*(row for row in lost if row[0] not in at_hand), *at_hand.values()]
         mine, told = {}, []
         for row in order:
+            # What a dead run left for this one to tell stays `lost` until it is told, should this one die too.
             state = "lost" if row[0] in missed and not (again and row[0] in at_hand) else "held"
             how = "REPLACE" if state == "lost" or again else "IGNORE"
             n = self.n + 1

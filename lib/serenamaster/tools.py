@@ -99,6 +99,7 @@ def _child(job, argv, program, surroundings, seconds, cap):
     """Runs a child to its end and says how that was. No child is left when this is left, in whatever way."""
     import subprocess
 
+    # A session of its own: it has no terminal to ask at, and all it starts can be ended with it.
     try:
         child = subprocess.Popen(
             argv, executable=program, cwd=paths.home(), env=surroundings, start_new_session=True,
@@ -157,6 +158,7 @@ def _watch(job, child, wrote, end, cap) -> str | None:
                 poller.unregister(fd)
             if fd == child.stdout.fileno() and len(wrote[fd]) > cap:
                 return "output"
+            # Of what it says on standard error the end is what counts.
             del wrote[fd][: -max(cap, 4096)]
         if over and not ready:
             return None
@@ -174,6 +176,7 @@ def _kill(child) -> None:
         with nobody, suppress(subprocess.TimeoutExpired):
             os.killpg(child.pid, signal.SIGTERM)
             child.wait(GRACE)
+    # Also where the child ended by itself: it may have left others behind.
     with nobody:
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()

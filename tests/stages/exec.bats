@@ -1,5 +1,7 @@
 load helper
 
+scale=${FTAI_TEST_SCALE:-1} # scratch unsets it
+
 setup() {
     scratch
     mkdir -p "$FTAI_HOME/config"
@@ -352,7 +354,7 @@ IN
 
 # Some are killed at random; then one goes through to the end. Nothing is done twice, and what is not done is told of.
 @test "exec: kill -9 of three at random moments" {
-    rounds=$((6 * ${FTAI_TEST_SCALE:-1}))
+    rounds=$((6 * scale))
     killed=0
     for round in $(seq $rounds); do
         for n in $(seq 12); do pair cmd:mark "what=$round.$n"; done >in
