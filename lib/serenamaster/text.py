@@ -13,7 +13,7 @@ from .record import CONTROLS, DEPTH, INT_MAX, INT_MIN, KEY, LIMIT, STRUCTURE, TA
 # ---- what a line can be ----
 
 # A tag line: `@name`, `@@name`, `@"name"`; what comes behind is the head. `@mike,` is text.
-TAG_LINE = re.compile(r'(@@?)(?:([A-Za-z_][A-Za-z0-9_.-]*)|"([A-Za-z_][A-Za-z0-9_.-]*)")(?=[ \t:{]|\Z)')
+TAG_LINE = re.compile(r'(@@?)(?:([A-Za-z_][A-Za-z0-9_.-]*)|"([A-Za-z_][A-Za-z0-9_.-]*)")(?=[ \t:{\n]|\Z)')
 FIELD = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*):(?!//)")
 QUOTED = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 ESCAPE = re.compile(r"\\(.)")
@@ -506,7 +506,7 @@ def learn(rows: list[str], rec: dict) -> None:
         body += f"{re.escape(row.partition(':')[0])}: {FORMS[kind]}\n"
     shape = (names, *kinds)
     if all(shape != other for _, _, other in known):
-        unclosed = re.compile(body + r"\n*+(?=@(?!end\n)[a-z_][a-z0-9_.-]*\n)")
+        unclosed = re.compile(body + r"\n*+(?=@(?!end[ \n])[a-z_][a-z0-9_.-]*[ \n])")
         known.append((re.compile(body + r"@end\n\n*+"), unclosed, shape))
 
 
@@ -537,51 +537,89 @@ def scan(pattern, shape, text: str, at: int) -> tuple[list[dict], list[int]]:
     return records, ends
 
 
-def plain(rows: list[str]) -> dict | None:
+def plain_tag(row: str) -> str:
+    """The tag of a plain block, whose tag line (without `@`) this is, or ""."""
+    if not TAG.match(row) or len(row) > TAG_LIMIT or RESERVED.match(row) or row in NOT_PLAIN:
+        return ""
+    if len(TAGS) < 10_000:
+        TAGS[row] = row
+    return row
+
+
+def opening(row: str) -> dict | None:
+    """The beginning of a record, for a tag line (without its `@`) that needs no second look."""
+    name, _, head = row.partition(" ")
+    tag = TAGS.get(name) or plain_tag(name)
+    head = head.strip(BLANK)
+    if not head or not tag:
+        return {"@tag": tag} if tag else None
+    if head[-1] == "{" or "//" in head:
+        return None
+    value = quoted(head) if head[0] == '"' else head
+    return None if value is None else {"@tag": tag, "@head": value}
+
+
+def plain(rows: list[str], slashes: bool) -> dict | None:
     """The record of a block of plain lines (the first without its `@`, the last `@end` left out), or None where it has to be read in full.
 
-    What it takes it reads as Reader._build() does: fields with a value on their line, and blocks of the same kind, each closed, within.
+    slashes: there may be comments in it.
+
+    What it takes it reads as Reader._build() does: fields with a value on their line, text, and blocks of the same kind, each closed, within.
     """
     while not rows[-1] and len(rows) > 1:
         rows.pop()
-    tag = TAGS.get(rows[0])
-    if tag is None:
-        tag = rows[0]
-        if not TAG.match(tag) or len(tag) > TAG_LIMIT or RESERVED.match(tag) or tag in NOT_PLAIN:
-            return None
-        if len(TAGS) < 10_000:
-            TAGS[tag] = tag
-    rec: dict = {"@tag": tag}
-    outer: list = []  # of the nested blocks: what is around them, as (record, indentation, its blocks)
+    rec = opening(rows[0])
+    if rec is None:
+        return None
+    outer: list = []  # of the nested blocks: what is around them, as (record, indentation, text, its blocks)
     indent = 0
+    main: list = []  # the text of the block
+    text: list = main  # the text that is being read: its own, or narrative behind a block
     blocks: list = []
+    empty = False
     del rows[0]
     for row in rows:
+        if slashes and (at := comment_at(row)) >= 0:
+            row = row[:at].rstrip(BLANK)
+            if not row:
+                continue
         left, colon, right = row.partition(":")
         key = KEYS.get(left)
-        if key is None:
+        if key is None or not colon:
             bare = left.lstrip(BLANK)
             if bare[:1] == "@":
                 width = len(left) - len(bare)
-                if colon or "\t" in left[:width]:
+                if "\t" in left[:width]:
                     return None
+                if text is not main and text:
+                    blocks.append({"@text": join(text)})
+                text = []
                 if bare == "@end":
-                    if width != indent or not outer:
+                    if width != indent or not outer or colon:
                         return None
+                    if main:
+                        rec["@text"] = join(main)
                     if blocks:
                         rec["@blocks"] = blocks
-                    rec, indent, blocks = outer.pop()
+                    rec, indent, main, blocks = outer.pop()
                     continue
-                tag = TAGS.get(bare[1:])
-                if tag is None or width <= indent or len(outer) > DEPTH // 4:
+                child = opening(row[width + 1 :])
+                if child is None or width <= indent or len(outer) > DEPTH // 4:
                     return None
-                child = {"@tag": tag}
                 blocks.append(child)
-                outer.append((rec, indent, blocks))
-                rec, indent, blocks = child, width, []
+                outer.append((rec, indent, main, blocks))
+                rec, indent, main, blocks = child, width, [], []
+                text = main
                 continue
-            if not KEY.match(bare):
-                return None
+            if not colon or not KEY.match(bare):
+                if not bare and not colon:
+                    if text:
+                        text.append("")
+                    continue
+                if bare[:1] in ("}", "-") and (empty or bare[0] == "}" or bare.startswith("---")):
+                    return None
+                text.append(row.rstrip(BLANK))
+                continue
             key = bare
             if len(KEYS) < 10_000:
                 KEYS[left] = key
@@ -596,8 +634,8 @@ def plain(rows: list[str]) -> dict | None:
         elif right[:1] == " ":
             value = right.strip(BLANK)
             if not value:
-                pass
-            elif "//" in right or value[0] == '"':
+                empty = True
+            elif value[0] == '"':
                 return None
             elif value[0] == "[":
                 whole = List()
@@ -606,18 +644,23 @@ def plain(rows: list[str]) -> dict | None:
                 value = whole.value
             else:
                 value = typed(value)
-        elif right or not colon:
+        elif right:
             return None
         else:
             value = ""
+            empty = True
         if key in rec:
             return None
         rec[key] = value
-    if outer:
+    if outer or "@head" in rec and len(rec) == 2 and not main and not blocks:
         return None
+    if text is not main and text:
+        blocks.append({"@text": join(text)})
+    if main:
+        rec["@text"] = join(main)
     if blocks:
         rec["@blocks"] = blocks
-    else:
+    elif not main and "@head" not in rec:
         learn(rows, rec)
     return rec
 
@@ -1083,9 +1126,10 @@ class Reader:
     # The short way: blocks of plain fields
 
     def _plain_text(self, text):
-        """Reads whole lines as _line() does, but takes blocks of plain fields as wholes; one at the end waits for the lines to come."""
+        """Reads whole lines as _line() does, but takes plain blocks as wholes; one at the end waits for the lines to come."""
         last = text.rfind("\n@") + 1
-        if len(text) - last < HELD and text[last + 1 : text.index("\n", last)] in TAGS:
+        found = TAG_LINE.match(text, last)
+        if found and len(text) - last < HELD and (found[2] or "x").lower() not in ("end", "ftai"):
             text, self.held = text[:last], text[last:]
         narrow = text.isascii()
         self._roll()
@@ -1096,10 +1140,14 @@ class Reader:
                 if done > at:
                     at = done
                     continue
-            following = text.find("\n@", at) + 1 or end
-            piece = text[at:following]
+            following, found = at, None
+            while not found and following < end:
+                following = text.find("\n@", following) + 1 or end
+                found = TAG_LINE.match(text, following)
+            # The last piece may go on; an @end with words behind it gives them to the block before.
+            whole = found and (found[2] is None or found[2].lower() != "end" or text[found.end()] == "\n")
+            self._piece(text[at:following], narrow, whole)
             at = following
-            self._piece(piece, narrow)
 
     def _scan(self, text, at, narrow):
         """Reads blocks of a known shape, where nothing else is open; returns where they end."""
@@ -1153,14 +1201,14 @@ class Reader:
             self.out.append(rec)
         del run[:over]
 
-    def _piece(self, piece, narrow):
-        """Reads the lines from one `@` in the first column to the next."""
+    def _piece(self, piece, narrow, whole):
+        """Reads the lines from one tag in the first column to the next; whole: nothing more of its own lines can come."""
         run, stack = self.run, self.stack
         if len(run) == 1 and (piece == "@end\n" or piece == "@end\n\n"):
             self.out.append(run.pop()[0])
             self.number += len(piece) - 4
             return
-        rec = plain(piece[1:].split("\n")) if piece[0] == "@" else None
+        rec = plain(piece[1:].split("\n"), "//" in piece) if whole and piece[0] == "@" else None
         if rec is None or len(stack) > DEPTH // 2 and "@blocks" in rec:
             for line in piece[:-1].split("\n"):
                 self._line(line)
@@ -1264,11 +1312,11 @@ class Reader:
         if depth == 3:
             self._strict("warning", "levels", block.line, block.column, f"'@{block.tag}' stands on level 3, expected at most 2")
         blocks = rec.pop("@blocks", [])
+        main = rec.pop("@text", "")
         comments = [*block.comments]
         hints = [block.hint] if block.hint else []
         repeated: set[str] = set()
         table = block.tag == "table"
-        main = ""
         text: list = []
         items: list = []
         for item in block.items:
