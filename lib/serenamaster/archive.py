@@ -178,8 +178,7 @@ class Other(Exception):
 
 # This process's connection for writing: kept open, as opening costs more than a small batch. Only used, and only closed, under the lock.
 _writer: dict = {}
-# Connections whose file was replaced. Closing one would delete the new file's WAL, which has the same name.
-_stale: list = []
+_inherited: list = []  # connections of a process that forked: SQLite allows neither to use nor to close them here
 
 
 def _inode(path: str) -> tuple[int, int] | None:
@@ -196,8 +195,7 @@ def _write(path: str) -> sqlite3.Connection:
     if _writer:
         if _writer["path"] == path and _writer["inode"] == here and _writer["pid"] == os.getpid():
             return _writer["db"]
-        _stale.append(_writer["db"])
-        _writer.clear()
+        _close()  # the file was replaced; SQLite sees that too, and leaves the new one's WAL alone
     if here is None:
         # Never open an existing one: closing it again would drop the locks that SQLite holds on it in this process.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -259,19 +257,17 @@ def _damaged(bad: Exception) -> bool:
 def _remove(path: str) -> None:
     """Takes the file away. Call it under the lock. The WAL goes last: without its database it is nothing, beside another it would be poison."""
     if _writer:
-        db = _writer.pop("db")
-        same = _writer["inode"] == _inode(path) and _writer["pid"] == os.getpid()
-        _writer.clear()
-        if same:
-            import sqlite3
-
-            try:
-                db.close()
-            except sqlite3.Error:
-                _stale.append(db)
-        else:
-            _stale.append(db)
+        _close()
     _unlink(path)
+
+
+def _close() -> None:
+    db, own = _writer.pop("db"), _writer["pid"] == os.getpid()
+    _writer.clear()
+    if own:
+        db.close()
+    else:
+        _inherited.append(db)
 
 
 def _unlink(path: str) -> None:
@@ -956,15 +952,19 @@ def search(
         newest = _newest(db, start, stop, only, thread, limit, after, threads)
         shown = folded if threads else _roots
         return sorted(shown(db, at(db, newest)), key=lambda found: found[0])
-    # Folding may make one of several: take some more, then cut.
-    wanted = RANKED if threads else limit * 2
+    # Folding may make one of several, and many hits be of one thread: take some more, then cut.
+    wanted = limit * (50 if threads else 2)
     query = _asked(db, asked, start, stop, only, thread, after)
     ranked = _ranked(db, asked, query, wanted) if query else []
     if query and not ranked and (wider := [term if term.endswith("*") else term + "*" for term in asked if len(term) > 4]):
-        query = _asked(db, wider, start, stop, only, thread, after)
-        ranked = _ranked(db, wider, query, wanted) if query else []
+        asked = wider
+        query = _asked(db, asked, start, stop, only, thread, after)
+        ranked = _ranked(db, asked, query, wanted) if query else []
     if threads:
-        ranked = _one_each(db, ranked, limit)
+        chosen = _one_each(db, ranked, limit)
+        if len(chosen) < limit and query and len(ranked) == wanted < RANKED:
+            chosen = _one_each(db, _ranked(db, asked, query, RANKED), limit)
+        ranked = chosen
     return _roots(db, at(db, ranked))[:limit]
 
 
