@@ -13,6 +13,7 @@ SOURCES = ("system", "commands", "config", "mcp")
 PATTERN_TEXT = 16_384  # characters of a command that a pattern is tried on
 TARGET_TEXT = 200  # characters of a target that a task names
 HINT_TEXT = 200  # characters of a command that near phrases are looked for with
+NEAR = 0.12  # of the letters that two have together: 0.5 is the same, and what shares less than this has nothing to do with it
 PLANS = 1_000  # decisions that are kept in mind
 ATOMIC, PIECES = 4_096, 4  # bytes that a pipe takes whole or not at all; how many reads a longer write may end in
 KEPT = 10_000  # ids that are kept in mind, at least
@@ -296,7 +297,10 @@ def _sure(entry, target, template) -> float:
 
 
 def nearest(body: str, table: Table) -> list[str]:
-    """The examples that are most like what was said, one of a phrase, the best first: by the groups of three letters that they share."""
+    """The examples that are most like what was said, one of a phrase, the best first: by the groups of three letters that they share.
+
+    Where none is like it, what the setting `hint` has.
+    """
     if not table.near:
         index: dict[str, list[int]] = {}
         sizes = []
@@ -307,8 +311,8 @@ def nearest(body: str, table: Table) -> list[str]:
                 index.setdefault(part, []).append(place)
         # What stands in very many says little about any of them, and costs the most.
         index = {part: places for part, places in index.items() if len(places) <= 4 + len(sizes) // 5}
-        table.near = index, sizes, specs.setting("hints", 3)
-    index, sizes, most = table.near
+        table.near = index, sizes, specs.setting("hints", 3), specs.setting("hint", "")
+    index, sizes, most, other = table.near
     parts = _threes(body[:HINT_TEXT])
     shared: dict[int, int] = {}
     for part in parts:
@@ -318,11 +322,11 @@ def nearest(body: str, table: Table) -> list[str]:
     found: dict[int, str] = {}
     for place in ranked:
         number, example = table.examples[place]
-        if len(found) >= most:
+        if len(found) >= most or shared[place] < NEAR * (sizes[place] + len(parts)):
             break
         if "blocked" not in table.entries[number] and table.targets.get(table.entries[number]["target"], [""])[0] == "":
             found.setdefault(number, example)
-    return list(found.values())
+    return list(found.values()) or ([other] if other and most else [])
 
 
 def _threes(text: str) -> set[str]:

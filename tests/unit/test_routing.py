@@ -310,8 +310,12 @@ def test_hints_are_examples_that_work(monkeypatch):
     assert made["hint"][0] == "what did I work on yesterday"
     assert len(made["hint"]) == 3
     assert all(route(hint)["target"] != "ask" for hint in made["hint"])
+    assert route("flurbl")["hint"] == ["what can I say"]
+    assert route("what can I say")["target"] == "skill:help"
+    monkeypatch.setenv("FTAI_HINT", "status")
     monkeypatch.setenv("FTAI_HINTS", "1")
     specs.forget()
+    assert route("flurbl")["hint"] == ["status"]
     assert len(route("wat did we work on yesterdey")["hint"]) == 1
 
 
