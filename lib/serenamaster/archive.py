@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BATCH = 10_000  # records of one transaction
 BATCH_BYTES = 16 * 1024 * 1024
-STEP = 50_000  # records that a writer on its way takes in at once; who reads takes in all
+STEP = 10_000  # records that a writer on its way takes in at once, half a second; who reads takes in all
 RANKED = 10_000  # hits that are ranked, the newest; and the number of records from which on a word has no weight
 BUSY = 1.0  # seconds to wait for a program that writes to the file without our lock
 

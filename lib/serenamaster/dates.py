@@ -18,6 +18,7 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 )
 TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50}
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth")
+# Minutes, days or months in one of them: which of the three, the code that adds them knows.
 UNITS = {"minute": 1, "min": 1, "hour": 60, "day": 1, "week": 7, "fortnight": 14, "month": 1, "year": 12}
 # Hours from and to which a part of the day goes, and the hour at which what is due in it is due.
 PARTS = {"morning": (0, 12, 9), "afternoon": (12, 18, 15), "evening": (18, 24, 18), "night": (18, 24, 20)}
@@ -189,6 +190,7 @@ def _calendar(tok, i, today, past):
         few, which = int(found[1]), int(found[2])
         day = _date(int(found[3]), which, few) if found[3] else _yearless(which, few, today, past)
         return (day, i + 1) if day else None
+    # From here on the day or the month may come first; the year is optional.
     the = word == "the"
     j = i + the
     word = tok[j] if j < len(tok) else ""
@@ -239,6 +241,7 @@ def _day(tok, i, today, past=False):
     weekday = _weekday(tok[j]) if j < len(tok) else None
     if weekday is not None:
         ahead = (weekday - today.weekday()) % 7
+        # People differ on `next friday` said on a Wednesday; the Friday of next week is what most calendars take it for.
         if which == "next":
             number = 7 - today.weekday() + weekday
         elif which in ("last", "past"):
@@ -330,6 +333,7 @@ def due(words: str, now):
     tok = _tokens(words)
     if "every" in tok or "each" in tok:
         return None  # what comes again and again is no date
+    # The longest end that is a date as a whole: from the left, the first that reaches it.
     for i in range(len(tok)):
         found = _due(tok, i, now)
         if found and found[1] == len(tok):
@@ -459,6 +463,7 @@ def span(words: str, now, *, ahead: bool = False):
     import datetime
 
     tok = _tokens(words)
+    # `within the last week`, `over the weekend`: these words say nothing that the rest does not.
     while tok and tok[0] in ("in", "on", "during", "within", "over", "at", "of", "for"):
         tok = tok[1:]
     if not tok:
@@ -492,7 +497,7 @@ def _span(tok, now, ahead):
         """From the beginning of one day to the beginning of another."""
         return (_moment(start, 0, 0, tz), _moment(end, 0, 0, tz)) if start and end else None
 
-    bare = tok[1:] if tok[0] == "the" else tok
+    bare = tok[1:] if tok[0] == "the" else tok  # but `the 25th` is a day only with its article
     if tok == ["now"]:
         return now, now
     if bare in (["last", "night"], ["yesterday", "night"]):
@@ -541,6 +546,7 @@ def _span(tok, now, ahead):
             start = _moment(day, _likely(clock[0], clock[2]), clock[1], tz)
             return (start, _later(start, 60)) if start else None
         return None
+    # A bare number is no time here: `13` may be anything.
     clock = _time(tok if tok[0] == "at" else ["at", *tok], 0)
     if clock and clock[3] == len(tok) + (tok[0] != "at") and not re.fullmatch("[0-9]+", tok[-1]):
         start = _moment(today, clock[0], clock[1], tz)
@@ -566,6 +572,7 @@ def _wide(tok, now, days):
     """A month or a year: `november`, `november 2025`, `2025-11`, `2025`; a month without year is the last one that has begun."""
     word = tok[0]
     month = _month(word)
+    # A month that is still to come this year is last year's: a span is mostly of the past.
     if month and len(tok) <= 2:
         year, j = _year(tok, 1)
         if j != len(tok):

@@ -175,6 +175,26 @@ def test_rows_that_the_journal_lost_go(home, monkeypatch):
     assert seqs("another") == [7]
 
 
+def test_what_a_failed_sync_put_in_doubt_goes_with_its_segment(home):
+    """The next writer closes the segment and gives the numbers behind the last good record again."""
+    put(*(note(f"old {n}") for n in range(8)))
+    archive.catch_up()
+    with open(os.path.join(paths.journal(), ".suspect"), "w") as mark:
+        mark.write("5 1\n")
+    journal._live.clear()
+    put(note("new"))
+    assert journal.closed(paths.journal()) == ["000001.ftai"]
+    assert archive.catch_up() is None
+    assert rows()[0] == expected()
+    assert [row[0] for row in rows()[0]] == [1, 2, 3, 4, 5, 6, 7]
+    assert seqs("new") == [7]
+    assert len(seqs("old")) == 5
+    before = rows()
+    archive.rebuild()
+    assert rows() == before
+    assert [seq for page in archive.follow(4) for seq, _ in page] == [5, 6, 7]
+
+
 @pytest.mark.parametrize("damage", ["garbage", "cut", "emptied", "deleted", "page", "zeros", "index", "wal alone", "database alone"])
 def test_a_damaged_archive_is_made_again(home, damage):
     put(*(note(f"record {n} invoice") for n in range(200)))
