@@ -33,10 +33,18 @@ HEX = frozenset("0123456789abcdef")
 Head = namedtuple("Head", "journal number first prev tags start")  # start: the offset behind it
 
 
+def _sha256():
+    # hashlib itself loads every other algorithm too, which costs a fifth of a start of Python.
+    try:
+        from _hashlib import openssl_sha256
+    except ImportError:
+        from hashlib import sha256 as openssl_sha256
+    return openssl_sha256
+
+
 def root(journal: str) -> str:
     """The hash before seq 1."""
-    from hashlib import sha256
-
+    sha256 = _sha256()
     return sha256(f"ftai-journal/1 {journal}\n".encode()).hexdigest()
 
 
@@ -85,8 +93,7 @@ def walk(fd: int, at: int, end: int, seq: int, prev: str):
     piece: its bytes with the blank line before and without the `@end` line behind; piece[1:cut] is its content; hash: as stored.
     wrong: "" where it is as ftai(5) says, else the reason; then seq is what was expected there, and cut and hash may be None.
     """
-    from hashlib import sha256
-
+    sha256 = _sha256()
     # After a wrong record: what else may stand before the next one, so that one bad record is one finding. A hash that is None fits all.
     others: list[tuple] = []
     for offset, piece in _pieces(fd, at, end):
@@ -127,7 +134,7 @@ def _boundaries(fd: int, top: Head, size: int):
         found = CHAIN.match(data, mark + len(MARK))
         if mark >= 0 and found and data.startswith(END, found.end()):
             yield size - window + found.end() + len(END), int(found[1]), found[4].decode()
-        window *= 8
+        window *= 2
     yield top.start, top.first - 1, top.prev
 
 
@@ -495,8 +502,7 @@ def equal(held: bytes, content: bytes) -> bool:
 
 def _seal(contents: list) -> list:
     """(content, salt, digest) of each: all of the chain that needs no lock."""
-    from hashlib import sha256
-
+    sha256 = _sha256()
     salts = os.urandom(16 * len(contents)).hex()
     made = []
     for n, content in enumerate(contents):
@@ -507,8 +513,7 @@ def _seal(contents: list) -> list:
 
 def _link(sealed: list, seq: int, prev: str):
     """The bytes of sealed records in the chain behind `seq`, each with the blank line before it, and the hash of the last."""
-    from hashlib import sha256
-
+    sha256 = _sha256()
     out: list[bytes] = []
     for content, salt, digest in sealed:
         seq += 1
@@ -1022,8 +1027,7 @@ def _accepted(folder: str) -> set[str]:
 
 def _damage(path: str, at: int, end: int) -> str:
     """The words by which damage is known: the file, the place and what stands there."""
-    from hashlib import sha256
-
+    sha256 = _sha256()
     made = sha256()
     with open(path, "rb") as file:
         file.seek(at)

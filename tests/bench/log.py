@@ -1,0 +1,117 @@
+"""The journal: ftai-log, one writer, each record synced and in batches, with and without the archive; and how fast it is verified.
+
+Prints rows: name, value, unit, yardstick, ratio, with tabs between them.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "lib"))
+from serenamaster import journal, record  # noqa: E402
+
+EACH = 3_000
+MANY = 60_000
+ROUNDS = 5
+BARE = """
+import os, sys
+fd = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+with open(sys.argv[1], "rb") as file:
+    records = file.read().split(b"\\n@end\\n")
+for one in records[2:-1]:
+    os.write(fd, one + b"\\n@end\\n")
+    os.fdatasync(fd)
+"""
+HASHES = """
+import sys
+from hashlib import sha256
+with open(sys.argv[1], "rb") as file:
+    for one in file.read().split(b"\\n@end\\n"):
+        sha256(sha256(one).hexdigest().encode() * 2).hexdigest()
+"""
+
+
+def row(name: str, value: float, yardstick: float) -> None:
+    print(f"{name}\t{value:,.0f}\trecords/s\t{yardstick:,.0f}\t{value / yardstick:.2f}", flush=True)
+
+
+def seconds(command: list, env: dict) -> float:
+    begun = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, env=env, check=True)
+    return time.perf_counter() - begun
+
+
+def supply(path: str, count: int) -> None:
+    with open(path, "wb") as file:
+        for n in range(count):
+            words = f"what was said at {n}, of average length and with word{n % 1009} of its own in it"
+            file.write(record.encode(record.make("command", "bench", body=words, via="text", lang="en", tz="UTC", privacy="local")))
+
+
+class Home:
+    """A new home for each run, on the disk of the working folder: a sync on tmpfs costs nothing and says nothing."""
+
+    def __init__(self, folder: str, archive: bool = True):
+        self.path = tempfile.mkdtemp(dir=folder)
+        os.makedirs(f"{self.path}/state", mode=0o700)
+        if not archive:
+            # What is a folder is no database: the archive stays behind, as it may.
+            os.mkdir(f"{self.path}/state/archive.db")
+        self.segment = f"{self.path}/state/journal/current.ftai"
+        path = f"{os.path.dirname(sys.executable)}:{ROOT}/bin:/usr/bin:/bin"
+        self.env = {"PATH": path, "HOME": self.path, "FTAI_HOME": self.path, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def each(folder: str, archive: bool) -> None:
+    """Turn by turn with the yardstick, as a disk is never the same for long."""
+    supply(f"{folder}/each", EACH)
+    ours, bare, ratios = [], [], []
+    for turn in range(ROUNDS):
+        home = Home(folder, archive)
+        ours.append(seconds(["ftai-log", "--sync", "each", f"{folder}/each"], home.env))
+        bare.append(seconds(["python", "-c", BARE, home.segment, f"{folder}/bare{archive}{turn}"], home.env))
+        ratios.append(bare[-1] / ours[-1])
+    name = f"ftai-log --sync each{'' if archive else ', no archive'} (aim 0.70 of write and fdatasync)"
+    print(f"{name}\t{EACH / statistics.median(ours):,.0f}\trecords/s\t{EACH / statistics.median(bare):,.0f}\t{statistics.median(ratios):.2f}", flush=True)
+
+
+def batches(folder: str) -> str:
+    supply(f"{folder}/many", MANY)
+    rates = {}
+    for archive in (False, True):
+        rates[archive] = []
+        for _ in range(3):
+            home = Home(folder, archive)
+            rates[archive].append(MANY / seconds(["ftai-log", "--sink", f"{folder}/many"], home.env))
+    without, with_ = statistics.median(rates[False]), statistics.median(rates[True])
+    row("ftai-log in batches, no archive (yardstick: aim)", without, 10_000)
+    row("ftai-log in batches, with the archive (yardstick: aim)", with_, 10_000)
+    return home.segment
+
+
+def verify(folder: str, segment: str) -> None:
+    """In this process, against no more than splitting and two hashes a record."""
+    env = Home(folder).env
+    start = seconds(["python", "-c", "import hashlib"], env)
+    took, bare = [], []
+    for _ in range(ROUNDS):
+        begun = time.perf_counter()
+        summary, troubles = journal.verify(files=[segment])
+        took.append(time.perf_counter() - begun)
+        assert summary.records == MANY and not troubles
+        bare.append(seconds(["python", "-c", HASHES, segment], env) - start)
+    row("ftai-log --verify (aim 100,000/s; yardstick: two hashes)", MANY / statistics.median(took), MANY / statistics.median(bare))
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(dir=os.environ.get("FTAI_BENCH_DIR", "/var/tmp")) as folder:
+        each(folder, archive=True)
+        each(folder, archive=False)
+        verify(folder, batches(folder))
+
+
+main()
