@@ -195,6 +195,9 @@ class _Lock:
                         os.close(self.fd)
                         raise Failure(f"the journal is locked: no turn within {WAIT:.0f} s", TEMPFAIL, f"fuser '{self.path}'") from None
                     time.sleep(0.001)
+                except OSError as bad:
+                    os.close(self.fd)
+                    raise Failure(f"cannot lock '{self.path}': {bad.strerror}", IOERR) from None
             # A lock on a file that was removed in the meantime keeps nobody out.
             try:
                 if os.path.samestat(os.fstat(self.fd), os.stat(self.path)):
@@ -228,13 +231,15 @@ def _open(path: str):
 
 
 def _suspect(folder: str, number: int) -> int | None:
-    """The last good seq where an error of fsync left segment `number` in doubt."""
+    """The last good seq where an error of fsync left segment `number` in doubt; sys.maxsize where not even that could be written down."""
     try:
         with open(os.path.join(folder, ".suspect"), "rb") as mark:
             words = mark.read(100).split()
     except FileNotFoundError:
         return None
-    return int(words[0]) if len(words) == 2 and words[1] == b"%d" % number and words[0].isdigit() else None
+    if len(words) != 2 or not (words[0] + words[1]).isdigit():
+        return sys.maxsize
+    return int(words[0]) if int(words[1]) == number else None
 
 
 def _plan(folder: str, after: int) -> list:
@@ -474,7 +479,6 @@ def is_kept(rec: dict) -> bool:
 def prepare(rec: dict):
     """(id, content, tags used) of a record as it will stand in the journal. Raises text.Unwritable."""
     rec = stored(rec)
-    # Redaction comes here; the encryption of fields between equal() and the digest, as both are of what is written.
     used: dict = {}
     content = text.dump(rec, None, used)[:-5].encode()
     if len(content) > record.LIMIT:
@@ -811,6 +815,7 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
     can't be told: then only what this process has seen makes a repeat or a conflict.
     warn: called with a message for each repair. Raises Failure: 75 locked, 73 or 74 not written; then nothing of it counts as written.
     """
+    # Redaction comes here, on all records at once, as a secret may be cut over two of them; what is passed on is not touched by it.
     outcomes: list = [None] * len(records)
     batch = []
     for n, rec in enumerate(records):
@@ -823,11 +828,12 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
             outcomes[n] = ("refused", None, str(bad))
     if not batch:
         return outcomes
+    # The encryption of fields comes here: equal() is asked before it, digests are of what is stored.
     sealed = _seal([content for _, _, content, _ in batch])
     upto, held = known or (0, {})
     live = _live.setdefault(folder, _Live(folder))
-    live.stage, live.warn = stage or os.path.basename(sys.argv[0]), warn or _silent
     with _Lock(folder):
+        live.stage, live.warn = stage or os.path.basename(sys.argv[0]), warn or _silent
         try:
             live.look()
             recent = live.behind(upto) if known else live.recent
@@ -966,27 +972,29 @@ def verify(folder: str = "", files=()):
     Summary is of what is good; its notes are no troubles. Raises OSError, Failure 75.
     """
     names = list(files)
-    sizes = {}
     notes = []
+    live = os.path.join(folder, LIVE)
+    kept = {}
     if not files:
         with _Lock(folder, shared=True):
             names = [os.path.join(folder, name) for name in closed(folder)]
-            live = os.path.join(folder, LIVE)
             if os.path.exists(live):
                 if names and os.path.samefile(names[-1], live):
                     names.pop()
                 names.append(live)
-                sizes[live] = os.path.getsize(live)
+                kept[live] = _open(live)
     check = _Check(folder, _accepted(folder) if folder else set())
-    opened = []
-    try:
-        for path in names:
-            opened.append((path, *_open(path)))
-        for n, (path, fd, size, top) in enumerate(opened):
-            after = opened[n + 1][3] if n + 1 < len(opened) else None
-            check.segment(path, fd, sizes.get(path, size), top, after.first - 1 if after else None)
-    finally:
-        for _, fd, *_ in opened:
+    tops = []
+    for path in names:
+        fd, _, top = kept.get(path) or _open(path)
+        tops.append(top)
+        if path not in kept:
+            os.close(fd)
+    for path, top, after in zip(names, tops, [*tops, None][1:], strict=True):
+        fd, size, _ = kept.get(path) or _open(path)
+        try:
+            check.segment(path, fd, size, top, after.first - 1 if after else None)
+        finally:
             os.close(fd)
     # A tombstone is only known to be wrong at the end: the first bad record comes first all the same.
     check.troubles = sorted([*check.troubles, *check.gone.values()], key=lambda trouble: (names.index(trouble.path), trouble.line))
@@ -1067,7 +1075,9 @@ class _Check:
         if self.folder and until is None and os.path.basename(path) == LIVE and top:
             until = _suspect(self.folder, top.number)
             if until is not None:
-                self.say(path, 0, until + 1, "", f"an error of fsync left what stands behind seq {until} in doubt; the next record that is written settles it")
+                self.say(path, 0, top.first, "", "an error of fsync left its end in doubt; the next record that is written settles it")
+            if until == sys.maxsize:
+                until = None
         if top is None:
             self.number += 1
             self.damage(path, fd, 0, size, "it does not begin with the head of a segment")
