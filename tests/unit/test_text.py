@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from pathlib import Path
 
 import orjson
 import pytest
@@ -801,3 +802,20 @@ def test_memory_is_measured():
     small = peak("x = 1")
     large = peak("x = bytearray(60_000_000)")
     assert large > small + 40
+
+
+VECTORS = sorted((Path(__file__).parents[1] / "vectors" / "text").glob("*.ftai"))
+
+
+@pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
+def test_vector(path):
+    """Documents written by hand from ftai(5), with the records that they hold."""
+    expected = [orjson.loads(line) for line in path.with_suffix(".ndjson").read_bytes().splitlines()]
+    recs, findings = text.read(path.read_bytes())
+    assert recs == expected and [list(rec) for rec in recs] == [list(rec) for rec in expected]
+    assert not [found for found in findings if found.level == "error"]
+    assert str(recs) == str(expected)  # 1 is not 1.0, and -0.0 not 0.0
+
+
+def test_there_are_vectors():
+    assert len(VECTORS) >= 4
