@@ -784,9 +784,13 @@ class _Live:
             self.recent |= own
             self.since = upto
         elif upto > self.since and len(self.recent) > GAP:
-            self.recent = {key: value for key, value in self.recent.items() if value[0] > upto}
-            self.since = upto
+            self.forget(upto)
         return self.recent
+
+    def forget(self, upto: int) -> None:
+        """Drops what `recent` holds up to seq `upto`."""
+        self.recent = {key: value for key, value in self.recent.items() if value[0] > upto}
+        self.since = upto
 
 
 def _silent(message: str) -> None:
@@ -857,6 +861,8 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
         if new:
             live.append(new)
         live.recent |= fresh
+        if len(live.recent) > 2 * GAP:
+            live.forget(live.seq - GAP)  # there is no archive to look the older ones up in; they may be written again
     _mark(folder, records, outcomes)
     return outcomes
 

@@ -417,6 +417,13 @@ def test_many_ids_are_forgotten_once_the_archive_has_them(folder, monkeypatch):
     assert kinds(put(folder, records[25], known=(20, {}))) == ["repeat"]
 
 
+def test_ids_are_forgotten_without_an_archive_too(folder, monkeypatch):
+    monkeypatch.setattr(journal, "GAP", 10)
+    for n in range(50):
+        put(folder, note(f"n{n}"))
+    assert len(journal._live[folder].recent) <= 20
+
+
 # ---- reading near the end ----
 
 
