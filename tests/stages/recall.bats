@@ -184,3 +184,13 @@ seqs() { jq -r '.["@blocks"][-1].seq' "$T/out" | paste -sd ' ' -; }
     env -i FTAI_HOME="$FTAI_HOME" "$root/.venv/bin/python" "$T/link-recall" -C 0 zurich >"$T/out"
     same "$(seqs)" "4"
 }
+
+@test "several hits of one thread come together, in the order of the journal" {
+    printf '{"@tag":"note","thread":"%s","body":"%s"}\n' \
+        0199c2f4-0000-7000-8000-000000000001 "marble floor" 0199c2f4-0000-7000-8000-000000000002 "marble" \
+        0199c2f4-0000-7000-8000-000000000001 "something" 0199c2f4-0000-7000-8000-000000000001 "marble marble marble" | ftai-log --sink
+    ftai-recall -C 0 marble >"$T/out"
+    jq -r '"\(.thread[-1:]) \(."@blocks"[0].seq)"' "$T/out" >"$T/places"
+    same "$(uniq -w1 "$T/places" | wc -l)" 2
+    same "$(sort -c "$T/places" 2>&1 || sort -c -k1,1r -k2,2n "$T/places" 2>&1)" ""
+}
