@@ -84,16 +84,16 @@ types: $(venv)/test.stamp
 	@$(clean_env) mypy lib/serenamaster bin/ftai-*
 
 unit: $(venv)/test.stamp
-	@$(clean_env) pytest -q -n 2 $(wildcard tests/unit tests/faults)
+	@$(clean_env) pytest -q -rs -n 2 $(wildcard tests/unit tests/faults)
 
 stages: $(venv)/test.stamp
 	@jobs=1; parallel --version 2>/dev/null | grep -q 'GNU parallel' && jobs=2; $(clean_env) $(bats) --jobs $$jobs tests/stages
 
 cases: $(venv)/test.stamp
-	@$(clean_env) pytest -q tests/cases
+	@$(clean_env) pytest -q -rs -n 2 tests/cases
 
 docs: $(venv)/test.stamp
-	@$(clean_env) pytest -q -n 2 tests/docs
+	@$(clean_env) pytest -q -rs -n 2 tests/docs
 
 completions: $(venv)/test.stamp
 	@$(clean_env) python tests/docs/completions.py
