@@ -1127,13 +1127,14 @@ class Reader:
 
     def _plain_text(self, text):
         """Reads whole lines as _line() does, but takes plain blocks as wholes; one at the end waits for the lines to come."""
+        end = len(text)
         last = text.rfind("\n@") + 1
         found = TAG_LINE.match(text, last)
-        if found and len(text) - last < HELD and (found[2] or "x").lower() not in ("end", "ftai"):
-            text, self.held = text[:last], text[last:]
+        if found and end - last < HELD and (found[2] or "x").lower() not in ("end", "ftai"):
+            end, self.held = last, text[last:]
         narrow = text.isascii()
         self._roll()
-        at, end = 0, len(text)
+        at = 0
         while at < end:
             if text[at] == "@" and not self.stack:
                 done = self._scan(text, at, narrow)
@@ -1141,8 +1142,8 @@ class Reader:
                     at = done
                     continue
             following, found = at, None
-            while not found and following < end:
-                following = text.find("\n@", following) + 1 or end
+            while not found and following < len(text):
+                following = text.find("\n@", following) + 1 or len(text)
                 found = TAG_LINE.match(text, following)
             # The last piece may go on; an @end with words behind it gives them to the block before.
             whole = found and (found[2] is None or found[2].lower() != "end" or text[found.end()] == "\n")

@@ -770,6 +770,19 @@ def test_time_is_linear():
         assert took[1] < 8 * 4 * took[0] + 0.3, (make(2), took)
 
 
+@pytest.mark.parametrize("block", [*FLAT, r"@task T\n  a: 1 // c\n  @sub\n    k: [1]\n  @end\n  text\n@end\n"])
+def test_plain_blocks_take_the_short_way(block, monkeypatch):
+    """Else a log that is never closed, or has free text, would be read at a tenth of the speed."""
+    taken = []
+    long_way = text.Reader._line
+    monkeypatch.setattr(text.Reader, "_line", lambda self, *line: taken.append(1) or long_way(self, *line))
+    data = b"@ftai v2.0\n\n" + block.encode().decode("unicode_escape").encode() * 5000
+    for size in (4096, 65536):
+        taken.clear()
+        pieces(data, [size])
+        assert len(taken) < 20
+
+
 def test_bytes_one_by_one():
     data = b"@ftai v2.0\n" + b'@note\n  body: "some words"\n  n: 1\n@end\n' * 500 + b"x" * 300_000
     began = time.process_time()
