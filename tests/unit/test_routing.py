@@ -246,6 +246,12 @@ def test_time_grows_with_the_words_and_no_faster(sentence):
     assert whole < 24 * max(part, 0.002)
 
 
+def test_many_ways_through_free_slots_are_tried_once():
+    begun = time.process_time()
+    assert heard(["{a} then {b} now {c} end"], "x " + "then now " * 5000 + "begin") == {}
+    assert time.process_time() - begun < 2
+
+
 # --- routes
 
 
@@ -439,6 +445,8 @@ def test_what_says_it_is_local_is_never_routed_to_the_cloud(written, ruled, defa
     local = written not in (None, "cloud") or nested == "local" or kept
     if local:
         assert made["privacy"] != "cloud"
+        # Not even where nobody knows that the target is in the cloud.
+        assert ruled != "cloud" or made["target"] == "ask"
     if far and made["target"] == "model:x":
         assert made["privacy"] == "cloud"
         assert not local

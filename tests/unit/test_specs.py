@@ -387,6 +387,12 @@ def test_a_change_counts_at_once_even_within_the_same_tick():
         path.write_text(path.read_text().replace(path.read_text().split('name: "')[1][:4], name))
         specs.forget()
         assert names("memory", "tier")[0] == name
+    # What could change again without a new time is not kept yet.
+    assert not cache("memory").exists()
+    os.utime(path, (time.time() - 10,) * 2)
+    specs.forget()
+    assert names("memory", "tier")[0] == "dddd"
+    assert cache("memory").exists()
 
 
 def test_two_at_once_leave_one_whole_cache():
@@ -480,3 +486,15 @@ def test_release_spec_decides_which_gates_are_run(home):
         assert ran.returncode == code, ran.stdout + ran.stderr
         assert "mine" in ran.stdout
         assert "main-job" not in ran.stdout
+
+
+def test_an_installed_tree_has_its_specs_beside_the_module(home):
+    import subprocess
+    import sys
+
+    site = home / "site" / "serenamaster"
+    shutil.copytree(ROOT / "lib" / "serenamaster", site, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SHIPPED, site / "specs")
+    code = "from serenamaster import routing, specs; print(specs.shipped(), routing.decide({'@tag': 'command', 'body': 'status'}, routing.load())['target'])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(home / "site")})
+    assert ran.stdout.split() == [str(site / "specs"), "skill:status"]
