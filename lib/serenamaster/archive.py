@@ -23,6 +23,7 @@ BATCH = 10_000  # records of one transaction
 BATCH_BYTES = 16 * 1024 * 1024
 STEP = 10_000  # records that a writer on its way takes in at once, half a second; who reads takes in all
 RANKED = 10_000  # hits that are ranked, the newest; and the number of records from which on a word has no weight
+ENOUGH = 1_000  # hits among the newest records that are enough where all words are very common
 BUSY = 1.0  # seconds to wait for a program that writes to the file without our lock
 
 # Blocks and records that say how, not what: who searches "invoice" wants the command and the task, not each candidate of the route.
@@ -1011,7 +1012,7 @@ def _one_each(db, ranked: list[int], limit: int) -> list[int]:
 
 
 def _asked(db, asked, start, stop, only, thread, after) -> tuple[str, list] | None:
-    """(the end of a query for the newest 10,000 hits, its values): `FROM words … LIMIT 10000`; None where nothing can be found."""
+    """(the middle of a query for the hits, its values): `FROM words … WHERE …`; None where nothing can be found."""
     match = " ".join(f"text : {term}" for term in asked)
     if only:
         match += " AND tag : (" + " OR ".join(f'"{tag.encode().hex()}"' for tag in only) + ")"
@@ -1031,12 +1032,13 @@ def _asked(db, asked, start, stop, only, thread, after) -> tuple[str, list] | No
             values += [low, high]
     join = " CROSS JOIN records AS r ON r.seq = words.rowid" if any("r." in part for part in parts) else ""
     where = "".join(f" AND {part}" for part in parts)
-    return f"FROM words{join} WHERE words MATCH ?{where} ORDER BY words.rowid DESC LIMIT {RANKED}", [match, *values]
+    return f"FROM words{join} WHERE words MATCH ?{where}", [match, *values]
 
 
 def _ranked(db, asked, query, limit: int) -> list[int]:
     """The seqs of the best hits, `limit` of them."""
-    end, values = query
+    source, values = query
+    newest = f"ORDER BY words.rowid DESC LIMIT {RANKED}"
     # bm25() goes through all records of each word to weigh it, however few hits it is asked for. So only words that are rare are weighed.
     rare = []
     for term in asked:
@@ -1045,16 +1047,22 @@ def _ranked(db, asked, query, limit: int) -> list[int]:
             if db.execute(question, (f"text : {term}",)).fetchone()[0] <= RANKED:
                 rare.append(f"text : {term}")
     if not rare:
+        # Many common words meet seldom: going back for 10,000 hits could mean going through all. A thousand of late are enough to choose from.
+        late = (db.execute("SELECT max(seq) FROM records").fetchone()[0] or 0) - 10 * RANKED
+        near = f"{source} AND words.rowid > ?"
+        if late > 0 and db.execute(f"SELECT count(*) FROM (SELECT 1 {near} LIMIT {ENOUGH})", (*values, late)).fetchone()[0] == ENOUGH:
+            source, values = near, [*values, late]
         # What is left of bm25 is the length: the shorter says it more to the point. A docsize begins with the number of words of the first
         # column, in a form that sorts as bytes.
-        question = f"SELECT h.seq FROM (SELECT words.rowid AS seq {end}) AS h JOIN words_docsize AS d ON d.id = h.seq ORDER BY d.sz, h.seq DESC LIMIT ?"
+        hits = f"SELECT words.rowid AS seq {source} {newest}"
+        question = f"SELECT h.seq FROM ({hits}) AS h JOIN words_docsize AS d ON d.id = h.seq ORDER BY d.sz, h.seq DESC LIMIT ?"
         return [row[0] for row in db.execute(question, (*values, limit))]
-    hits = [row[0] for row in db.execute(f"SELECT words.rowid {end}", values)]
-    if not hits:
+    found = [row[0] for row in db.execute(f"SELECT words.rowid {source} {newest}", values)]
+    if not found:
         return []
     question = "SELECT rowid, bm25(words, 1.0, 0.0) FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ?"
-    score = dict(db.execute(question, (" ".join(rare), hits[-1], hits[0])))
-    return sorted(hits, key=lambda seq: (score.get(seq, 0), -seq))[:limit]
+    score = dict(db.execute(question, (" ".join(rare), found[-1], found[0])))
+    return sorted(found, key=lambda seq: (score.get(seq, 0), -seq))[:limit]
 
 
 def scan(

@@ -631,6 +631,11 @@ def test_ranking_of_very_common_words(home, monkeypatch):
     assert seqs("common rare") == [41]
     shortest = seqs("common", limit=3)
     assert shortest == [41, 37, 33], "the newest ten, the shortest first"
+    monkeypatch.setattr(archive, "ENOUGH", 5)
+    put(note("common"), *(note("filler") for _ in range(110)), *(note("common common " + "filler " * n) for n in range(5)))
+    assert seqs("common", limit=2) == [153, 154], "five among the newest hundred are enough"
+    monkeypatch.setattr(archive, "ENOUGH", 6)
+    assert seqs("common", limit=1) == [42], "and where they are not, those before count too"
 
 
 def test_filters(home):
