@@ -361,7 +361,7 @@ def is_added(rec: dict) -> bool:
 
 HINT = re.compile(r"(int|float|bool|date)[ \t]+(.+)")
 RESERVED = re.compile(r"meta|binary|sys|internal|debug|_|prompt\Z")
-DATE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?")
+DATE = r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")  # a tag or key of the strict reading
 MUST_CLOSE = frozenset(("task", "memory", "agent", "ai", "config", "protocol", "decision", "schema"))
 # One of `[ ] ,`, a quoted string, a bare element, or the end of the line; where none of them matches there is no list.
@@ -454,7 +454,7 @@ def hinted(hint: str, raw: str):
         value = float(raw) if re.fullmatch(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", raw) else None
         return value if value is not None and value - value == 0 else None
     text = quoted(raw) if raw[0] == '"' else raw
-    found = DATE.fullmatch(text or "")
+    found = re.fullmatch(DATE, text or "")
     if found:
         from datetime import date
 
@@ -744,18 +744,16 @@ class Reader:
     def _lines(self, data, dropped=0):
         """Reads whole lines; the middle of the first of them may have been dropped."""
         if len(data) + dropped > self.limit:
-            lines = data.splitlines(keepends=True)  # bytes break at LF, CRLF and CR only
-            if len(lines) > 1 or dropped or len(data) > self.limit:
-                self._release()
-                for line in lines:
-                    size = len(line) + dropped
-                    if size > self.limit:
-                        self._line(Overlong(line[:1024].decode("utf-8", "replace").rstrip("\r\n")), size)
-                        self.bytes += size
-                    else:
-                        self._lines(line)
-                    dropped = 0
-                return
+            self._release()
+            for line in data.splitlines(keepends=True):  # bytes break at LF, CRLF and CR only
+                size = len(line) + dropped
+                if size > self.limit:
+                    self._line(Overlong(line[:1024].decode("utf-8", "replace").rstrip("\r\n")), size)
+                    self.bytes += size
+                else:
+                    self._lines(line)
+                dropped = 0
+            return
         try:
             text = data.decode()
         except UnicodeDecodeError as bad:
@@ -1408,7 +1406,7 @@ class Reader:
         state = whole.add(raw)
         while not state and end < len(items) and type(items[end]) is tuple:
             bare = items[end][1].lstrip(BLANK)
-            if bare[:1] == "@" or bare == "---":
+            if bare[:1] == "@" or bare[:3] == "---":
                 break
             state = whole.add(bare)
             end += 1

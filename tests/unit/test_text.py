@@ -170,6 +170,7 @@ def test_open_list_is_text_and_its_lines_are_read_again():
     assert [(found.rule, found.line, found.column, found.level) for found in findings] == [("open-list", 3, 4, "warning")]
     assert "error open-list 3" in rules(source, strict=True)
     assert body("@x\nk: [a,\n---\nb]\n@end\n") == {"@tag": "x", "k": "[a,", "@text": "---\nb]"}
+    assert body("@x\nk: [a,\n--- , -\n]\n@end\n") == {"@tag": "x", "k": "[a,", "@text": "--- , -\n]"}
 
 
 def test_levels_of_lists():
@@ -254,7 +255,15 @@ def test_comment(line):
 
 def test_comments_are_found_in_linear_time():
     began = time.process_time()
-    for hostile in ('"' + '\\"' * 200_000, '"a"' * 200_000 + " // c", "a//" * 200_000, '\\"' * 200_000 + " // c", "[" * 200_000, '["' * 200_000):
+    for hostile in (
+        '"' + '\\"//' * 100_000,
+        '"' + '\\"' * 200_000,
+        '"a"' * 200_000 + " // c",
+        "a//" * 200_000,
+        '\\"' * 200_000 + " // c",
+        "[" * 200_000,
+        '["' * 200_000,
+    ):
         text.read(f"@ftai v2.0\n@x\nk: {hostile}\n{hostile}\n@end\n".encode())
     assert time.process_time() - began < 5
 
