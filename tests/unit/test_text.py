@@ -347,6 +347,10 @@ TREES = {
     "@a\n@b\n@end\n@end\n": [("a", "b")],
     "@a\nk: 1\n@b\nk: 1\n@end\n": ["a", "b"],
     "@a\n@b\n@c\n": ["a", "b", "c"],
+    # An @end wants a block with a body; one with a head alone is passed over.
+    "@a\nk: 1\n@goal G\n@end\n@b\n@end\n": [("a", "goal"), "b"],
+    "@a\n@b B\n  @end\n@c\n@end\n": [("a", "b"), "c"],
+    "@a A\n@b B\n@end\n@c\n@end\n": ["a", "b", "c"],
     "@a\n  @b\n@c\n@end\n": [("a", "b"), "c"],
     "@a\n  @b\n  @c\n@end\n": [("a", "b", "c")],
     "@section S\n  @note Do it\n@end\n": [("section", "note")],
