@@ -215,7 +215,7 @@ def _write_block(rec, pad, out, used, notes):
                 if not KEY.match(key):
                     raise ValueError("no field name")
                 out.append(f"{inner}{key}: {literal(value)}")
-                if len(_known) < 10_000:
+                if len(_known) < 10_000 and len(key) < 100:
                     _known.add(key)
         key = "@text"
         if key in rec:
@@ -481,6 +481,7 @@ TAGS: dict[str, str] = {}  # tag lines of plain blocks
 KEYS: dict[str, str] = {}  # what stands before the colon of a plain field, with its indentation
 SHAPES: dict[str, list] = {}  # per tag, what learn() knows
 SEEN: dict[tuple, int] = {}  # how often a shape came that is not known yet
+SHORT = 100  # characters of a name that is worth remembering
 NOT_PLAIN = ("end", "ftai", "table")
 
 
@@ -490,6 +491,8 @@ def learn(rows: list[str], rec: dict) -> None:
     A shape is the tag, the names of the fields, and how each value stands: quoted, an integer, another bare one.
     """
     names = tuple(rec)
+    if len(rows) != len(names) - 1 or len(names) > 50 or max(map(len, names)) > SHORT:
+        return
     count = SEEN.get(names, 0)
     if count > 8 or len(SEEN) > 10_000:
         return
@@ -562,9 +565,8 @@ def opening(row: str) -> dict | None:
 def plain(rows: list[str], slashes: bool) -> dict | None:
     """The record of a block of plain lines (the first without its `@`, the last `@end` left out), or None where it has to be read in full.
 
-    slashes: there may be comments in it.
-
     What it takes it reads as Reader._build() does: fields with a value on their line, text, and blocks of the same kind, each closed, within.
+    slashes: there may be comments in it.
     """
     while not rows[-1] and len(rows) > 1:
         rows.pop()
@@ -621,7 +623,7 @@ def plain(rows: list[str], slashes: bool) -> dict | None:
                 text.append(row.rstrip(BLANK))
                 continue
             key = bare
-            if len(KEYS) < 10_000:
+            if len(KEYS) < 10_000 and len(left) < SHORT:
                 KEYS[left] = key
         value: str | list
         if right[:2] == ' "' and right[-1] == '"' and len(right) > 2:

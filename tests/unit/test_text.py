@@ -796,6 +796,17 @@ def test_plain_blocks_take_the_short_way(block, monkeypatch):
         assert len(taken) < 20
 
 
+def test_shapes_with_blank_lines_and_comments():
+    """What is remembered of a block must fit the next one."""
+    for odd in ("", "// c", "  ", "  // c"):
+        block = f"@note\n  a: 1\n{odd}\n  b: x // c\n  c: 2\n@end\n".encode()
+        data = b"@ftai v2.0\n" + block * 20 + block.replace(b"1", b"x").replace(b"x /", b"7 /") * 20 + block.replace(b"a", b"b") * 20
+        assert pieces(data, [1 << 20]) == pieces(data, [1 << 20], short=False)
+    names = [f"@note\n  k{n}{'x' * n}: 1\n@end\n" for n in range(300)] * 3
+    data = ("@ftai v2.0\n" + "".join(names) + "@n\n" + "".join(f"k{n}: 1\n" for n in range(300)) * 2 + "@end\n").encode()
+    assert pieces(data, [1 << 20]) == pieces(data, [1 << 20], short=False)
+
+
 def test_bytes_one_by_one():
     data = b"@ftai v2.0\n" + b'@note\n  body: "some words"\n  n: 1\n@end\n' * 500 + b"x" * 300_000
     began = time.process_time()
