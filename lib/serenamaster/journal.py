@@ -835,7 +835,7 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
     # The encryption of fields comes here: equal() is asked before it, digests are of what is stored.
     sealed = _seal([content for _, _, content, _ in batch])
     upto, held = known or (0, {})
-    live = _live.setdefault(folder, _Live(folder))
+    live = _live.get(folder) or _live.setdefault(folder, _Live(folder))
     with _Lock(folder):
         live.stage, live.warn = stage or os.path.basename(sys.argv[0]), warn or _silent
         try:
