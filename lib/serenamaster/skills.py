@@ -215,13 +215,13 @@ def shown(path: str) -> str:
 # What skills share: time
 
 
-def span(job, when: str) -> tuple:
-    """(since, until) of some words, (None, None) without. Raises Failure 65 for words that say no time."""
+def span(job, when: str, ahead: bool = False) -> tuple:
+    """(since, until) of some words, (None, None) without; ahead: "friday" is the one to come. Raises Failure 65 for words that say no time."""
     from . import dates
 
     if not when:
         return None, None
-    found = dates.span(when, job.when())
+    found = dates.span(when, job.when(), ahead=ahead)
     if found is None:
         raise Failure(f"I don't know when '{when}' is", DATAERR)
     return found
@@ -254,7 +254,7 @@ def titled(job, rec: dict) -> str:
 
 def due(job, rec: dict, when: str) -> bool:
     """True for a task that is due in the time that `when` names; what is overdue is due now."""
-    since, until = span(job, when)
+    since, until = span(job, when, ahead=True)
     at = moment(job, rec.get("due"))
     return at is not None and at < until and (at >= since or since <= job.when())
 

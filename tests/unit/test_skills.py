@@ -180,6 +180,11 @@ def test_tasks_in_the_order_of_their_dates():
     assert Done("tasks", when="today").answer == "No task is due today."
 
 
+def test_a_weekday_of_tasks_is_the_one_to_come():
+    task("pay the rent", "on friday")
+    assert "pay the rent" in Done("tasks", when="on friday").answer
+
+
 def test_what_is_overdue_is_due_today():
     append(record.make("task", "t", title="late", due="2026-11-01", status="open"))
     assert Done("tasks", when="today").answer == "1 open task:\n- late, Sunday 1 November"
