@@ -385,6 +385,12 @@ def test_tree(source):
     assert tree(source) == TREES[source]
 
 
+def test_an_end_chooses_no_second_level_block():
+    assert rules("@ftai v2.0\n@s S\n@@sub A\n- text\n@end\n") == []
+    assert rules("@ftai v2.0\n@@sub A\n- text\n@end\n") == []
+    assert rules("@ftai v2.0\n@s S\n@@sub A\n- text\n") == ["warning unclosed 2"]
+
+
 def test_a_rule_in_a_block():
     """In a closed block `---` is text; a block that was never closed ends there."""
     assert body("@a\nx\n---\ny\n@end\n") == {"@tag": "a", "@text": "x\n---\ny"}

@@ -123,11 +123,14 @@ own_lines = [
     "@en",
 ]
 indented = st.tuples(st.sampled_from(["", "", "", "  ", "  ", "    ", "\t", " \t"]), st.sampled_from(own_lines) | line).map("".join)
+plain_rows = ['from: "a"', "n: 1", "n: 12", 'body: "x y"', "t: 2026-01-02", 'c: "a\\nb"', "u: http://x", "tags: [a]", "e:", "f: 1 // c", "m: x // c: d"]
+plain_rows += ["", "// c: d", "some text", "- item", "http://x: y", "a: b: c", "@sub", "@end", "@note N", "n: 007", "n: -4", "t: true"]
 plain_block = st.tuples(
-    st.sampled_from(["message", "note", "task"]),
-    st.lists(st.sampled_from(['from: "a"', "n: 1", "n: 12", 'body: "x y"', "t: 2026-01-02", 'c: "a\\nb"', "u: http://x", "tags: [a]", "e:"]), max_size=4),
-    st.sampled_from(["@end\n", "@end\n\n", "", "\n", "  @note\n    a: 1\n  @end\n@end\n"]),
-).map(lambda parts: f"@{parts[0]}\n" + "".join(f"  {row}\n" for row in parts[1]) + parts[2])
+    st.sampled_from(["message", "note", "task", "note N", "section A: b"]),
+    st.lists(st.sampled_from(plain_rows), max_size=5),
+    st.sampled_from(["@end\n", "@end\n\n", "@end\n", "", "\n", "  @note\n    a: 1\n    @end\n  @end\n@end\n", "@end // c\n", "@end x\n", "}\n"]),
+    st.sampled_from([1, 1, 1, 5]),
+).map(lambda parts: (f"@{parts[0]}\n" + "".join(f"  {row}\n" for row in parts[1]) + parts[2]) * parts[3])
 document = st.lists(indented.map(lambda row: row + "\n") | plain_block, max_size=30).map("".join) | st.lists(plain_block, min_size=3, max_size=120).map("".join)
 header = st.sampled_from(["@ftai v2.0\n", "@ftai v2.0\n\n", "", "\ufeff@ftai v2.0\n", "@intent fail\n@ftai v2.0\n", "# x\nversion: 1.0\n", "@ftai\n"])
 documents = st.tuples(header, document).map("".join)
