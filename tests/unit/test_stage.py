@@ -211,10 +211,12 @@ def test_signals_end_it_by_the_signal_and_in_silence(plain, number):
 
 def test_what_was_read_is_passed_on_while_the_input_is_still_open(plain):
     child = subprocess.Popen([plain(PASS).path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    waiting = select.poll()
+    waiting.register(child.stdout, select.POLLIN)
     for _ in range(3):
         child.stdin.write(GOOD)
         child.stdin.flush()
-        assert select.select([child.stdout], [], [], 30)[0]
+        assert waiting.poll(30_000)
         assert child.stdout.readline() == GOOD
     child.stdin.close()
     assert child.wait(60) == 0
