@@ -371,6 +371,8 @@ TREES = {
     "one\ntwo\n\nthree\n---\nfour\n@a\n@end\nfive": ["one\ntwo", "three", "four", "a", "five"],
     "@a\n\t@b\n    @c\n\t@end\n@end\n": [("a", "b", "c")],
     "@document\nt: 1\n  @note N\n---\nnarrative\n---\n@x\n": [("document", "note"), "narrative", "x"],
+    "@a\n\t@b\n  @c\n  @end\n\t@end\n@end\n": [("a", "b", "c")],
+    "@a\n  @b\n    @c\n  @end\n    @end\n@end\n": [("a", ("b", "c"))],
     "@A.b-C_1\n@end\n": ["a.b-c_1"],
     "@END\n@a\n@End\n": ["a"],
     "@a\n@end // c\n@b\n@end\t\n": ["a", "b"],
@@ -383,6 +385,9 @@ TREES = {
 @pytest.mark.parametrize("source", TREES)
 def test_tree(source):
     assert tree(source) == TREES[source]
+    data = b"@ftai v2.0\n" + source.encode()
+    for both in (data, data + b"@z\n@end\n"):
+        assert pieces(both, [1 << 20]) == pieces(both, [1 << 20], short=False)
 
 
 def test_an_end_chooses_no_second_level_block():
@@ -428,14 +433,25 @@ def test_give_up_at_64():
     assert rules(source) == ["warning unclosed 2"]
 
 
-def test_give_up_at_a_mebibyte():
+@pytest.mark.parametrize("short", [True, False])
+def test_give_up_at_a_mebibyte(short):
     """An unclosed @document on top of closed notes: it is given up, and the notes come out."""
+
+    def early(source):
+        reader = text.Reader()
+        reader.plain = short
+        data = source.encode()
+        return [rec for at in range(0, len(data), 65536) for rec in split(reader.feed(data[at : at + 65536]))[0]]
+
     note = '@note\n  body: "' + "x" * 1000 + '"\n@end\n'
-    reader = text.Reader()
-    data = ("@ftai v2.0\n@document\ntitle: t\n" + note * 1200).encode()
-    recs = [rec for at in range(0, len(data), 65536) for rec in split(reader.feed(data[at : at + 65536]))[0]]
+    recs = early("@ftai v2.0\n@document\ntitle: t\n" + note * 1200)
     assert len(recs) == 1 + 1 + 1200
     assert recs[1] == {"@tag": "document", "title": "t"}
+    # Closed before a mebibyte has come, it keeps them.
+    assert [len(rec.get("@blocks", ())) for rec in early("@ftai v2.0\n@document\ntitle: t\n" + note * 900 + "@end\n")] == [0, 900]
+    # A log of large messages that are never closed does not wait for 64 of them.
+    large = "@message\n  body: " + "x" * 30_000 + "\n\n"
+    assert len(early("@ftai v2.0\n" + large * 60)) == 27
 
 
 def test_deep_nesting():
