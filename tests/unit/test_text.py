@@ -377,6 +377,7 @@ TREES = {
     "@END\n@a\n@End\n": ["a"],
     "@a\n@end // c\n@b\n@end\t\n": ["a", "b"],
     "@message\nk: 1\n@end\ntimestamp: 2\n": ["message", "timestamp: 2"],
+    "@a\ntext\n@b\nk: 1\n@end\nk: 1\n@end\n": [("a", "b")],
     "@a\nx: 1\n@b\nx: 1\n@end\ny: 2\n": ["a", "b", "y: 2"],
     "@ftai v2.0\n@a\n@ftai v2.0\n@b\n": ["ftai", "a", "ftai", "b"],
 }
@@ -387,7 +388,7 @@ def test_tree(source):
     assert tree(source) == TREES[source]
     data = b"@ftai v2.0\n" + source.encode()
     for both in (data, data + b"@z\n@end\n"):
-        assert pieces(both, [1 << 20]) == pieces(both, [1 << 20], short=False)
+        assert repr(pieces(both, [1 << 20])) == repr(pieces(both, [1 << 20], short=False))
 
 
 def test_an_end_chooses_no_second_level_block():
@@ -743,8 +744,8 @@ def test_limit():
         (f"@ftai v2.0\n{small}" + "a line\n" * (limit // 6) + f"{small}", 5),
         (f"@ftai v2.0\n{small}@big {big}\n@end\n{small}", 5),
     ):
-        for sizes in ([1 << 30], [65536], [1 << 20, 3]):
-            recs, findings = split(pieces(source.encode(), sizes, limit=limit))
+        for sizes, short in (([1 << 30], True), ([65536], False), ([1 << 20, 3], True)):
+            recs, findings = split(pieces(source.encode(), sizes, limit=limit, short=short))
             assert recs[1:] == [note, note], source[:60]
             assert [(found.rule, found.level, found.refused) for found in findings if found.level == "error"] == [("too-long", "error", True)], source[:60]
         assert refused
@@ -816,6 +817,15 @@ def test_plain_blocks_take_the_short_way(block, monkeypatch):
         taken.clear()
         pieces(data, [size])
         assert len(taken) < 20
+
+
+def test_a_brace_swallows_the_next_end_only():
+    note = "@note\n  n: 1\n@end\n"
+    for between, stray in {"": 1, "\n": 1, "// c\n": 2, note: 2, "text\n": 2, "@goal G\n": 0}.items():
+        data = f"@ftai v2.0\n{note * 9}@a {{\n}}\n{between}@end\n{between}@end\n".encode()
+        for short in (True, False):
+            findings = split(pieces(data, [1 << 20], short=short))[1]
+            assert [one.rule for one in findings].count("stray-end") == stray, between
 
 
 def test_shapes_with_blank_lines_and_comments():
