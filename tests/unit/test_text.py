@@ -638,6 +638,11 @@ def test_canonical_text():
     assert write([]) == '@ftai v2.0\n\n@document\n  generator: "serenamaster"\n@end\n'
 
 
+def test_a_header_within_a_block():
+    rec = {"@tag": "a", "@blocks": [{"@tag": "b", "@blocks": [{"@tag": "ftai", "@head": "v2.0 x"}, {"@text": "t"}]}, {"@tag": "c"}]}
+    assert body(text.dump(rec)) == rec
+
+
 def test_writer_adds_only_what_is_missing():
     head, doc = {"@tag": "ftai", "@head": "v2.0"}, {"@tag": "document", "title": "t", "@blocks": [{"@tag": "title"}]}
     schema = {"@tag": "schema", "optional_tags": ["@note", "@title"]}
