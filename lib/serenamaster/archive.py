@@ -766,6 +766,14 @@ def thread(db, name: str) -> list[dict]:
     return list(_records(db.execute("SELECT line FROM records WHERE thread = ? ORDER BY seq", (str(name),))))
 
 
+def routed(db, ids: Iterable[str]) -> set[str]:
+    """Which of these commands and tasks (ids) have a route."""
+    import orjson
+
+    question = "SELECT DISTINCT r.parent FROM json_each(?) AS j CROSS JOIN records AS r ON r.parent = j.value WHERE r.tag = 'route'"
+    return {row[0] for row in db.execute(question, (orjson.dumps(list(ids)).decode(),))}
+
+
 def tasks(db, status: str | None = "open") -> list[dict]:
     """The tasks with this status (None: all), with later updates applied, oldest first. A task without status is open."""
     every = list(_records(db.execute("SELECT line FROM records WHERE tag = 'task' AND updates IS NULL ORDER BY seq")))

@@ -255,6 +255,17 @@ full_disk() {
     each full_disk $(grep -vx ftai-validate <<<"$FILTERS")
 }
 
+both_full() {
+    local rc=0
+    "$1" <<<"$REC" >/dev/full 2>/dev/full || rc=$?
+    [ "$rc" -eq 74 ] || { echo "$1: $rc"; return 1; }
+}
+
+@test "standard output and standard error on one full disk: 74" {
+    [ -e /dev/full ] || skip "no /dev/full here"
+    each both_full $(grep -vx ftai-validate <<<"$FILTERS")
+}
+
 full_disk_of_others() {
     rc=0
     "$1" $(words "$1") </dev/null >/dev/full 2>"$T/err" || rc=$?

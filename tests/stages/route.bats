@@ -118,3 +118,22 @@ END
     ended 66
     same "$(routes "$T/out" | jq -r .target)" skill:time
 }
+
+@test "route: a command that the journal holds a route of is not routed again, in whatever pieces it comes" {
+    printf '%s\n' '{"@tag":"command","id":"0199c2f4-7d1e-7a31-9c1b-2f0a5b6c7d8e","ts":"2026-01-01T00:00:00.000Z","thread":"0199c2f4-7d1e-7a31-9c1b-2f0a5b6c7d8e","body":"note once"}' >"$T/said"
+    for _ in 1 2 3; do ftai-route "$T/said" | ftai-exec | ftai-log >>"$T/out"; done
+    same "$(cat "$FTAI_HOME/data/notes/notes.txt")" once
+    same "$(jq -r 'select(."@tag" == "route") | .id' "$T/out" | wc -l)" 1
+    # --explain tells all the same.
+    ftai-route --explain "$T/said" | grep -q 'skill:note'
+}
+
+@test "route: an archive that can't be read stops no command" {
+    ftai-run status >/dev/null
+    rm "$FTAI_HOME"/state/archive.db*
+    mkdir "$FTAI_HOME/state/archive.db"
+    echo '{"@tag":"command","id":"0199c2f4-7d1e-7a31-9c1b-2f0a5b6c7d8e","ts":"2026-01-01T00:00:00.000Z","thread":"0199c2f4-7d1e-7a31-9c1b-2f0a5b6c7d8e","body":"status"}' |
+        ftai-route >"$T/out" 2>"$T/err"
+    same "$(jq -r '."@tag"' "$T/out" | tail -1)" route
+    grep -q 'warning: ' "$T/err"
+}
