@@ -293,7 +293,7 @@ class Sarif:
         """What stands behind the last one."""
         import orjson
 
-        driver = {"name": "ftai-validate", "version": __version__, "rules": [{"id": rule} for rule in self.rules]}
+        driver = {"name": "serenamaster", "version": __version__, "rules": [{"id": rule} for rule in self.rules]}
         return (b"" if self.before == b",\n" else self.before) + b'\n],"tool":{"driver":' + orjson.dumps(driver) + b"}}]}\n"
 
 
