@@ -259,7 +259,7 @@ def test_findings_as_json():
 def test_findings_as_sarif():
     log = json.loads(shown("sarif"))
     (run,) = log["runs"]
-    assert log["version"] == "2.1.0" and run["tool"]["driver"]["name"] == "ftai-validate"
+    assert log["version"] == "2.1.0" and run["tool"]["driver"]["name"] == "serenamaster"
     for result in run["results"]:
         assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
         assert result["level"] in ("none", "note", "warning", "error") and result["message"]["text"]
