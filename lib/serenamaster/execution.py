@@ -147,9 +147,11 @@ class Job:
         # Not the present: what was said before midnight, or waited in a queue, means the day it was said.
         try:
             said = datetime.fromisoformat(self.command["ts"])
-        except (KeyError, TypeError, ValueError):
+            said = said.astimezone(here.tzinfo) if said.tzinfo else here
+        except (KeyError, TypeError, ValueError, OverflowError):
             return here
-        return said.astimezone(here.tzinfo) if said.tzinfo else here
+        # Nobody said anything where the calendar ends, and counting from there would leave it.
+        return said if 1970 <= said.year < 9999 else here
 
     def change(self, op: str, path: str, function):
         """An act in itself: changes a file between intent and outcome, and yields the `file` record.

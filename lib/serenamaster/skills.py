@@ -231,12 +231,12 @@ def moment(job, when):
     """A date or time of a record as an aware datetime in the time zone of the command; None for what is none."""
     from datetime import datetime
 
+    zone = job.when().tzinfo
     try:
         at = datetime.fromisoformat(when)
-    except (TypeError, ValueError):
+        return at.astimezone(zone) if at.tzinfo else at.replace(tzinfo=zone)
+    except (TypeError, ValueError, OverflowError):
         return None
-    zone = job.when().tzinfo
-    return at.astimezone(zone) if at.tzinfo else at.replace(tzinfo=zone)
 
 
 def clock(job, ts) -> str:

@@ -25,8 +25,8 @@ def home(tmp_path, monkeypatch):
 class Done:
     """What a skill did: its records, its answer, its status."""
 
-    def __init__(self, name, /, command=None, **slots):
-        asked = record.make("command", "t", **({"body": name, "tz": "Europe/Zurich"} | (command or {}))) | {"ts": NOW}
+    def __init__(self, name, /, command=None, ts=NOW, **slots):
+        asked = record.make("command", "t", **({"body": name, "tz": "Europe/Zurich"} | (command or {}))) | {"ts": ts}
         routed = record.make("route", "t", parent=asked, target=f"skill:{name}", rule="r") | {"@blocks": [{"@tag": "slots", **slots}]}
         self.command, self.route = asked, routed
         self.job = execution.Job("t", routed, asked, "local")
@@ -189,6 +189,29 @@ def test_what_is_overdue_is_due_today():
     append(record.make("task", "t", title="late", due="2026-11-01", status="open"))
     assert Done("tasks", when="today").answer == "1 open task:\n- late, Sunday 1 November"
     assert Done("tasks", when="tomorrow").answer == "No task is due tomorrow."
+
+
+EXTREMES = ("9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59Z", "9999-12-31", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z", "0001-01-01")
+
+
+@pytest.mark.parametrize("due", EXTREMES)
+@pytest.mark.parametrize("zone", ["Europe/Zurich", "America/Sao_Paulo"])
+def test_a_task_at_the_end_of_the_calendar(due, zone):
+    append(record.make("task", "t", title="x", due=due, status="open"))
+    assert Done("status", command={"tz": zone}).answer.startswith("1 open task, ")
+    for when in ("", "today", "next year", "since yesterday"):
+        assert "task" in Done("tasks", command={"tz": zone}, when=when).answer
+    assert Done("finish", what="x", command={"tz": zone}).status == "done"
+
+
+@pytest.mark.parametrize("ts", EXTREMES)
+@pytest.mark.parametrize("when", ["today", "yesterday", "tomorrow", "last night", "last week", "next year", "3 days ago", "since monday", "at 5pm", "the 25th"])
+def test_a_command_from_the_end_of_the_calendar(ts, when):
+    append(record.make("memory", "t", body="x") | {"ts": ts}, record.make("task", "t", title="x", due="2026-11-22", status="open"))
+    assert Done("task", what="x", when=when, ts=ts).status == "done"
+    for skill in ("recall", "tasks"):
+        assert Done(skill, when=when, ts=ts).status == "done"
+    assert Done("recall", what="x", ts=ts).status == "done"
 
 
 def test_no_tasks():
