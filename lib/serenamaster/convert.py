@@ -13,10 +13,11 @@ class Reading:
     """How FILEs are read, and how much of what can be included is used up.
 
     ctx: takes the messages. form: auto, ftai, ndjson, json or v1. at: adds at_file and at_line. include: follows @include.
+    lines: records may come as bytes, many at once, in line form.
     """
 
-    def __init__(self, ctx, form="auto", *, strict=False, keep_comments=False, at=False, include=False):
-        self.ctx, self.form, self.at, self.include = ctx, form, at, include
+    def __init__(self, ctx, form="auto", *, strict=False, keep_comments=False, at=False, include=False, lines=False):
+        self.ctx, self.form, self.at, self.include, self.lines = ctx, form, at, include, lines
         self.settings = {"strict": strict, "keep_comments": keep_comments}
         self.files = self.bytes = 0
 
@@ -87,7 +88,7 @@ def _document(how, name, source, old, within):
 
         checks = Document()
     lined = how.at or how.include or checks is not None
-    reader = text.Reader(**how.settings, at=lined, old=old, on_tag=checks and checks.tag)
+    reader = text.Reader(**how.settings, at=lined, old=old, lines=how.lines, on_tag=checks and checks.tag)
     for data in source:
         yield from _settle(how, name, reader.feed(data), checks, lined, within)
     yield from _settle(how, name, reader.close(), checks, lined, within)

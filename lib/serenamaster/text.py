@@ -503,11 +503,13 @@ def learn(rows: list[str], rec: dict) -> None:
         return
     body = f"@({re.escape(rec['@tag'])})\n"
     kinds: tuple = ([], [], [])
+    line = '{"@tag":"%s"'
     for row, value, key in zip(rows, values, names[1:], strict=True):
         kind = 0 if value.startswith(' "') else 1 if type(rec[key]) is int else 2
         kinds[kind].append(key)
+        line += f',"{key}":%s' if kind == 1 else f',"{key}":"%s"'
         body += f"{re.escape(row.partition(':')[0])}: {FORMS[kind]}\n"
-    shape = (names, *kinds)
+    shape = (names, *kinds, line + "}\n")
     if all(shape != other for _, _, other in known):
         unclosed = re.compile(body + r"\n*+(?=@(?!end[ \n])[a-z_][a-z0-9_.-]*[ \n])")
         known.append((re.compile(body + r"@end\n\n*+"), unclosed, shape))
@@ -516,13 +518,22 @@ def learn(rows: list[str], rec: dict) -> None:
 FORMS = (r'"([^"\\\n]*+(?:\\.[^"\\\n]*+)*+)"', r"(0|-?[1-9][0-9]{0,17})", r'([^" \t\[\n](?:[^\n]*[^ \t\n])?)')
 
 
-def scan(pattern, shape, text: str, at: int) -> tuple[list[dict], list[int]]:
-    """The blocks of one shape that follow one another from `at` on: their records, and where each ends. One match a block."""
-    names, quotes, integers, bares = shape
-    escapes, slashes = "\\" in text, "//" in text
-    records: list[dict] = []
-    ends: list[int] = []
-    for found in iter(pattern.scanner(text, at).match, None):
+def scan(pattern, shape, text: str, at: int) -> list:
+    """The matches of blocks of one shape that follow one another from `at` on."""
+    matches = list(iter(pattern.scanner(text, at).match, None))
+    bares = [shape[0].index(key) + 1 for key in shape[3]]
+    if bares and "//" in text:
+        for index, found in enumerate(matches):
+            if any("//" in found[group] for group in bares):
+                return matches[:index]
+    return matches
+
+
+def records(matches: list, shape) -> list[dict]:
+    """The records of blocks of one shape."""
+    names, quotes, integers, bares, _ = shape
+    made = []
+    for found in matches:
         rec = dict(zip(names, found.groups()))  # noqa: B905  (`strict` costs a twentieth of the whole)
         for key in integers:
             rec[key] = int(rec[key])
@@ -530,14 +541,30 @@ def scan(pattern, shape, text: str, at: int) -> tuple[list[dict], list[int]]:
             value = rec[key]
             if value[-1] in "0123456789e":
                 rec[key] = typed(value)
-            if slashes and "//" in value:
-                return records, ends
-        if escapes:
-            for key in quotes:
+        for key in quotes:
+            if "\\" in rec[key]:
                 rec[key] = unescape(rec[key])
-        records.append(rec)
-        ends.append(found.end())
-    return records, ends
+        made.append(rec)
+    return made
+
+
+def lines(matches: list, shape) -> list[bytes]:
+    """The same in line form, all lines as one: quoted strings are spelled as in JSON, where they hold no backslash and no tab."""
+    bares = [shape[0].index(key) for key in shape[3]]
+    line = shape[4]
+    made = []
+    for found in matches:
+        groups = found.groups()
+        text = line % groups
+        spelled = "\\" not in text and "\t" not in text
+        for bare in bares:
+            value = groups[bare]
+            if value[-1] in "0123456789e" or '"' in value:
+                spelled = False
+        if not spelled:
+            text = orjson.dumps(records([found], shape)[0]).decode() + "\n"
+        made.append(text)
+    return ["".join(made).encode()]
 
 
 def plain_tag(row: str) -> str:
@@ -673,12 +700,12 @@ class Reader:
     An item is a record (dict) or a Finding, in order of appearance; a Finding with `refused` stands where a record would have come.
     strict: the findings of the strict reading too. keep_comments: `@comments`, `@hints` and `@quoted` in the records.
     at: the line of its tag in each top-level record, as field `at_line`. limit: bytes of a record. old: expects the dialect `version: 1.0`.
-    on_tag(name, line, column, quoted) is called for each tag line. `verdict` is True after `@intent fail`.
-    Memory is bounded by the largest top-level block.
+    lines: runs of plain blocks may come as bytes, in line form. on_tag(name, line, column, quoted) is called for each tag line.
+    `verdict` is True after `@intent fail`. Memory is bounded by the largest top-level block.
     """
 
-    def __init__(self, *, strict=False, keep_comments=False, at=False, limit=LIMIT, old=False, on_tag=None):
-        self.strict, self.keep, self.at, self.limit, self.on_tag = strict, keep_comments, at, limit, on_tag
+    def __init__(self, *, strict=False, keep_comments=False, at=False, limit=LIMIT, old=False, lines=False, on_tag=None):
+        self.strict, self.keep, self.at, self.limit, self.lines, self.on_tag = strict, keep_comments, at, limit, lines, on_tag
         self.plain = limit > MIB and not (strict or keep_comments or at or on_tag)
         self.verdict = False
         self.out: list = []
@@ -1154,33 +1181,34 @@ class Reader:
         """Reads blocks of a known shape, where nothing else is open; returns where they end."""
         run = self.run
         tag = text[at + 1 : text.index("\n", at)]
+        made = lines if self.lines else records
         for closed, unclosed, shape in SHAPES.get(tag, ()):
-            if not run:
-                records, ends = scan(closed, shape, text, at)
-                if records:
-                    if self.prose_size:
-                        self._end_prose()
-                    self.swallow = -1
-                    self.out += records
-                    self.number += text.count("\n", at, ends[-1])
-                    return ends[-1]
-            records, ends = scan(unclosed, shape, text, at)
-            if records:
+            matches = [] if run else scan(closed, shape, text, at)
+            if matches:
                 if self.prose_size:
                     self._end_prose()
                 self.swallow = -1
-                over = len(records) - DEPTH
+                self.out += made(matches, shape)
+                end = matches[-1].end()
+                self.number += text.count("\n", at, end)
+                return end
+            matches = scan(unclosed, shape, text, at)
+            if matches:
+                if self.prose_size:
+                    self._end_prose()
+                self.swallow = -1
+                over = len(matches) - DEPTH
                 if over > 0:
                     # More of them than can be open: all but the last are done, and what was open before them.
                     self._run_on(len(run))
                     if tag not in self.said:
                         self._unclosed(Block(tag, 0, self.number + 1, 0))
-                    self.out += records[:over]
-                    at = self._advance(text, at, ends[over - 1], narrow)
-                    del records[:over], ends[:over]
-                for rec, end in zip(records, ends, strict=True):
+                    self.out += made(matches[:over], shape)
+                    at = self._advance(text, at, matches[over - 1].end(), narrow)
+                    del matches[:over]
+                for found, rec in zip(matches, records(matches, shape), strict=True):
                     run.append((rec, self.number + 1, self.pos))
-                    at = self._advance(text, at, end, narrow)
+                    at = self._advance(text, at, found.end(), narrow)
                 self._run_on(len(run) - DEPTH)
                 return at
         return at

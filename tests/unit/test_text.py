@@ -824,6 +824,35 @@ def test_plain_blocks_take_the_short_way(block, monkeypatch):
         assert len(taken) < 20
 
 
+def test_lines_of_known_shapes():
+    """Spelled as JSON right from the text, where nothing needs another spelling."""
+    blocks = []
+    for value in (
+        '"a"',
+        '"a\\nb\\"c\\q\\u0041\\\\"',
+        '"tab\tin it"',
+        '"é\u2028\x85"',
+        '"%s"',
+        "7",
+        "-7",
+        "word",
+        "1.5",
+        "1e16",
+        "true",
+        "tree",
+        'a "quote"',
+        "back\\slash",
+        "007",
+    ):
+        blocks += [f"@shape_a\n  k: {value}\n  l: 1\n@end\n" * 8, f"@shape_b\nk: {value}\n\n" * 80]
+    data = ("@ftai v2.0\n" + "".join(blocks)).encode()
+    for size in (1000, 1 << 20):
+        items = pieces(data, [size], lines=True)
+        assert [item for item in items if type(item) is bytes]
+        made = b"".join([item if type(item) is bytes else record.encode(item) for item in items if type(item) in (bytes, dict)])
+        assert made == b"".join([record.encode(item) for item in pieces(data, [size], short=False) if type(item) is dict])
+
+
 def test_a_brace_swallows_the_next_end_only():
     note = "@note\n  n: 1\n@end\n"
     for between, stray in {"": 1, "\n": 1, "// c\n": 2, note: 2, "text\n": 2, "@goal G\n": 0}.items():

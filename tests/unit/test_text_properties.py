@@ -3,6 +3,7 @@
 import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
+from serenamaster import record as record_form
 from serenamaster import text
 from text_cases import document, documents, hostile, many, own, pieces, record, records, split, write
 
@@ -65,6 +66,16 @@ def test_the_short_way_reads_what_the_long_way_reads(source, sizes):
     long_way = repr(pieces(data, [1 << 20], short=False))  # with the order of keys
     assert repr(pieces(data, [1 << 20])) == long_way
     assert repr(pieces(data, sizes)) == long_way
+
+
+@many(200)
+@given(documents, sizes)
+def test_lines_are_the_records(source, sizes):
+    """What comes in line form at once is what the records would be encoded to."""
+    data = source.encode()
+    asked = pieces(data, sizes, lines=True)
+    made = b"".join([item if type(item) is bytes else record_form.encode(item) for item in asked if type(item) in (bytes, dict)])
+    assert made == b"".join([record_form.encode(item) for item in pieces(data, sizes) if type(item) is dict])
 
 
 @many(120)
