@@ -187,7 +187,7 @@ class Past:
         return self._ask(self.get, ids) or {}
 
     def ended(self, routes) -> set:
-        """Which of these routes have a result there."""
+        """Which of these routes have a result there, in small letters."""
         return self._ask(_ended, routes) or set()
 
     def _ask(self, function, ids):
@@ -210,7 +210,9 @@ def _ended(db, routes) -> set:
 
     # By the index on parent; the one on tag would go through all results there are.
     question = "SELECT r.parent FROM json_each(?) AS j CROSS JOIN records AS r ON r.parent = j.value WHERE +r.tag = 'result'"
-    return {row[0] for row in db.execute(question, (orjson.dumps(list(routes)).decode(),))}
+    # The index tells letters apart; a UUID, and who claims by it, does not.
+    wanted = {form for own in routes for form in (own, own.lower(), own.upper())}
+    return {row[0].lower() for row in db.execute(question, (orjson.dumps(list(wanted)).decode(),))}
 
 
 def strictest(*given):
@@ -239,7 +241,7 @@ class Runner:
     """One run of acting on routes. What it needs of its own floor it is given:
 
     claims: a state.Claims. append(records): puts records into the journal, synced, or raises Failure. find(ids) -> {id: record} from the
-    archive; ended(ids) -> those of these routes that have a result there; both find nothing where there is no archive. kinds: {"skill": f, "cmd": f…} with
+    archive; ended(ids) -> the keys of those routes that have a result there; both find nothing where there is no archive. kinds: {"skill": f, "cmd": f…} with
     f(name) -> the fields of an Act, or Failure. fail(Failure) and bug(exception): tell a person, and count. default(): the privacy of what says nothing.
     consent(target): may this target get what is not local? stop: a Stop. again: also what was claimed before.
     """
@@ -326,7 +328,7 @@ class Runner:
         for rec, line in batch:
             tag = rec.get("@tag")
             if tag == "result":
-                ended.add(text(rec.get("parent")))
+                ended.add((text(rec.get("parent")) or "").lower())
             elif tag == "route" and rec.get("provisional") is not True and not is_history(rec):
                 stamped = stamp(rec)
                 if stamped is not rec:
@@ -334,7 +336,7 @@ class Runner:
                 routes.append(rec)
             made.append((rec, line))
         if routes:
-            routes = [rec for rec in routes if rec["id"] not in ended and ("result", rec["id"]) not in self.recent]
+            routes = [rec for rec in routes if key(rec) not in ended and ("result", key(rec)) not in self.recent]
         return made, routes
 
     def _see(self, batch) -> None:
@@ -345,7 +347,7 @@ class Runner:
                 own = text(rec.get("parent" if tag == "result" else "id"))
                 if own is None:
                     continue
-                name = ("result", own) if tag == "result" else own
+                name = ("result", own.lower()) if tag == "result" else own
                 self.recent.pop(name, None)
                 self.recent[name] = (self.count, rec if tag != "result" else None)
                 while self.recent[oldest := next(iter(self.recent))][0] < self.count - RECENT:
@@ -355,7 +357,7 @@ class Runner:
         """Claims routes: ({id: n}, {id: (n, route, privacy)} of lost ones). What the archive holds a result of is neither."""
         # For the case that state.db was lost, or that the records come from another machine of the same owner.
         over = set() if self.again else self.ended([rec["id"] for rec in routes])
-        wanted = [(key(rec), text(rec.get("thread")), text(rec.get("target")), text(rec.get("privacy"))) for rec in routes if rec["id"] not in over]
+        wanted = [(key(rec), text(rec.get("thread")), text(rec.get("target")), text(rec.get("privacy"))) for rec in routes if key(rec) not in over]
         mine, gone = self.claims.take(wanted, again=self.again)
         over = self.ended([row[0] for row in gone]) if gone else ()
         lost = {}

@@ -150,6 +150,23 @@ def test_a_uuid_in_capitals_is_the_same():
     assert ends(Run()(asked, routed | {"id": routed["id"].upper()})) == []
 
 
+@pytest.mark.parametrize("first", [str.upper, str.lower])
+@pytest.mark.parametrize("second", [str.upper, str.lower])
+def test_a_uuid_in_capitals_has_the_same_result(first, second):
+    asked, routed = pair()
+    one, two = (routed | {"id": form(routed["id"])} for form in (first, second))
+    result = record.make("result", "t", parent=one, status="done")
+    assert ends(Run()(asked, two, result)) == ["done"]
+    run = Run()
+    assert run(asked, result) == [asked, result]
+    assert run(two) == [two]
+    append(Run()(asked, one))
+    for end in ("", "-wal", "-shm"):
+        os.unlink(paths.state_db() + end)
+    assert list(Run().runner.plan([(rec, b"") for rec in (asked, two)])) == []
+    assert Run()(asked, two) == [asked, two]
+
+
 @pytest.mark.parametrize("change", [history, lambda rec: rec | {"provisional": True}, lambda rec: {"@tag": "note", "@blocks": [rec]}])
 def test_history_provisional_and_nested_routes_are_passed(change):
     asked, routed = pair()
