@@ -47,14 +47,38 @@ def make(folder: str) -> str:
         raise Failure(f"cannot make folder '{folder}': {bad.strerror}", CANTCREAT) from None
     if not stat.S_ISDIR(seen.st_mode):
         raise Failure(f"'{folder}' is no folder", CANTCREAT)
-    if seen.st_uid not in (os.getuid(), 0) or seen.st_mode & 0o022:
-        raise Failure(f"folder '{folder}' belongs to or is writable by others", NOPERM, f"chmod 700 '{folder}'")
+    guard(folder, seen)
     return folder
 
 
+def guard(path: str, seen: os.stat_result) -> None:
+    """Refuses (Failure 77) what belongs to somebody else than this user or root, or what others may write to. seen: of stat(2)."""
+    if seen.st_uid not in (os.getuid(), 0):
+        raise Failure(f"'{path}' belongs to {_user(seen.st_uid)}", NOPERM, f"look at what is in it, then chown {os.getuid()} '{path}'")
+    if seen.st_mode & 0o022:
+        mode = "700" if stat.S_ISDIR(seen.st_mode) else "600"
+        hint = f"chmod {mode} '{path}'" if seen.st_uid == os.getuid() else f"it belongs to {_user(seen.st_uid)}, who may chmod go-w '{path}'"
+        raise Failure(f"'{path}' is writable by others", NOPERM, hint)
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user {uid}"
+
+
 def config() -> str:
-    """Where the owner's own specs stand; not made."""
-    return where("config")
+    """Where the owner's own specs stand; not made. Raises Failure 77 where others own that folder or may write into it: specs name programs."""
+    folder = where("config")
+    try:
+        seen = os.stat(folder)
+    except OSError:
+        return folder
+    guard(folder, seen)
+    return folder
 
 
 def state() -> str:

@@ -137,15 +137,18 @@ def _trust_file() -> str:
 
 def _key(sources: list[tuple[str, str]]) -> list:
     key: list[list] = []
-    watched = [path for _, path in sources]
+    watched = [*sources]
     if sources and sources[-1][0] == "project":
-        watched.append(_trust_file())
-    for path in watched:
+        watched.append(("user", _trust_file()))
+    for layer, path in watched:
         try:
             seen = os.stat(path)
         except OSError:
             key.append([path])
         else:
+            # Here too, as what is cached is not read again.
+            if layer == "user":
+                paths.guard(path, seen)
             key.append([path, seen.st_ino, seen.st_size, seen.st_mtime_ns])
     return key
 
@@ -224,7 +227,7 @@ class _File:
     def __init__(self, layer: str, path: str):
         self.layer, self.path = layer, path
         self.shown = {"shipped": "", "rules": os.path.join(os.path.dirname(path), "")}.get(layer, f"{layer}/") + os.path.basename(path)
-        self.data = _bytes(path)
+        self.data = _bytes(path, layer)
         self.lines: list[str] = []
         self.entries: list[dict] = []
         self.trusted = layer != "project" or _trusted(path, self.data)
@@ -262,7 +265,10 @@ class _File:
         return Failure(f"{self.path}:{self.line(entry, key, value)}: {reason}", CONFIG, hint)
 
 
-def _bytes(path: str) -> bytes:
+def _bytes(path: str, layer: str = "user") -> bytes:
+    """The bytes of a file, none where it is missing. The owner's own may be no one else's: shipped specs are as safe as the code
+    beside them, a project's are trusted by their digest, and a file that is tried was named by the user.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -270,6 +276,8 @@ def _bytes(path: str) -> bytes:
     except OSError as bad:
         raise Failure(f"cannot read '{path}': {bad.strerror}", CONFIG) from None
     try:
+        if layer == "user":
+            paths.guard(path, os.fstat(fd))
         parts, size = [], 0
         while part := os.read(fd, 1 << 16):
             parts.append(part)
@@ -689,7 +697,7 @@ def tier() -> str:
 def _texts_of(extra=()) -> list[tuple[str, bytes]]:
     found = []
     for layer, path in [*files(*names()), *(("rules", name) for name in extra)]:
-        data = _bytes(path)
+        data = _bytes(path, layer)
         if data:
             found.append((f"{layer}/{os.path.basename(path)}", data))
     return found
@@ -759,7 +767,7 @@ def trust(folder: str) -> list[tuple[str, str]]:
         path = os.path.join(folder, name)
         if "\n" in path:
             raise Failure(f"'{path}' has a line end in its name", 65)
-        file = _File("user", path)
+        file = _File("rules", path)
         for raw in file.entries:
             _checked(name[len(PREFIX) : -len(SUFFIX)], file, raw)
         made.append((path, hashlib.sha256(file.data).hexdigest()))

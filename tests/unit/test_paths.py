@@ -97,6 +97,34 @@ def test_a_folder_that_belongs_to_another_is_refused(tmp_path, monkeypatch):
     assert bad.value.code == NOPERM
 
 
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
+def test_a_config_folder_that_others_can_write_into_is_refused(tmp_path, mode):
+    folder = tmp_path / ".config" / "ftai"
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    assert paths.config() == str(folder)
+    folder.chmod(mode)
+    with pytest.raises(Failure) as bad:
+        paths.config()
+    assert (bad.value.code, bad.value.hint) == (NOPERM, f"chmod 700 '{folder}'")
+
+
+def test_of_what_belongs_to_another_is_said_whose_it_is(tmp_path, monkeypatch):
+    folder = tmp_path / ".config" / "ftai"
+    folder.mkdir(parents=True, mode=0o700)
+    owner = folder.stat().st_uid
+    monkeypatch.setattr("os.getuid", lambda: owner + 12345)
+    if owner == 0:
+        os.chown(folder, 54321, -1)
+        owner = 54321
+    with pytest.raises(Failure) as bad:
+        paths.config()
+    assert bad.value.code == NOPERM
+    assert str(folder) in bad.value.message
+    assert "belongs to user " in bad.value.message
+    assert "chmod" not in bad.value.hint
+
+
 def test_what_cannot_be_made_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     for place in ("file", "file/below"):

@@ -56,6 +56,47 @@ def target(body: str, **fields) -> str:
     return routing.route(record.make("command", "t", body=body, **fields), stage="t")["target"]
 
 
+# --- whose files they are
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+@pytest.mark.parametrize("warm", [False, True])
+def test_an_own_file_that_others_may_write_is_refused_with_a_warm_cache_too(mode, warm):
+    path = own("commands", '@phrase\n  name: "zap"\n  say: ["zap"]\n  target: "skill:status"\n@end')
+    path.chmod(0o644)
+    if warm:
+        specs.load("commands")
+    path.chmod(mode)
+    for ask in (lambda: specs.load("commands"), specs.digest, specs.source_text, routing.load):
+        specs.forget()
+        with pytest.raises(Failure) as bad:
+            ask()
+        assert (bad.value.code, bad.value.hint) == (77, f"chmod 600 '{path}'")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a file that belongs to another")
+def test_an_own_file_that_belongs_to_another_is_refused():
+    path = own("commands", "")
+    os.chown(path, 12345, -1)
+    with pytest.raises(Failure) as bad:
+        specs.load("commands")
+    assert bad.value.code == 77
+    assert f"'{path}' belongs to user 12345" in bad.value.message
+
+
+def test_a_trust_file_that_others_may_write_trusts_nothing(tmp_path):
+    project = tmp_path / "work" / ".ftai"
+    own("commands", '@phrase\n  name: "zap"\n  say: ["zap"]\n  target: "skill:status"\n@end', project).chmod(0o666)
+    specs.trust(str(tmp_path / "work"))
+    assert target("zap") == "skill:status"
+    os.chmod(Path(paths.state()) / "trusted", 0o666)
+    specs.forget()
+    with pytest.raises(Failure) as bad:
+        specs.load("commands")
+    assert bad.value.code == 77
+    assert "trusted" in bad.value.message
+
+
 # --- the shipped files
 
 
