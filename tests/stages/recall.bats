@@ -108,6 +108,20 @@ seqs() { jq -r '.["@blocks"][-1].seq' "$T/out" | paste -sd ' ' -; }
     ended 2
 }
 
+@test "numbers beyond all reason are usage" {
+    for option in --after -n -C; do
+        try ftai-recall $option 99999999999999999999 invoice
+        ended 2
+        empty "$T/out"
+    done
+    try ftai-recall --after 9223372036854775807
+    ended 0
+    for option in -n -C; do
+        try ftai-recall $option 1000000000 --threads invoice
+        ended 0
+    done
+}
+
 @test "no words are a syntax error" {
     for words in '"' '"a' 'a OR' 'NEAR(a b' '*' 'text:invoice' '^x' "it's" $'\xff\xfe' 'a"b'; do
         try ftai-recall -- "$words"
