@@ -345,8 +345,10 @@ class Cursor:
     """A place in the journal that a reader goes on from: `seq` is the last it has seen. Raises Failure (2 for the name, 75 while another has it)."""
 
     def __init__(self, folder: str, name: str):
-        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name[0] == ".":
+        if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name[0] == "." or name.endswith(".lock"):
             raise Failure(f"'{name}' is no name for a cursor: expected letters, digits, '.', '_' or '-'", USAGE)
+        if len(name.encode()) > 200:  # the longest name of a file, less what stands behind it in those of the lock and of a new place
+            raise Failure(f"a name of {len(name.encode())} bytes for a cursor, expected at most 200", USAGE)
         os.makedirs(folder, 0o700, exist_ok=True)
         self.path = os.path.join(folder, name)
         self.lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -590,7 +592,7 @@ class _Live:
             return None  # as same() would say
         if key != self.key or seen.st_size < self.end:
             if not self.open():
-                return self.restart("the live segment has no head" if seen.st_size else "")
+                return self.restart("the live segment has no head" if seen.st_size else "the live segment was empty")
             good = _tail(self.fd, self.top, seen.st_size, _suspect(self.folder, self.top.number))
             self.recent.clear()
             self.since = good[0]

@@ -331,6 +331,10 @@ END
     same "$(jq -r '."@blocks"[-1].seq' all | tr '\n' ,)" "1,2,3,4,5,6,7,"
     try ftai-log --follow --cursor ../x
     ended 2
+    for name in '' .. a/b "$(printf 'x%.0s' {1..300})"; do
+        try timeout 10 ftai-log --follow --cursor "$name"
+        ended 2
+    done
     try ftai-log --cursor mail
     ended 2
     try ftai-log --follow in

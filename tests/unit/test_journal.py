@@ -672,6 +672,18 @@ def test_an_empty_live_segment_is_none(folder):
     assert bodies(folder) == ["a"] and os.listdir(folder).count("000001.ftai") == 0 and not troubles(folder)
 
 
+def test_an_empty_live_segment_behind_another_is_told_of(folder):
+    put(folder, note("a"))
+    os.rename(current(folder), os.path.join(folder, "000001.ftai"))
+    current(folder).write_bytes(b"")
+    forget(folder)
+    said = []
+    put(folder, note("b"), warn=said.append)
+    assert said == ["started segment 2 behind seq 1: the live segment was empty"]
+    assert [rec.get("because") for _, rec in journal.read(folder, 1)] == ["the live segment was empty", None]
+    assert not troubles(folder)
+
+
 def test_segments_must_agree(folder):
     for body in ("a", "b", "c"):
         put(folder, note(body))
@@ -795,7 +807,7 @@ def test_cursor(tmp_path):
     assert caught.value.code == TEMPFAIL
     os.close(place.lock)
     assert journal.Cursor(str(tmp_path / "cursors"), "mail").seq == 7
-    for name in ("../x", "", ".x", "a/b"):
+    for name in ("../x", "", ".x", "..", "a/b", "mail.lock", 300 * "x"):
         with pytest.raises(Failure) as caught:
             journal.Cursor(str(tmp_path / "cursors"), name)
         assert caught.value.code == USAGE
