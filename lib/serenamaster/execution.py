@@ -243,12 +243,14 @@ class Runner:
     claims: a state.Claims. append(records): puts records into the journal, synced, or raises Failure. find(ids) -> {id: record} from the
     archive; ended(ids) -> the keys of those routes that have a result there; both find nothing where there is no archive. kinds: {"skill": f, "cmd": f…} with
     f(name) -> the fields of an Act, or Failure. fail(Failure) and bug(exception): tell a person, and count. default(): the privacy of what says nothing.
-    consent(target): may this target get what is not local? stop: a Stop. again: also what was claimed before.
+    consent(target): may this target get what is not local? stop: a Stop. again: also what was claimed before. missed(Failure): as fail,
+    for what an earlier run left. kept: what is handed on is journaled by that, and nobody can send it again.
     """
 
-    def __init__(self, stage, *, claims, append, find, ended, kinds, fail, bug, default, consent=None, stop=None, again=False):
+    def __init__(self, stage, *, claims, append, find, ended, kinds, fail, bug, default, consent=None, stop=None, again=False, missed=None, kept=False):
         self.stage, self.claims, self.append, self.find, self.ended, self.kinds = stage, claims, append, find, ended, kinds
         self.fail, self.bug, self.default, self.consent, self.stop, self.again = fail, bug, default, consent, stop, again
+        self.missed, self.kept = missed or fail, kept
         self.recent: dict = {}  # what a route may need of the last records: commands and tasks by id, and which routes had a result
         self.count = 0
 
@@ -291,8 +293,9 @@ class Runner:
             elif (n := mine.pop(key(rec), None)) is not None:
                 for made in self._perform(rec):
                     if made is None:
-                        # What was put off until now is handed on before this claim counts as begun, and this one is not done yet.
-                        self.claims.begin(ahead)
+                        # What was put off until now is handed on before this claim counts as begun, and this one is not done yet. A route
+                        # that is in the journal is never free again, though: nobody would bring it to its end.
+                        self.claims.begin(n if self.kept else ahead)
                         yield piece
                         self.claims.end(ahead)
                         self.claims.begin(n)
@@ -379,7 +382,7 @@ class Runner:
     def _interrupted(self, route, privacy) -> list:
         target = text(route.get("target"))
         said = f"'{target}' was interrupted: its process went away, and what it did is not known"
-        self.fail(Failure(said, SOME, f"{self.stage} --again repeats it"))
+        self.missed(Failure(said, SOME, f"{self.stage} --again repeats it"))
         common = {"parent": route, "target": target, "privacy": route.get("privacy", privacy)}
         error = make("error", self.stage, parent=route, class_="interrupted", message=said, where=target, recovery="ask", privacy=common["privacy"])
         result = make("result", self.stage, **common, status="failed", body=f"'{target}' was interrupted, and may be half done.")

@@ -70,6 +70,30 @@ journaled() { ftai-recall --after 0 --limit 1000 | jq -c 'select(."@tag" != "sch
     same "$(ftai-recall --after 0 --tag result | jq -r .status)" failed
 }
 
+@test "run: what was journaled is brought to its end, whenever it is killed" {
+    ftai-run "remember that Ada likes tea" >/dev/null
+    "$root/.venv/bin/python" - "$FTAI_HOME/state/journal/current.ftai" <<'PY'
+import os, subprocess, sys
+for n in range(10):
+    before = os.stat(sys.argv[1]).st_size
+    one = subprocess.Popen(["ftai-run", f"note that it is {n}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while os.stat(sys.argv[1]).st_size == before and one.poll() is None:
+        pass
+    one.kill()
+    one.wait()
+PY
+    # The status is that of its own command, not of those that it tells of.
+    try ftai-run what time is it
+    ended 0
+    grep -q "^ftai-run: 'skill:note' was interrupted" "$T/err"
+    journaled >"$T/all"
+    same "$(jq -r 'select(."@tag" == "result") | .parent' "$T/all" | sort | uniq -d)" ""
+    same "$(jq -r 'select(."@tag" == "route") | .id' "$T/all" | sort | comm -23 - <(jq -r 'select(."@tag" == "result") | .parent' "$T/all" | sort))" ""
+    try ftai-run what time is it
+    ended 0
+    empty "$T/err"
+}
+
 @test "run: --dry-run does nothing and journals nothing" {
     try ftai-run --dry-run remember to send the invoice
     ended 0

@@ -440,6 +440,29 @@ def test_what_a_dead_process_left_with_a_result_in_the_journal_is_over():
     assert Run()(asked, routed) == [asked, routed]
 
 
+def test_what_a_dead_process_journaled_by_handing_it_on_is_told_of():
+    def act(job):
+        yield job.audit("run", "x")
+        raise AssertionError("not reached")
+
+    for kept, told in ((True, ["failed", "done"]), (False, ["done"])):
+        asked, routed = pair("cmd:x")
+        dead = Run({"x": (act,)}, kept=kept)
+        piece = next(dead.runner.batch([(rec, record.encode(rec)) for rec in (asked, routed)]))
+        assert tags([rec for rec, _ in piece]) == ["command", "route"]
+        os.close(dead.claims.fd)
+        assert ends(Run()(*pair())) == told
+
+
+def test_what_an_earlier_run_left_is_told_apart():
+    dead, missed = Run(), []
+    next(dead.runner.batch([(rec, record.encode(rec)) for rec in pair()]))
+    os.close(dead.claims.fd)
+    run = Run(missed=missed.append)
+    assert ends(run(*pair())) == ["failed", "done"]
+    assert (run.codes, len(missed)) == ([], 1)
+
+
 def test_again_repeats_what_was_interrupted():
     asked, routed = pair()
     dead = Run()
