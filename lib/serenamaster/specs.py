@@ -37,7 +37,7 @@ TAGS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "config": {
         "setting": ("name value summary", "choices narrow"),
-        "limit": ("name value unit summary", ""),
+        "limit": ("name value unit summary", "least"),
         "place": ("name value summary", ""),
         "provider": ("name kind summary", "privacy url key models"),
         "model": ("name provider", "summary id privacy window"),
@@ -54,13 +54,14 @@ KINDS: dict[str, str | tuple[str, ...]] = {
     "title": "text", "summary": "text", "target": "text", "reason": "text", "url": "text", "pattern": "text", "id": "text", "contains": "text",
     "reads": "texts", "writes": "texts", "decides": "texts", "say": "texts", "match": "texts", "not_match": "texts", "values": "texts", "run": "texts",
     "env": "texts", "slots": "texts", "choices": "texts", "tools": "texts", "models": "texts",
-    "statuses": "wholes", "output": "whole", "expect": "whole", "window": "whole",
+    "statuses": "wholes", "output": "whole", "expect": "whole", "window": "whole", "least": "whole",
     "keep_last": "whole", "keep_daily": "whole", "keep_weekly": "whole", "keep_monthly": "whole",
     "timeout": "number", "deadline": "number", "keep": "number", "keep_within": "number",
     "confidence": "share", "value": "value",
     "off": "flag", "default": "flag", "verbatim": "flag", "any": "flag", "optional": "flag",
     "privacy": ("local", "cloud"), "narrow": ("local", "lower"), "tag": ("command", "task"), "kind": "name",
 }  # fmt: skip
+LIMIT = 10**15  # of a limit: what is calculated from it still fits into 64 bits
 WORD_KINDS = ("before", "after", "short")
 IGNORED = frozenset(("ftai", "document", "schema", "note", "warning", "intent"))
 # An untrusted project may turn these off; whatever it turned off asks instead, so that nothing takes another way for it.
@@ -291,6 +292,17 @@ def _bytes(path: str, layer: str = "user") -> bytes:
     return b"".join(parts)
 
 
+def _unfit(tag: str, entry: dict, value) -> str:
+    """What a limit is expected to be where `value` is not that, else ""."""
+    least = entry.get("least", 0)
+    return f"a whole number from {least} to {LIMIT}" if tag == "limit" and not (type(value) is int and least <= value <= LIMIT) else ""
+
+
+def _written(value) -> str:
+    """A value as the spec files write it."""
+    return f"'{value}'" if type(value) is str else str(value).lower()
+
+
 def _texts(value) -> bool:
     return type(value) is list and all(type(item) is str for item in value)
 
@@ -376,6 +388,7 @@ class _Spec:
         self.notes: list[str] = []
         self.origin: dict[int, tuple[_File, dict]] = {}
         self.others: dict[str, dict] = {}
+        self.values: dict[str, tuple[str, dict]] = {}  # tag and entry of what has a value, as shipped
         for layer, path in sources:
             file = _File(layer, path)
             self._lay(file)
@@ -390,6 +403,8 @@ class _Spec:
             if (tag, entry["name"]) in seen:
                 raise file.bad(raw, f"'{entry['name']}' is a second '@{tag}' of this name, the first stands on line {seen[tag, entry['name']]}", "name")
             seen[tag, entry["name"]] = raw["at_line"]
+            if self.name == "config" and "value" in entry:
+                self._check_value(file, raw, tag, entry)
             if not file.trusted:
                 self._narrow(file, raw, entry)
                 continue
@@ -414,6 +429,19 @@ class _Spec:
                 fresh.setdefault(tag, []).append(entry)
         for tag, new in fresh.items():
             self.entries[tag] = new + self.entries.get(tag, []) if file.layer != "shipped" else self.entries.get(tag, []) + new
+
+    def _check_value(self, file: _File, raw: dict, tag: str, entry: dict) -> None:
+        """Refuses a value of another type than the shipped one, whichever layer it is from: the code relies on it."""
+        known, base = self.values.setdefault(entry["name"], (tag, entry)) if file.layer == "shipped" else self.values.get(entry["name"], (tag, entry))
+        if known != tag:
+            raise file.bad(raw, f"'{entry['name']}' is a @{known}, not a @{tag}", "name")
+        if "least" in base:
+            entry["least"] = base["least"]
+        wanted = _unfit(tag, entry, entry["value"])
+        if not wanted and tag != "limit" and type(entry["value"]) is not type(base["value"]):
+            wanted = f"a value like {_written(base['value'])}"
+        if wanted:
+            raise file.bad(raw, f"{tag} '{entry['name']}' is {_written(entry['value'])}, expected {wanted}", "value")
 
     def _narrow(self, file: _File, raw: dict, entry: dict) -> None:
         """What an untrusted project may do: turn off, make local, lower a limit. All else is left out and noted."""
@@ -646,9 +674,6 @@ def _check_config(spec) -> None:
     for entry in spec.entries["setting"]:
         if "choices" in entry and entry["value"] not in entry["choices"]:
             raise spec.bad(entry, f"setting '{entry['name']}' is '{entry['value']}', expected {_either(entry['choices'])}", "value")
-    for entry in spec.entries["limit"]:
-        if not _number(entry["value"]):
-            raise spec.bad(entry, f"limit '{entry['name']}' is {entry['value']!r}, expected a number from 0", "value")
     known = {entry["name"] for entry in spec.entries["provider"]} | spec.gone.get("provider", {}).keys()
     for entry in spec.entries["model"]:
         if entry["provider"] not in known:
@@ -669,19 +694,24 @@ def setting(name: str, default=None):
     Raises Failure (78) for a value in the environment that does not fit.
     """
     config = load("config")
-    entry = next((entry for tag in ("setting", "limit", "place") for entry in config[tag] if entry["name"] == name), None)
-    given = os.environ.get("FTAI_" + name.upper().replace("-", "_"))
+    tag, entry = next(((tag, entry) for tag in ("setting", "limit", "place") for entry in config[tag] if entry["name"] == name), ("", None))
+    variable = "FTAI_" + name.upper().replace("-", "_")
+    given = os.environ.get(variable)
     if given is None or given == "" or entry is None:
         return default if entry is None else entry["value"]
     value: str | int | float | bool = given
     kind = type(entry["value"])
+    wanted = "" if given.isprintable() else "printable text"
     if kind is not str:
         try:
             value = {"true": True, "false": False}[given] if kind is bool else float(given) if kind is float else int(given)
         except (KeyError, ValueError):
-            raise Failure(f"FTAI_{name.upper()} is '{given}', expected a value like {entry['value']}", CONFIG) from None
-    if "choices" in entry and value not in entry["choices"]:
-        raise Failure(f"FTAI_{name.upper()} is '{given}', expected {_either(entry['choices'])}", CONFIG)
+            wanted = f"a value like {_written(entry['value'])}"
+    wanted = wanted or _unfit(tag, entry, value)
+    if not wanted and "choices" in entry and value not in entry["choices"]:
+        wanted = _either(entry["choices"])
+    if wanted:
+        raise Failure(f"{variable} is '{given}', expected {wanted}", CONFIG)
     return value
 
 

@@ -172,7 +172,7 @@ def test_times_that_phrases_take_are_understood():
         ("config", '@setting\n  value: 1\n  summary: "x"\n@end', 7, "without 'name'"),
         ("config", '@setting\n  name: "x"\n  summary: "x"\n@end', 7, "without 'value'"),
         ("config", '@setting\n  name: "privacy"\n  value: "public"\n  choices: ["local", "cloud"]\n  summary: "x"\n@end', 9, "expected local or cloud"),
-        ("config", '@limit\n  name: "x"\n  value: "many"\n  unit: "x"\n  summary: "x"\n@end', 9, "expected a number"),
+        ("config", '@limit\n  name: "x"\n  value: "many"\n  unit: "x"\n  summary: "x"\n@end', 9, "expected a whole number"),
         ("config", '@setting\n  name: "x"\n  value: 1\n  summary: "x"\n@end\n\n@setting\n  name: "x"\n@end', 14, "second '@setting'"),
         ("config", '@setting\n  name: "x"\n  value: 1\n  value: 2\n  summary: "x"\n@end', 10, "stands twice"),
         ("config", '@setting\n  name: "x"\n  value: 1\n  summary: "x"\n', 7, "never closed"),
@@ -268,6 +268,51 @@ def test_a_setting_comes_from_environment_then_own_then_shipped(monkeypatch):
     monkeypatch.setenv("FTAI_HINTS", "seven")
     with pytest.raises(Failure):
         specs.setting("hints")
+
+
+WRONG = {
+    '@limit\n  name: "head_lines"\n  value: 0.5': "limit 'head_lines' is 0.5, expected a whole number from 1",
+    '@limit\n  name: "recall_hits"\n  value: 2.5': "limit 'recall_hits' is 2.5",
+    '@limit\n  name: "recall_hits"\n  value: 0': "limit 'recall_hits' is 0, expected a whole number from 1",
+    '@limit\n  name: "find_seconds"\n  value: true': "limit 'find_seconds' is true",
+    '@limit\n  name: "hints"\n  value: "many"': "limit 'hints' is 'many', expected a whole number from 0",
+    '@limit\n  name: "hints"\n  value: -1': "limit 'hints' is -1",
+    '@limit\n  name: "hints"\n  value: 9000000000000000000': "limit 'hints' is 9000000000000000000",
+    '@setting\n  name: "lang"\n  value: 5': "setting 'lang' is 5, expected a value like 'en'",
+    '@setting\n  name: "hint"\n  value: true': "setting 'hint' is true, expected a value like 'what can I say'",
+    '@place\n  name: "notes"\n  value: 1.5': "place 'notes' is 1.5, expected a value like 'notes'",
+    '@setting\n  name: "recall_hits"\n  value: "ten"': "'recall_hits' is a @limit, not a @setting",
+}
+
+
+@pytest.mark.parametrize("body", WRONG)
+@pytest.mark.parametrize("layer", ["user", "project"])
+def test_a_value_of_the_wrong_type_is_refused_in_every_layer(body, layer, home, monkeypatch):
+    body += "" if layer == "project" else '\n  unit: "x"\n  summary: "x"' if body.startswith("@limit") else '\n  summary: "x"'
+    path = project(home, monkeypatch, "config", f"{body}\n@end") if layer == "project" else own("config", f"{body}\n@end")
+    bad = refused("config")
+    assert WRONG[body.split('\n  unit: "x"')[0].split('\n  summary: "x"')[0]] in bad.message
+    assert bad.message.startswith(f"{path}:{8 if 'not a @' in bad.message else 9}: ")
+
+
+def test_an_owners_limit_keeps_the_least_of_the_shipped_one(monkeypatch):
+    own("config", '@limit\n  name: "head_lines"\n  value: 3\n  least: 0\n  unit: "lines"\n  summary: "x"\n@end')
+    assert specs.setting("head_lines") == 3
+    monkeypatch.setenv("FTAI_HEAD_LINES", "0")
+    with pytest.raises(Failure):
+        specs.setting("head_lines")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("recall_hits", "-3"), ("head_lines", "-5"), ("head_lines", "0"), ("find_seconds", "2.5"), ("hints", "1" + "0" * 30), ("lang", "\udcff")],
+)
+def test_a_value_in_the_environment_that_does_not_fit_names_its_variable(monkeypatch, name, value):
+    monkeypatch.setenv(f"FTAI_{name.upper()}", value)
+    with pytest.raises(Failure) as bad:
+        specs.setting(name)
+    assert bad.value.code == 78
+    assert bad.value.message.startswith(f"FTAI_{name.upper()} is '{value}', expected ")
 
 
 # --- a project
