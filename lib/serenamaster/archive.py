@@ -290,7 +290,7 @@ def _identity(folder: str) -> str | None:
     """The journal's own id; None where there is no journal."""
     for name in (journal.LIVE, *journal.closed(folder)[-1:]):
         try:
-            fd = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
+            fd = journal.regular(os.path.join(folder, name))
         except FileNotFoundError:
             continue
         try:

@@ -224,9 +224,18 @@ def closed(folder: str) -> list[str]:
         return []
 
 
+def regular(path: str, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a segment. Raises OSError, and Failure 74 for what is no regular file: a FIFO would keep who opens it waiting for ever."""
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if os.fstat(fd).st_mode & 0o170000 != 0o100000:
+        os.close(fd)
+        raise Failure(f"cannot use '{path}': it is no regular file", IOERR)
+    return fd
+
+
 def _open(path: str):
     """(fd, size, head or None) of a segment."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    fd = regular(path)
     return fd, os.fstat(fd).st_size, head(os.pread(fd, WINDOW, 0))
 
 
@@ -614,7 +623,8 @@ class _Live:
         """True if the live segment could be opened and has a head."""
         if self.fd >= 0:
             os.close(self.fd)
-        self.fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+            self.fd = -1
+        self.fd = regular(self.path, os.O_RDWR | os.O_APPEND)
         top = head(os.pread(self.fd, WINDOW, 0))
         if top is None:
             return False

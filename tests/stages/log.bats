@@ -365,6 +365,22 @@ END
     ftai-log in | cmp in
 }
 
+@test "a live segment that is no regular file: 74, and nobody waits for it" {
+    records 1 | ftai-log --sink
+    rm "$J/current.ftai"
+    mkfifo "$J/current.ftai"
+    records 1 >in
+    for command in "ftai-log in" "ftai-log --verify" "timeout 5 ftai-log --follow"; do
+        try timeout 10 $command
+        ended 74
+        grep -q "current.ftai': it is no regular file" "$T/err"
+    done
+    rm "$J/current.ftai"
+    mkdir "$J/current.ftai"
+    try timeout 10 ftai-log in
+    ended 74
+}
+
 @test "the journal can't be made: 73" {
     mkdir -p "$FTAI_HOME/state"
     chmod 700 "$FTAI_HOME/state"
