@@ -1008,10 +1008,10 @@ def verify(folder: str = "", files=()):
         tops.append(top)
         if path not in kept:
             os.close(fd)
-    for path, top, after in zip(names, tops, [*tops, None][1:], strict=True):
+    for n, (path, top) in enumerate(zip(names, tops, strict=True)):
         fd, size, _ = kept.get(path) or _open(path)
         try:
-            check.segment(path, fd, size, top, after.first - 1 if after else None)
+            check.segment(path, fd, size, top, _until(fd, size, top, tops[n + 1 :]))
         finally:
             os.close(fd)
     # A tombstone is only known to be wrong at the end: the first bad record comes first all the same.
@@ -1021,6 +1021,15 @@ def verify(folder: str = "", files=()):
         if os.path.exists(torn) and _damage(torn, 0, os.path.getsize(torn)) not in check.accepted:
             notes.append(f"'{torn}' keeps {os.path.getsize(torn)} bytes of records that nobody was told were written")
     return Summary(check.journal, len(names), check.count, check.first, check.seq, check.prev, notes), check.troubles
+
+
+def _until(fd: int, size: int, top: Head | None, later: list) -> int | None:
+    """The last seq that counts in a segment, as the heads of later ones tell; None where they do not."""
+    after = next((head for head in later if head), None)
+    if after is None or later[0]:
+        return after and after.first - 1
+    # The next head is lost. The one behind it tells where that segment began if it goes on from this one, as _Live.restart() makes it.
+    return after.first - 1 if top and _tail(fd, top, size)[:2] == (after.first - 1, after.prev) else None
 
 
 def accept(folder: str) -> list:

@@ -527,6 +527,27 @@ def test_a_whole_but_wrong_last_record_closes_the_segment(folder):
     assert troubles(folder)
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+@pytest.mark.parametrize("losses", [1, 2])
+def test_damage_before_a_segment_that_is_lost_can_be_accepted(folder, accepted, losses):
+    put(folder, note("a"), note("b"))
+    current(folder).write_text(current(folder).read_text().replace('"b"', '"x"'))
+    forget(folder)
+    put(folder, note("c"), note("d"), note("e"))
+    if accepted:
+        journal.accept(folder)
+        assert not troubles(folder)
+    for _ in range(losses):
+        current(folder).write_bytes(bytes(current(folder).stat().st_size))
+        forget(folder)
+        put(folder, note("f"))
+    found = troubles(folder)
+    assert [trouble.seq for trouble in found] == (1 - accepted) * [2] + losses * [2] and all(trouble.damage for trouble in found)
+    journal.accept(folder)
+    assert not troubles(folder)
+    assert [body for body in bodies(folder) if body] == ["a", "f"]
+
+
 def test_damage_in_a_good_part_can_not_be_accepted(folder):
     put(folder, note("a"), note("b"), note("c"))
     current(folder).write_text(current(folder).read_text().replace('"c"', '"x"'))
