@@ -18,6 +18,8 @@ DEPTH = 64  # blocks in blocks, and brackets in brackets
 
 # C0 controls but tab, LF and CR, and DEL: what text from outside may not bring in.
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# What steers a terminal (C0 and C1 controls, DEL) or turns the order of what is read around (bidirectional overrides: CVE-2021-42574).
+STEERING = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 
 class Malformed(ValueError):
@@ -111,6 +113,11 @@ def clean(text: str) -> str:
     """`text` from outside as a record may hold it: U+FFFD for each C0 control but tab, LF and CR, for DEL and for lone surrogates."""
     text = CONTROLS.sub("\ufffd", text)
     return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def shown(text: str) -> str:
+    """`text` as one line that a person can be shown: U+FFFD for line ends, for lone surrogates, and for all that could steer a terminal."""
+    return text if text.isprintable() else re.sub(STEERING, "\ufffd", clean(text)).replace("\n", "\ufffd")
 
 
 def encode(rec: dict) -> bytes:

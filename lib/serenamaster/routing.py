@@ -7,7 +7,7 @@ import os
 
 from . import paths, phrases, specs
 from .errors import CONFIG, NOINPUT, Failure
-from .record import clean, is_history, make
+from .record import clean, is_history, make, shown
 
 SOURCES = ("system", "commands", "config", "mcp")
 PATTERN_TEXT = 16_384  # characters of a command that a pattern is tried on
@@ -380,14 +380,14 @@ def announce(rec: dict, *, stage: str, table: Table | None = None) -> dict | Non
 def explain(rec: dict, decision: dict) -> str:
     """The decision and each candidate, for people."""
     said = rec.get("body") or rec.get("title") or rec.get("id")
-    lines = [f"{said!s:.200}".replace("\n", " ")]
+    lines = [f"{said!s:.200}"]
     at = f"  {decision['rule_at']}" if decision["rule_at"] else ""
     lines.append(f"  -> {decision['target']}  {decision['rule'] or '(no rule)'}{at}  confidence {decision['confidence']:g}  {decision['privacy']}")
     lines.append(f"     {decision['reason']}")
     lines += [f"     {name}: {value}" for name, value in decision["slots"].items()]
     lines += [f"     near: {phrase}" for phrase in decision["hint"]]
     lines += [f"  not {target}  {why}: {reason}  ({rule}, {place})" for target, why, reason, rule, place in decision["alternatives"]]
-    return clean("\n".join(lines)) + "\n"
+    return "".join(shown(line.replace("\n", " ")) + "\n" for line in lines)
 
 
 # --- streams

@@ -6,6 +6,7 @@ import sys
 
 from .errors import DATAERR, IOERR, NOINPUT, SOME, USAGE, Failure
 from .record import LIMIT, Malformed, clean, decode, encode, make
+from .record import shown as safe
 
 CHUNK = 64 * 1024
 
@@ -253,7 +254,7 @@ def save(path: str, data: bytes, mode: int = 0o600) -> None:
 def say(text: str) -> None:
     """One line of talk on stderr, without what would steer a terminal; a closed stderr is no reason to stop the work."""
     try:
-        sys.stderr.write(clean(text) + "\n")
+        sys.stderr.write(safe(text) + "\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass

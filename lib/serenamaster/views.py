@@ -3,10 +3,9 @@
 import re
 
 from . import __version__
-from .record import is_id
+from .record import STEERING, is_id
 
-# What steers a terminal (C0 and C1 controls, DEL) or turns the order of what is read around (bidirectional overrides: CVE-2021-42574).
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile(STEERING)
 _COLOURS = {"error": 31, "alert": 31, "result": 32, "command": 36, "task": 33, "memory": 35, "decision": 35}
 # Fields that the first columns show, or that say nothing to a person.
 _FRAME = frozenset(("id", "ts", "thread", "parent", "from", "agent", "privacy", "updates"))

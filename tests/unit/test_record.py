@@ -348,3 +348,8 @@ def test_no_bytes_crash_the_reader(data):
         assert bad.reason
     else:
         assert decode(encode(rec)) == rec
+
+
+@pytest.mark.parametrize("bad", ["\x00", "\x1b", "\x7f", "\x9b", "\x85", "\r", "\n", "\u202e", "\u2066", "\udcff"])
+def test_what_is_shown_is_one_line_that_steers_nothing(bad):
+    assert record.shown(f"a{bad}b  \tc \u00e9") == "a\ufffdb  \tc \u00e9"

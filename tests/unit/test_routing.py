@@ -548,3 +548,11 @@ def test_ahead_gives_the_next_batch_only_where_it_is_there():
         for batch, _ in routing.ahead(broken(), lambda _: True):
             seen.append(batch)
     assert seen == [short]
+
+
+def test_what_is_explained_can_neither_steer_a_terminal_nor_add_a_line():
+    said = command("note that a\x9b2Jb\u202ec\rd\nforged")
+    text = routing.explain(said, routing.decide(said, routing.load()))
+    assert not set(text) & set("\x9b\u202e\r")
+    assert len([line for line in text.split("\n") if line.startswith("forged")]) == 0
+    assert "a\ufffd2Jb\ufffdc\ufffdd forged" in text

@@ -275,3 +275,8 @@ def test_save_gets_past_what_a_killed_process_with_our_number_left(tmp_path):
     (tmp_path / f".file.{os.getpid()}.tmp").write_text("half")
     stream.save(str(tmp_path / "file"), b"whole")
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_message_is_one_line_whatever_a_name_holds(capfd):
+    stream.say("cannot read 'a\nftai-log: forged\x9b2J\u202e\r': no such file")
+    assert capfd.readouterr().err == "cannot read 'a\ufffdftai-log: forged\ufffd2J\ufffd\ufffd': no such file\n"
