@@ -33,10 +33,11 @@ def command(words: str, stage: str, *, via="text", tz=None, lang=None, privacy=N
     return rec
 
 
-def document(path: str) -> dict:
+def document(path: str, *, stopped=None, most: int | None = None) -> dict:
     """The `@document` block of a file: title, path, bytes, sha256, and its text as `body` where that is UTF-8 of at most 1 MiB.
 
-    Raises Failure: 66 for a file that is missing or can't be read, 65 for what is no regular file.
+    Of a file of more than `most` bytes nothing but its beginning is read, and there is no sha256; where stopped(), which is asked between
+    reads, says so, neither. Raises Failure: 66 for a file that is missing or can't be read, 65 for what is no regular file.
     """
     import hashlib
     import stat
@@ -48,17 +49,23 @@ def document(path: str) -> dict:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise Failure(f"cannot take in '{path}': not a regular file", DATAERR)
-        digest, size, kept = hashlib.sha256(), 0, b""
-        while data := os.read(fd, BODY):
+        digest, size, kept, whole = hashlib.sha256(), 0, b"", False
+        while not (whole := not (data := os.read(fd, BODY))):
             digest.update(data)
             size += len(data)
             kept = kept + data if size <= BODY else b""
+            if (most is not None and size > most) or (stopped and stopped()):
+                size = max(size, os.fstat(fd).st_size)
+                break
     except OSError as bad:
         raise Failure(f"cannot read '{path}': {bad.strerror}", NOINPUT) from None
     finally:
         os.close(fd)
     name = clean(os.fsencode(os.path.abspath(path)).decode("utf-8", "replace"))
-    block = {"@tag": "document", "title": os.path.basename(name), "path": name, "bytes": size, "sha256": digest.hexdigest()}
+    block = {"@tag": "document", "title": os.path.basename(name), "path": name, "bytes": size}
+    if not whole:
+        return block
+    block["sha256"] = digest.hexdigest()
     try:
         text = kept.decode()
     except UnicodeDecodeError:

@@ -88,7 +88,9 @@ def document(job):
     path = place(need(job, "path"))
     # What came in with the command is in the journal with it: the memory points there.
     taken = [block for block in job.command.get("@blocks", ()) if block.get("@tag") == "document" and block.get("path") == shown(path)]
-    block = taken[0] if taken else intake.document(path)
+    block = taken[0] if taken else intake.document(path, stopped=job.stopped)
+    if not taken and "sha256" not in block:
+        return job.end("cancelled", f"Taking in '{shown(path)}' was ended by a signal.")
     about, blocks = (job.command.get("id"), None) if taken else (None, [block])
     size, digest, title = block.get("bytes"), block.get("sha256"), os.path.basename(shown(path))
     yield job.make("memory", about=about, tier="file", subject=title, path=shown(path), bytes=size, sha256=digest, blocks=blocks)
@@ -120,7 +122,8 @@ def head(job):
 
     path, lines = place(need(job, "path")), job.slots.get("lines", "")
     wanted = min(int(lines) if lines.isdecimal() and len(lines) < 10 else specs.setting("head_lines", 10), LINES)
-    block = intake.document(path)
+    # All of a long file is not read for its first lines, so there is no digest of it to give.
+    block = intake.document(path, most=intake.BODY)
     with open(path, "rb") as file:
         data = file.read(HEAD)
     # As git and grep tell a binary file.

@@ -185,6 +185,20 @@ for_signal() {
 @test "exec: SIGINT ends children, says cancelled, and is died of" { for_signal INT 130; }
 @test "exec: SIGHUP ends children, says cancelled, and is died of" { for_signal HUP 129; }
 
+@test "exec: SIGTERM ends the reading of a long file" {
+    truncate -s 1T big.bin
+    pair skill:document path="$T/big.bin" >in
+    ftai-exec in >out 2>err &
+    pid=$!
+    until_true eval "ls -l /proc/$pid/fd 2>/dev/null | grep -q big.bin"
+    kill -TERM $pid
+    code=0
+    wait $pid || code=$?
+    same $code 143
+    same "$(kinds out)" "command route attempt result "
+    same "$(jq -r '.status // empty' out | xargs)" "cancelled cancelled"
+}
+
 @test "exec: SIGTERM while it waits for input" {
     mkfifo pipe
     ftai-exec <pipe >out &

@@ -304,6 +304,18 @@ def test_head(home):
     assert Done("head", path="a.txt").tags() == ["file"]
 
 
+def test_head_of_a_long_file_reads_its_beginning(home):
+    with open(home / "a.txt", "wb") as file:
+        file.write(b"line\n" * 20_000)
+        file.truncate(1 << 40)
+    done = Done("head", path="a.txt", lines="2")
+    assert done.answer == "line\nline"
+    assert done.records[0] | {"op": "read", "path": str(home / "a.txt"), "bytes": 1 << 40} == done.records[0]
+    assert not {"sha256", "sha256_before"} & set(done.records[0])
+    (home / "a.txt").write_bytes(b"line\n" * 20_000)
+    assert Done("head", path="a.txt").records[0]["sha256"] == sha(b"line\n" * 20_000)
+
+
 def test_head_of_what_is_no_text(home):
     (home / "a.bin").write_bytes(b"a\0b")
     with pytest.raises(Failure):
