@@ -493,15 +493,16 @@ def learn(rows: list[str], rec: dict) -> None:
     names = tuple(rec)
     if len(rows) != len(names) - 1 or len(names) > 50 or max(map(len, names)) > SHORT:
         return
-    count = SEEN.get(names, 0)
+    tag = rec["@tag"]
+    count = SEEN.get((tag, *names), 0)
     if count > 8 or len(SEEN) > 10_000:
         return
-    SEEN[names] = count + 1
-    known = SHAPES.setdefault(rec["@tag"], [])
+    SEEN[tag, *names] = count + 1
+    known = SHAPES.get(tag, [])
     values = [row.partition(":")[2] for row in rows]
     if count < 3 or len(known) >= 4 or len(SHAPES) > 200 or any(value[:2] in ("", " ", " [") for value in values):
         return
-    body = f"@({re.escape(rec['@tag'])})\n"
+    body = f"@({re.escape(tag)})\n"
     kinds: tuple = ([], [], [])
     line = '{"@tag":"%s"'
     for row, value, key in zip(rows, values, names[1:], strict=True):
@@ -512,7 +513,7 @@ def learn(rows: list[str], rec: dict) -> None:
     shape = (names, *kinds, line + "}\n")
     if all(shape != other for _, _, other in known):
         unclosed = re.compile(body + r"\n*+(?=@(?!end[ \n])[a-z_][a-z0-9_.-]*[ \n])")
-        known.append((re.compile(body + r"@end\n\n*+"), unclosed, shape))
+        SHAPES[tag] = [*known, (re.compile(body + r"@end\n\n*+"), unclosed, shape)]
 
 
 FORMS = (r'"([^"\\\n]*+(?:\\.[^"\\\n]*+)*+)"', r"(0|-?[1-9][0-9]{0,17})", r'([^" \t\[\n](?:[^\n]*[^ \t\n])?)')
