@@ -511,9 +511,10 @@ def learn(rows: list[str], rec: dict) -> None:
         line += f',"{key}":%s' if kind == 1 else f',"{key}":"%s"'
         body += f"{re.escape(row.partition(':')[0])}: {FORMS[kind]}\n"
     shape = (names, *kinds, line + "}\n")
-    if all(shape != other for _, _, other in known):
+    closed = re.compile(body + r"@end\n\n*+")
+    if all(closed.pattern != other.pattern for other, _, _ in known):
         unclosed = re.compile(body + r"\n*+(?=@(?!end[ \n])[a-z_][a-z0-9_.-]*[ \n])")
-        SHAPES[tag] = [*known, (re.compile(body + r"@end\n\n*+"), unclosed, shape)]
+        SHAPES[tag] = [*known, (closed, unclosed, shape)]
 
 
 FORMS = (r'"([^"\\\n]*+(?:\\.[^"\\\n]*+)*+)"', r"(0|-?[1-9][0-9]{0,17})", r'([^" \t\[\n](?:[^\n]*[^ \t\n])?)')
