@@ -282,12 +282,14 @@ def _plan(folder: str, after: int) -> list:
 
 def _contents(plan: list, after: int):
     """Yields (seq, content, chain) of the records of a plan behind `after`. chain: the match of their last block. What is not right is left out."""
-    for path, fd, top, size, until in plan:
-        if until <= after:
-            continue
-        if fd < 0:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
+    left = {fd for _, fd, *_ in plan if fd >= 0}
+    try:
+        for path, fd, top, size, until in plan:
+            if until <= after:
+                continue
+            if fd < 0:
+                fd = regular(path)
+                left.add(fd)
             at, last, prev = next(found for found in _boundaries(fd, top, size) if found[1] <= after or found[0] == top.start)
             for _, piece, cut, seq, _, wrong in walk(fd, at, size, last, prev):
                 if seq > until:
@@ -295,7 +297,10 @@ def _contents(plan: list, after: int):
                 if seq > after and not wrong:
                     after = seq
                     yield seq, piece[1:cut], CHAIN.fullmatch(piece, cut + 9)
-        finally:
+            os.close(fd)
+            left.remove(fd)
+    finally:
+        for fd in left:
             os.close(fd)
 
 
@@ -799,6 +804,11 @@ class _Live:
             self.forget(upto)
         return self.recent
 
+    def content(self, seq: int) -> bytes:
+        """The content of one record, nothing where it can't be read."""
+        found = next(_contents(_plan(self.folder, seq - 1), seq - 1), None)
+        return found[1] if found and found[0] == seq else b""
+
     def forget(self, upto: int) -> None:
         """Drops what `recent` holds up to seq `upto`."""
         self.recent = {key: value for key, value in self.recent.items() if value[0] > upto}
@@ -821,7 +831,14 @@ def _user() -> str:
 _live: dict[str, _Live] = {}
 
 
-def append(folder: str, records: list, *, stage: str = "", known=None, warn=None) -> list:
+def _restamp(rec: dict, content: bytes) -> dict:
+    """`rec`, which came with an id but without ts or thread, stamped with those of the held record whose content this is."""
+    held = parse(content) if content else {}
+    stamped = record.stamp(rec)
+    return stamped | {key: held[key] for key in ("ts", "thread") if key in held and key not in rec}
+
+
+def append(folder: str, records: list, *, stage: str = "", known=None, warn=None, bare=None) -> list:
     """Appends records to the journal in one write and one sync, and says for each what became of it: (kind, seq, reason).
 
     kind: "written" (on the disk now); "repeat" (held already, equal); "conflict" (its id is held with other content) and "refused" (cannot be
@@ -829,6 +846,8 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
     Records should be stamped; what lacks an id gets one in the journal only. stage: the name for `from` in the records the journal adds.
     known: (upto, {id: (seq, content)}): those of their ids that the journal holds up to seq `upto`, as archive.lookup() tells; None where that
     can't be told: then only what this process has seen makes a repeat or a conflict.
+    bare: {index in records: the record as it came} of those that were stamped, but came with their id: where such a one is held with another
+    stamp and is equal else, it is a repeat, and the record with the held stamp takes its place in `records`.
     warn: called with a message for each repair. Raises Failure: 75 locked, 73 or 74 not written; then nothing of it counts as written.
     """
     # Redaction comes here, on all records at once, as a secret may be cut over two of them; what is passed on is not touched by it.
@@ -863,6 +882,12 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
             at, stood = fresh.get(own) or recent.get(own) or held.get(own) or (0, b"")
             if at:
                 same = stood == hash(content) if type(stood) is int else equal(stood, content)
+                if not same and bare and n in bare:
+                    if type(stood) is int:
+                        stood = new[at - seq - 1][0] if at > seq else live.content(at)
+                    stamped = _restamp(bare[n], stood)
+                    if same := equal(stood, prepare(stamped)[1]):
+                        records[n] = stamped
                 outcomes[n] = ("repeat", at, None) if same else ("conflict", at, f"id '{own}' is journaled as seq {at} with other content")
                 continue
             if not used <= live.declared:
@@ -898,7 +923,9 @@ def take(folder: str, batch: list, *, stage: str, known=None, warn=None) -> list
     journaled too, and failure is the reason, else "". Otherwise as append().
     """
     given = [rec if rec.get("@tag") in _UNSTAMPED or is_own(rec) else record.stamp(rec) for rec, _ in batch]
-    outcomes = append(folder, given, stage=stage, known=known, warn=warn)
+    # A stamp that was added here is another each time the same record comes.
+    bare = {n: rec for n, (rec, _) in enumerate(batch) if given[n] is not rec and record.is_id(rec.get("id"))}
+    outcomes = append(folder, given, stage=stage, known=known, warn=warn, bare=bare)
     out, errors = [], []
     for (rec, line), stamped, (kind, _, reason) in zip(batch, given, outcomes, strict=True):
         if kind in ("conflict", "refused"):

@@ -365,6 +365,20 @@ END
     ftai-log in | cmp in
 }
 
+@test "a record with an id and no ts, twice, is a repeat" {
+    echo "{\"@tag\":\"note\",\"id\":\"$ID\",\"body\":\"hello\"}" >in
+    ftai-log in >first
+    sleep 0.01
+    try ftai-log in
+    ended 0
+    cmp "$T/out" first
+    # Without an archive the journal itself says what is held, to the same process.
+    rm "$FTAI_HOME"/state/archive.db*
+    (cat in && sleep 0.3 && cat in) | ftai-log >second
+    same "$(bodies | sort -u)" hello
+    same "$(jq -r .ts second | sort -u | wc -l)" 1
+}
+
 @test "a live segment that is no regular file: 74, and nobody waits for it" {
     records 1 | ftai-log --sink
     rm "$J/current.ftai"

@@ -705,6 +705,42 @@ def test_an_empty_live_segment_behind_another_is_told_of(folder):
     assert not troubles(folder)
 
 
+def passed(folder, *records, known=None):
+    return journal.take(folder, [(rec, record.encode(rec)) for rec in records], stage="test", known=known)
+
+
+@pytest.mark.parametrize("missing", [("ts",), ("thread",), ("ts", "thread")])
+@pytest.mark.parametrize("process", ["same", "new", "archive", "redacted"])
+def test_a_record_that_gets_its_stamp_here_is_a_repeat_when_it_comes_again(folder, monkeypatch, missing, process):
+    whole = record.make("note", "test", thread=record.new_id(), body="[redacted:key]" if process == "redacted" else "hello")
+    rec = {key: value for key, value in whole.items() if key not in missing}
+    ((first, line, reason),) = passed(folder, rec)
+    assert not reason and record.decode(line[:-1]) == first != rec
+    monkeypatch.setattr(record, "now", lambda: "2030-01-01T00:00:00.000Z")
+    known = None
+    if process in ("new", "archive"):
+        forget(folder)
+        known = (1, {rec["id"]: (1, journal.prepare(first)[1])}) if process == "archive" else (0, {})
+    # With a record of its own between them, so that there is something to write; and twice in one batch.
+    other = note("other")
+    again = passed(folder, other, rec, rec, known=known)
+    assert again == [(other, record.encode(other), ""), (first, line, ""), (first, line, "")]
+    assert bodies(folder) == [whole["body"], "other"]
+    ((changed, _, reason),) = passed(folder, rec | {"body": "else"} | {"kind": "x"}, known=known)
+    assert "with other content" in reason and changed["@tag"] == "error"
+
+
+def test_a_stamp_is_given_once_within_a_batch(folder, monkeypatch):
+    times = iter(f"2030-01-01T00:00:0{n}.000Z" for n in range(9))
+    monkeypatch.setattr(record, "now", lambda: next(times))
+    rec = {"@tag": "note", "id": record.new_id(), "body": "hello"}
+    first, second = passed(folder, rec, rec)
+    assert first == second and not first[2] and bodies(folder) == ["hello"]
+    # A whole record is what it says it is.
+    ((_, _, reason),) = passed(folder, first[0] | {"ts": "2031-01-01T00:00:00.000Z"})
+    assert "with other content" in reason
+
+
 def test_segments_must_agree(folder):
     for body in ("a", "b", "c"):
         put(folder, note(body))
