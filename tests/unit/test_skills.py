@@ -167,7 +167,14 @@ def test_a_task_without_a_date():
 
 
 def test_words_that_are_no_date_stay_in_the_title():
-    assert Done("task", what="send the invoice", when="somehow").records[0]["title"] == "send the invoice somehow"
+    for when in ("somehow", "by 5", "on February 30", "at 25:00", "every friday"):
+        done = Done("task", what="send the invoice", when=when)
+        assert done.records[0]["title"] == f"send the invoice {when}"
+        assert "due" not in done.records[0]
+        assert done.answer == f"I've noted the task: send the invoice {when}."
+    done = Done("task", what="send the invoice", when="tomorrow at 25:00")
+    assert (done.records[0]["title"], done.records[0]["due"]) == ("send the invoice at 25:00", "2026-11-23")
+    assert done.answer == "I'll remind you: send the invoice at 25:00, Monday 23 November."
 
 
 def test_tasks_in_the_order_of_their_dates():
