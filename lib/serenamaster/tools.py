@@ -9,6 +9,7 @@ from .errors import CONFIG, DATAERR, NOPERM, SOME, TEMPFAIL, UNAVAILABLE, Failur
 from .record import clean
 
 GRACE = 2.0  # seconds between TERM and KILL
+PDEATHSIG = 1  # prctl(2)
 ARGUMENT = 128 * 1024 - 1  # bytes: what Linux takes as one argument (MAX_ARG_STRLEN)
 # What a child sees of our environment; LC_* too.
 KEEP = frozenset(("HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR"))
@@ -95,6 +96,32 @@ def run(job, entry: dict):
     return end
 
 
+def _bound():
+    """What a child does before it becomes the program: it binds its life to ours. None where that can't be done.
+
+    What it is given to do in the child is one system call, and this process has one thread; so nothing can be locked there for ever.
+    """
+    import sys
+
+    if sys.platform != "linux":
+        return None
+    try:
+        import ctypes
+
+        prctl = ctypes.CDLL(None).prctl
+    except (ImportError, OSError, AttributeError):
+        return None
+    parent = os.getpid()
+
+    def bind():
+        prctl(PDEATHSIG, signal.SIGKILL)
+        # It may be too late for the signal already.
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return bind
+
+
 def _child(job, argv, program, surroundings, seconds, cap):
     """Runs a child to its end and says how that was. No child is left when this is left, in whatever way."""
     import subprocess
@@ -104,6 +131,7 @@ def _child(job, argv, program, surroundings, seconds, cap):
         child = subprocess.Popen(
             argv, executable=program, cwd=paths.home(), env=surroundings, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+            preexec_fn=_bound(),
         )  # fmt: skip
     except OSError as bad:
         said = f"cannot run '{argv[0]}': {bad.strerror}"

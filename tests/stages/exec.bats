@@ -130,6 +130,19 @@ same_as_before() { same "$(head -n "$2" "$T/out" | cat)" "$(cat "$1")"; }
     same "$(cat "$T/out")" "$(cat in)"
 }
 
+@test "exec: kill -9 takes its program along" {
+    [ "$(uname)" = Linux ] || skip "no PR_SET_PDEATHSIG"
+    pair cmd:hang >in
+    ftai-exec in >first &
+    pid=$!
+    until_true test -e "$HOME/pids"
+    kill -9 $pid
+    wait $pid || true
+    read -r one two <"$HOME/pids"
+    until_true gone "$one"
+    kill -9 "$two" || true
+}
+
 @test "exec: the next one tells of an interrupted route that it does not read" {
     pair cmd:hang >in
     ftai-exec in >first &
