@@ -332,10 +332,34 @@ def position(folder: str) -> int:
     return plan[-1][-1] if plan else 0
 
 
-def follow(folder: str, after: int, wait):
-    """Yields lists of (seq, record) of what is written behind seq `after`, as it is written; calls wait() in between, which may raise to end it."""
+def _place(folder: str, seq: int, digest: str) -> tuple[int, str] | None:
+    """(seq, its hash) where the journal holds a record with that seq and hash ("": any), else of the record before the segment that stands there.
+
+    None while there is no live segment that can be read: the next writer says where it goes on.
+    """
+    with _Lock(folder, shared=True):
+        plan = _plan(folder, max(seq - 1, 0))
+        found = next(records := _contents(plan, max(seq - 1, 0)), None)
+        records.close()
+    if not plan or os.path.basename(plan[-1][0]) != LIVE:
+        return None
+    held = found[2][4].decode() if found and found[0] == seq else ""
+    # What is damaged where it stands is for verify() to tell of.
+    if plan[-1][-1] >= seq and (not digest or not held or held == digest):
+        return seq, digest or held
+    top = next((top for _, _, top, _, until in plan if until >= seq), plan[-1][2])
+    return top.first - 1, top.prev
+
+
+def follow(folder: str, after: int, wait, *, digest: str = "", warn=None):
+    """Yields lists of (seq, record) of what is written behind seq `after`, as it is written; calls wait() in between, which may raise to end it.
+
+    digest: the hash of the record `after`, "" where it is not known. Where the journal does not hold that record any more, as its segment was
+    lost, warn(message) is called, and it goes on from the first record of the segment that stands in its place.
+    """
     path = os.path.join(folder, LIVE)
     before = None
+    sure = False  # that the journal goes on from `after`
     while True:
         try:
             seen = os.stat(path)
@@ -343,10 +367,15 @@ def follow(folder: str, after: int, wait):
         except FileNotFoundError:
             now = None
         if now != before:
+            sure = sure and now is not None and before is not None and now[0] == before[0] and now[1] >= before[1]
             before, fresh = now, []
+            if not sure and (found := _place(folder, after, digest)):
+                if found[0] != after and warn:
+                    warn(f"the journal does not hold seq {after} as it was read, a segment was lost: going on with seq {found[0] + 1}, some may come again")
+                (after, digest), sure = found, True
             for seq, rec in read(folder, after):
                 fresh.append((seq, rec))
-                after = seq
+                after, digest = seq, rec["@blocks"][-1]["hash"]
                 if len(fresh) == 1000:
                     yield fresh
                     fresh = []
@@ -356,7 +385,10 @@ def follow(folder: str, after: int, wait):
 
 
 class Cursor:
-    """A place in the journal that a reader goes on from: `seq` is the last it has seen. Raises Failure (2 for the name, 75 while another has it)."""
+    """A place in the journal that a reader goes on from: `seq` is the last it has seen, `hash` its hash ("" if not known).
+
+    Raises Failure (2 for the name, 75 while another has it).
+    """
 
     def __init__(self, folder: str, name: str):
         if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name[0] == "." or name.endswith(".lock"):
@@ -372,15 +404,16 @@ class Cursor:
             raise Failure(f"another process reads with the cursor '{name}'", TEMPFAIL) from None
         try:
             with open(self.path, "rb") as file:
-                said = file.read(30)
+                said = file.read(100).split()
         except FileNotFoundError:
-            said = b"0"
-        self.seq = int(said) if said.strip().isdigit() else 0
+            said = []
+        self.seq = int(said[0]) if said and said[0].isdigit() else 0
+        self.hash = said[1].decode("ascii", "replace") if self.seq and len(said) > 1 else ""
 
-    def save(self, seq: int) -> None:
-        """Keeps the place on the disk. Raises OSError."""
-        stream.save(self.path, b"%d\n" % seq)
-        self.seq = seq
+    def save(self, seq: int, digest: str) -> None:
+        """Keeps the place, and the hash of the record there, on the disk. Raises OSError."""
+        stream.save(self.path, f"{seq} {digest}\n".encode())
+        self.seq, self.hash = seq, digest
 
 
 _NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.-]*\Z")

@@ -317,7 +317,7 @@ END
         ftai-log --follow --cursor mail >"$T/part" &
         local pid=$!
         until_true has_lines "$T/part" "$1"
-        until_true grep -qx "$2" "$FTAI_HOME/state/cursors/mail"
+        until_true grep -q "^$2 " "$FTAI_HOME/state/cursors/mail"
         kill $pid
         wait $pid || true
         cat "$T/part" >>all
@@ -339,6 +339,30 @@ END
     ended 2
     try ftai-log --follow in
     ended 2
+}
+
+@test "a cursor in a segment that was lost goes on with the next, and says so" {
+    records 9 | ftai-log --sink
+    ftai-log --follow --cursor mail >out &
+    pid=$!
+    until_true grep -q "^9 " "$FTAI_HOME/state/cursors/mail"
+    kill $pid
+    wait $pid || true
+    head -c 5000 /dev/zero >"$J/current.ftai"
+    records 2 | ftai-log --sink -q
+    ftai-log --follow --cursor mail >out 2>err &
+    pid=$!
+    until_true has_lines out 4
+    kill $pid
+    wait $pid || true
+    same "$(jq -r 'select(."@tag" == "note").body' out | paste -sd , -)" "note 1,note 2"
+    same "$(grep -c "warning: the journal does not hold seq 9 as it was read" err)" 1
+    try ftai-recall --after 9
+    ended 0
+    empty "$T/out"
+    same "$(cat "$T/err")" "ftai-recall: warning: the journal ends at seq 4, before --after 9: a part of it may be lost"
+    try ftai-recall --after 4
+    empty "$T/err"
 }
 
 @test "a second reader with the same cursor: 75" {

@@ -855,15 +855,86 @@ def test_a_spoken_command_ends_its_pieces():
     assert open_.cut("ftai-x") == []
 
 
+class Over(Exception):
+    pass
+
+
+@pytest.mark.parametrize("since", [1, 9])
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_follower_goes_on_when_its_segment_was_lost(folder, since, running, known):
+    """since: so many records were written when the reader looks again, less or more than it had read."""
+    put(folder, note("old"))
+    journal._live[folder].close("test", audit=False)
+    put(folder, *[note(f"lost {n}") for n in range(3)])
+    *_, (seq, rec) = journal.read(folder)
+    assert seq == 5
+    turns = []
+
+    def lose():
+        current(folder).write_bytes(bytes(current(folder).stat().st_size))
+
+    def wait():
+        turns.append(1)
+        if running and len(turns) == 1:
+            lose()
+            return
+        if running and len(turns) == 2:
+            forget(folder)
+            put(folder, *[note(f"new {n}") for n in range(since)][:1])
+            put(folder, *[note(f"new {n}") for n in range(since)][1:])
+            return
+        raise Over
+
+    if not running:
+        lose()
+        forget(folder)
+        put(folder, *[note(f"new {n}") for n in range(since)])
+    got, said = [], []
+    with pytest.raises(Over):
+        digest = rec["@blocks"][-1]["hash"] if known else ""
+        for fresh in journal.follow(folder, seq, wait, digest=digest, warn=said.append):
+            got += [found.get("body") for _, found in fresh if found["@tag"] == "note"]
+    if since == 9 and not known and not running:
+        assert got == [f"new {n}" for n in range(2, 9)] and not said  # nothing tells of it
+        return
+    assert got == [f"new {n}" for n in range(since)]
+    assert said == ["the journal does not hold seq 5 as it was read, a segment was lost: going on with seq 2, some may come again"]
+
+
+def test_a_follower_is_not_told_of_an_end_that_was_closed_in_order(folder):
+    put(folder, note("a"), note("b"))
+    seq, rec = list(journal.read(folder))[-1]
+    Path(folder, ".suspect").write_text("2 1\n")
+    forget(folder)
+    said, got = [], []
+
+    def wait():
+        if got:
+            raise Over
+        put(folder, note("c"))
+
+    with pytest.raises(Over):
+        for fresh in journal.follow(folder, seq, wait, digest=rec["@blocks"][-1]["hash"], warn=said.append):
+            got += [found.get("body") for _, found in fresh]
+    assert got[-1] == "c" and not said
+
+
 def test_cursor(tmp_path):
     place = journal.Cursor(str(tmp_path / "cursors"), "mail")
     assert place.seq == 0
-    place.save(7)
+    place.save(7, 64 * "a")
     with pytest.raises(Failure) as caught:
         journal.Cursor(str(tmp_path / "cursors"), "mail")
     assert caught.value.code == TEMPFAIL
     os.close(place.lock)
-    assert journal.Cursor(str(tmp_path / "cursors"), "mail").seq == 7
+    place = journal.Cursor(str(tmp_path / "cursors"), "mail")
+    assert (place.seq, place.hash) == (7, 64 * "a")
+    os.close(place.lock)
+    # As an older version left it.
+    (tmp_path / "cursors" / "mail").write_text("9\n")
+    place = journal.Cursor(str(tmp_path / "cursors"), "mail")
+    assert (place.seq, place.hash) == (9, "")
     for name in ("../x", "", ".x", "..", "a/b", "mail.lock", 300 * "x"):
         with pytest.raises(Failure) as caught:
             journal.Cursor(str(tmp_path / "cursors"), name)
