@@ -2,7 +2,7 @@
 
 The syntax is hassil's (https://github.com/home-assistant/hassil): `[optional]`, `(one|other)`, `{slot}`, `{list}`, `{list:slot}`, `<rule>`,
 `\\` before a sign that is meant as it stands. `{name}` without a list of that name takes one word or more, `{word:name}` just one,
-`{file:name}` one that looks like the name of a file.
+`{file:name}` one that looks like the name of a file, `{textfile:name}` one that can hardly be anything else.
 In the values of lists `#` stands for one digit.
 """
 
@@ -13,7 +13,9 @@ LENGTH = 4_000  # characters of one template
 STATES = 20_000  # of one automaton: templates that need more are refused
 GLUED = 1_000  # spellings of one word with brackets in it
 
-ONE = ("word", "file")  # lists that are not declared: any one word, one with a `.` or `/` in it
+ONE = ("word", "file", "textfile")  # lists that are not declared: any one word, one with a `.` or `/` in it, one that _textfile() takes
+# What a note is written to has one of these; acme.org, 3.5 and and/or have none.
+TEXT = (".txt", ".text", ".md", ".markdown", ".rst", ".adoc", ".tex", ".log", ".csv", ".tsv", ".ftai", ".json", ".yaml", ".yml", ".toml", ".ini", ".conf")
 MARKS = ".,;:!?…\"'“”‘’„«»()[]¿¡\u200b\ufeff"
 ENDS = ".,;:!?… \t\r\n"
 FOLD = {ord(digit): "#" for digit in "0123456789"}
@@ -347,6 +349,11 @@ def _reach(states: list, said: list[str], at: int, stop: int) -> list[int]:
     return ends
 
 
+def _textfile(word: str) -> bool:
+    """True for a path from / or ~, and for a name that ends as those of text files do; not for an address on the web."""
+    return (word.startswith(("/", "~/")) or word.endswith(TEXT)) and "://" not in word
+
+
 def match(automaton: dict, said: list[str], at: int, stop: int) -> dict:
     """The templates that the words said[at:stop] are, as number -> ((slot, first word, word behind the last), …).
 
@@ -378,7 +385,7 @@ def match(automaton: dict, said: list[str], at: int, stop: int) -> dict:
             for name, slot, following in listed:
                 if name in lists:
                     ends = _reach(lists[name], said, at, stop)
-                elif name == "word" or "." in word or "/" in word:
+                elif name == "word" or (_textfile(word) if name == "textfile" else "." in word or "/" in word):
                     ends = [at + 1]
                 else:
                     continue

@@ -198,7 +198,7 @@ def test_hassil_agrees_on_the_shipped_examples():
     from hassil.recognize import recognize_all
 
     commands = specs.load("commands")
-    intents = {entry["name"]: {"data": [{"sentences": entry["say"]}]} for entry in commands["phrase"] if "{file:" not in "".join(entry["say"])}
+    intents = {entry["name"]: {"data": [{"sentences": entry["say"]}]} for entry in commands["phrase"] if "file:" not in "".join(entry["say"])}
     values = {entry["name"]: {"values": [{"in": value, "out": value} for value in entry["values"]]} for entry in commands["list"]}
     # It knows neither digits as `#` nor lists in lists: only phrases without times can be compared.
     plain = {name: data for name, data in intents.items() if not any("{when}" in say or "{digits" in say for say in data["data"][0]["sentences"])}
@@ -556,3 +556,26 @@ def test_what_is_explained_can_neither_steer_a_terminal_nor_add_a_line():
     assert not set(text) & set("\x9b\u202e\r")
     assert len([line for line in text.split("\n") if line.startswith("forged")]) == 0
     assert "a\ufffd2Jb\ufffdc\ufffdd forged" in text
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("note that I need to file taxes", "I need to file taxes"),
+        ("note I need to file taxes", "I need to file taxes"),
+        ("note that the report is in file cabinets", "the report is in file cabinets"),
+        ("note the report is in the file cabinet", "the report is in the file cabinet"),
+        ("make a note that we sent it to acme.com", "we sent it to acme.com"),
+        ("make a note saying we sent it to acme.com.", "we sent it to acme.com."),
+        ("note that the rate went from 2.5 to 3.5", "the rate went from 2.5 to 3.5"),
+        ("note that the list is in list.txt", "the list is in list.txt"),
+    ],
+)
+def test_a_note_that_names_no_file_to_write_to_is_kept_whole(said, text):
+    made = route(said)
+    assert (made["target"], slots(made)) == ("skill:note", {"text": text})
+
+
+@pytest.mark.parametrize("path", ["shopping.txt", "~/shopping", "/tmp/list", "./list.md", "the file shopping", "file shopping.md"])
+def test_a_note_goes_to_the_file_that_it_names(path):
+    assert slots(route(f"note milk to {path}")) == {"text": "milk", "path": path.removeprefix("the ").removeprefix("file ")}
