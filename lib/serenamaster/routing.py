@@ -324,7 +324,9 @@ def nearest(body: str, table: Table) -> list[str]:
         number, example = table.examples[place]
         if len(found) >= most or shared[place] < NEAR * (sizes[place] + len(parts)):
             break
-        if "blocked" not in table.entries[number] and table.targets.get(table.entries[number]["target"], [""])[0] == "":
+        # What only asks, or waits for an agent or a model that nobody has made, is no way out.
+        target = table.entries[number]["target"]
+        if "blocked" not in table.entries[number] and target.startswith(("skill:", "cmd:")) and table.targets.get(target, [""])[0] == "":
             found.setdefault(number, example)
     return list(found.values()) or ([other] if other and most else [])
 
