@@ -10,16 +10,12 @@ BODY = 1024 * 1024  # bytes of text that a record carries itself; what is longer
 
 
 def zone() -> str:
-    """The IANA name of the local time zone: TZ, else what /etc/localtime points to, else "UTC"."""
-    name = os.environ.get("TZ", "").lstrip(":")
-    if not name:
-        try:
-            name = os.path.realpath("/etc/localtime")
-        except OSError:
-            name = ""
-    _, found, tail = name.rpartition("zoneinfo/")
-    name = tail if found else name
-    return name if name and not name.startswith("/") and os.path.isfile(f"/usr/share/zoneinfo/{name}") else "UTC"
+    """The IANA name of the local time zone: TZ, else what /etc/localtime points to, else "UTC". A path in TZ counts as what it points to."""
+    name = os.environ.get("TZ", "").lstrip(":") or "/etc/localtime"
+    if name.startswith("/"):
+        # Links in the data itself are other names of a zone: the one that was given stays.
+        name = (name if "zoneinfo/" in name else os.path.realpath(name)).rpartition("zoneinfo/")[2]
+    return name if name and name[0] != "/" and ".." not in name and os.path.isfile(f"/usr/share/zoneinfo/{name}") else "UTC"
 
 
 def command(words: str, stage: str, *, via="text", tz=None, lang=None, privacy=None, thread=None, documents=()) -> dict:

@@ -42,6 +42,7 @@ def test_words_over_the_limit_are_refused_with_a_way_out():
         (":Europe/Zurich", "Europe/Zurich"),
         ("/usr/share/zoneinfo/Asia/Tokyo", "Asia/Tokyo"),
         ("../../etc/passwd", "UTC"),
+        ("../../../etc/passwd", "UTC"),
         ("No/Such", "UTC"),
     ],
 )
@@ -50,6 +51,21 @@ def test_the_time_zone_is_a_name_that_exists_or_utc(monkeypatch, value, expected
         pytest.skip("no time zone data on this machine")
     monkeypatch.setenv("TZ", value)
     assert intake.zone() == expected
+
+
+@pytest.mark.parametrize("front", ["", ":"])
+def test_a_path_of_a_time_zone_is_followed(monkeypatch, tmp_path, front):
+    if not os.path.isfile("/usr/share/zoneinfo/Europe/Zurich"):
+        pytest.skip("no time zone data on this machine")
+    (tmp_path / "localtime").symlink_to("/usr/share/zoneinfo/Europe/Zurich")
+    monkeypatch.setenv("TZ", f"{front}{tmp_path}/localtime")
+    assert intake.zone() == os.path.realpath("/usr/share/zoneinfo/Europe/Zurich").rpartition("zoneinfo/")[2]
+    monkeypatch.setenv("TZ", f"{front}{tmp_path}/none")
+    assert intake.zone() == "UTC"
+    monkeypatch.setenv("TZ", "")
+    local = intake.zone()
+    monkeypatch.setenv("TZ", f"{front}/etc/localtime")
+    assert intake.zone() == local
 
 
 def test_a_small_text_document_is_nested_whole(tmp_path):
