@@ -71,7 +71,7 @@ coverage = COVERAGE_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/py
 test: lint types
 	@$(clean_env) coverage erase
 	@rc=0; $(coverage) $(MAKE) --no-print-directory -k unit stages cases docs || rc=1; \
-	$(clean_env) bash -o pipefail -c 'coverage combine --quiet && coverage report --skip-covered && coverage json --quiet -o - | python tests/covered.py' || rc=1; \
+	$(clean_env) bash -o pipefail -c 'coverage combine --quiet && rm -f .coverage.* && coverage report --skip-covered && coverage json --quiet -o - | python tests/covered.py' || rc=1; \
 	test $$rc = 0 || { echo 'make test: FAILED, see above' >&2; exit 1; }
 
 test-full:
