@@ -122,3 +122,15 @@ PY
     ended 2
     grep -q '^hint: ' "$T/err"
 }
+
+@test "run: what was left out of a project's specs is told" {
+    mkdir -p "$T/work/.ftai"
+    cd "$T/work"
+    printf '@ftai v2.0\n\n@phrase\n  name: "zap"\n  say: ["zap"]\n  target: "skill:status"\n@end\n' >.ftai/serenamaster.commands.ftai
+    try ftai-run status
+    ended 0
+    grep -q "^ftai-run: warning: .*serenamaster.commands.ftai:3: left out.*ftai-doctor trust" "$T/err"
+    try ftai-run -q status
+    ended 0
+    empty "$T/err"
+}
