@@ -12,11 +12,12 @@ from serenamaster.errors import Failure  # noqa: E402
 
 
 def holds(gate: dict) -> str:
-    """Why a gate does not hold, or ""."""
+    """Why a gate does not hold, or "". Its command does not see the owner's FTAI_HOME: a gate writes into no journal of theirs."""
     command = [part.replace("{version}", __version__) for part in gate["run"]]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FTAI_")}
     try:
         ran = subprocess.run(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=gate.get("timeout"), check=False
+            command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=gate.get("timeout"), check=False
         )
     except subprocess.TimeoutExpired:
         return f"not done after {gate['timeout']} s"
