@@ -36,16 +36,19 @@ TAGS: dict[str, dict[str, tuple[str, str]]] = {
         "retention": ("name summary", "keep_last keep_daily keep_weekly keep_monthly keep_within"),
     },
     "config": {
-        "setting": ("name value summary", "choices narrow"),
+        "setting": ("name value summary", "choices narrow secret"),
         "limit": ("name value unit summary", "least"),
         "place": ("name value summary", ""),
         "provider": ("name kind summary", "privacy url key models"),
         "model": ("name provider", "summary id privacy window"),
+        "key": ("name summary", "env cmd readers max_age grace check header rotate_cmd"),
+        "consent": ("name", "summary scope until"),
     },
     "mcp": {
         "server": ("name summary privacy", "run url env timeout tools"),
         "rule": ("name target reason", "say pattern capability any tag optional privacy confidence deadline match not_match"),
     },
+    "redact": {"pattern": ("name summary pattern", "anchors check")},
     "release": {"gate": ("name summary run", "expect contains timeout")},
 }
 # What the values of keys may be. A list may be written as its one element alone.
@@ -54,6 +57,8 @@ KINDS: dict[str, str | tuple[str, ...]] = {
     "title": "text", "summary": "text", "target": "text", "reason": "text", "url": "text", "pattern": "text", "id": "text", "contains": "text",
     "reads": "texts", "writes": "texts", "decides": "texts", "say": "texts", "match": "texts", "not_match": "texts", "values": "texts", "run": "texts",
     "env": "texts", "slots": "texts", "choices": "texts", "tools": "texts", "models": "texts",
+    "cmd": "texts", "rotate_cmd": "texts", "readers": "texts", "scope": "texts", "anchors": "texts",
+    "check": "text", "header": "text", "until": "text", "max_age": "number", "grace": "number", "secret": "flag",
     "statuses": "wholes", "output": "whole", "expect": "whole", "window": "whole", "least": "whole",
     "keep_last": "whole", "keep_daily": "whole", "keep_weekly": "whole", "keep_monthly": "whole",
     "timeout": "number", "deadline": "number", "keep": "number", "keep_within": "number",
