@@ -192,7 +192,7 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 def _write(path: str) -> sqlite3.Connection:
     """The connection for writing, its schema of this version. Call it under the lock. Raises sqlite3.Error, Failure for a newer version."""
-    here = _inode(path)
+    here = _inode(paths.unlinked(path))
     if _writer:
         if _writer["path"] == path and _writer["inode"] == here and _writer["pid"] == os.getpid():
             return _writer["db"]

@@ -225,8 +225,15 @@ def closed(folder: str) -> list[str]:
 
 
 def regular(path: str, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of a segment. Raises OSError, and Failure 74 for what is no regular file: a FIFO would keep who opens it waiting for ever."""
-    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    """A descriptor of a segment. Raises FileNotFoundError, and Failure 74 for what can't be opened or is no regular file: a FIFO would keep who opens
+    it waiting for ever, and what is written through a link goes elsewhere.
+    """
+    try:
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError as bad:
+        raise Failure(f"cannot use '{path}': {'it is a link' if bad.errno == errno.ELOOP else bad.strerror}", IOERR) from None
     if os.fstat(fd).st_mode & 0o170000 != 0o100000:
         os.close(fd)
         raise Failure(f"cannot use '{path}': it is no regular file", IOERR)
@@ -397,7 +404,10 @@ class Cursor:
             raise Failure(f"a name of {len(name.encode())} bytes for a cursor, expected at most 200", USAGE)
         os.makedirs(folder, 0o700, exist_ok=True)
         self.path = os.path.join(folder, name)
-        self.lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            self.lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as bad:
+            raise Failure(f"cannot open '{self.path}.lock': {bad.strerror}", CANTCREAT) from None
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -61,6 +61,13 @@ def guard(path: str, seen: os.stat_result) -> None:
         raise Failure(f"'{path}' is writable by others", NOPERM, hint)
 
 
+def unlinked(path: str) -> str:
+    """`path`, which need not exist. Raises Failure 77 where it is a symbolic link: SQLite would follow it, and write where it leads."""
+    if os.path.islink(path):
+        raise Failure(f"'{path}' is a link", NOPERM, f"look where it leads, then rm '{path}'")
+    return path
+
+
 def _user(uid: int) -> str:
     import pwd
 

@@ -1,4 +1,4 @@
-"""state.db: what the processes of one user must agree on. Now: who acts on which route.
+"""state.db: what the processes of one user must agree on: who acts on which route, and what the owner agreed to.
 
 WAL and synchronous FULL lose no commit in a power cut. Every write stands under one lock of our own, as SQLite 3.7.0 to 3.51.2 can
 spoil a WAL that two connections write or checkpoint at once (https://sqlite.org/wal.html#walresetbug).
@@ -29,8 +29,16 @@ def m001_claims(db) -> None:
     db.execute("CREATE INDEX claims_open ON claims (run, n) WHERE state != 'done'")
 
 
+def m002_consents(db) -> None:
+    """What the owner said last about a target. scope: tags and ids of threads, apart by spaces, "" for all; times as in records, until: or NULL.
+
+    A target that is withdrawn keeps its row, as it goes before what a spec says.
+    """
+    db.execute("CREATE TABLE consents (target TEXT PRIMARY KEY, scope TEXT NOT NULL, until TEXT, granted TEXT, withdrawn TEXT) WITHOUT ROWID")
+
+
 # Only ever appended to: their number is the user_version of the file.
-MIGRATIONS = [m001_claims]
+MIGRATIONS = [m001_claims, m002_consents]
 
 
 class Locked:
@@ -99,7 +107,7 @@ def connect(path: str):
     import sqlite3
 
     try:
-        db = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None)
+        db = sqlite3.connect(paths.unlinked(path), timeout=BUSY_MS / 1000, isolation_level=None)
         db.execute("PRAGMA synchronous=FULL")
         if db.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
             _migrate(db, path)
@@ -288,6 +296,100 @@ class Claims:
             pass  # as after kill -9: the next run finds the file as it is
         os.close(self.fd)
         self.run = self.fd = -1
+
+
+# ---- consent ----
+
+
+def agree(target: str, scope=(), until: str | None = None) -> None:
+    """Keeps that a target may get what is not local; what was said of it before is replaced. scope: tags and ids of threads; until: as in records.
+
+    On the disk when it returns. Raises Failure (73, 74, 75).
+    """
+    _say(target, " ".join(sorted(scope)), until, now(), None)
+
+
+def withdraw(target: str) -> None:
+    """Keeps that a target may get nothing more, whatever the specs say. On the disk when it returns. Raises Failure (73, 74, 75)."""
+    _say(target, "", None, None, now())
+
+
+def _say(*row) -> None:
+    import sqlite3
+
+    path = paths.state_db()
+    try:
+        db = connect(path)
+        with Write(db, path):
+            db.execute("INSERT OR REPLACE INTO consents VALUES (?, ?, ?, ?, ?)", row)
+        db.close()
+    except sqlite3.Error as bad:
+        raise storage(bad, path) from None
+    except OSError as bad:
+        raise Failure(f"cannot write '{bad.filename or path}': {bad.strerror}", CANTCREAT) from None
+
+
+def consents(entries=()) -> dict[str, dict]:
+    """{target: {scope: [tags and ids of threads], until, granted, withdrawn, at}}, read anew; absent keys are not said.
+
+    entries: the `@consent` entries of the config spec, whose `at` tells where they stand; what was said of the same target goes before them.
+    Raises Failure (73, 74, 75).
+    """
+    import sqlite3
+
+    found = {entry["name"]: {"scope": sorted(entry.get("scope", ())), "until": entry.get("until"), "at": entry["at"]} for entry in entries}
+    path = os.path.join(paths.where("state"), "state.db")
+    if not os.path.lexists(path):
+        return found
+    try:
+        db = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=BUSY_MS / 1000)
+        # An older file has no such table yet.
+        if db.execute("PRAGMA user_version").fetchone()[0] >= 2:
+            for target, scope, until, granted, withdrawn in db.execute("SELECT target, scope, until, granted, withdrawn FROM consents ORDER BY target"):
+                found[target] = {"scope": scope.split(), "until": until, "granted": granted, "withdrawn": withdrawn}
+        db.close()
+    except sqlite3.Error as bad:
+        raise storage(bad, path) from None
+    return found
+
+
+def consent(target: str, rec: dict | None = None, entries=()) -> str:
+    """"" where `target` may get `rec` as far as consent goes, else the reason why not, in words. Read anew each time: what is withdrawn counts at once.
+
+    rec: None where no record is sent (a key is tried). entries: as in consents(). What can't be read is no consent.
+    """
+    try:
+        said = consents(entries).get(target)
+    except Failure as bad:
+        return bad.message
+    if said is None:
+        return "nobody agreed to it"
+    if said.get("withdrawn"):
+        return f"it was withdrawn at {said['withdrawn']}"
+    if (until := said["until"]) is not None and not before(until):
+        return f"it ended at {until}"
+    if rec is None or not said["scope"]:
+        return ""
+    from .record import is_id
+
+    # Of each kind that the scope names one has to fit; a kind that it does not name does not limit.
+    for what, own, allowed in (("tag", rec.get("@tag"), [word for word in said["scope"] if not is_id(word)]),
+                               ("thread", rec.get("thread"), [word.lower() for word in said["scope"] if is_id(word)])):  # fmt: skip
+        if allowed and (own.lower() if type(own) is str else own) not in allowed:
+            return f"it does not hold for the {what} '{own}'"
+    return ""
+
+
+def before(until: str) -> bool:
+    """True while `until`, a time or a day of ISO 8601, is not over; a day lasts to its end, in UTC. What is no time is over."""
+    from datetime import UTC, datetime, timedelta
+
+    try:
+        end = datetime.fromisoformat(until)
+        end = (end if end.tzinfo else end.replace(tzinfo=UTC)) + timedelta(days=len(until) == 10)
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return datetime.now(UTC) < end
 
 
 def quote(path: str) -> str:
