@@ -243,8 +243,8 @@ class Runner:
     claims: a state.Claims. append(records): puts records into the journal, synced, or raises Failure. find(ids) -> {id: record} from the
     archive; ended(ids) -> the keys of those routes that have a result there; both find nothing where there is no archive. kinds: {"skill": f, "cmd": f…} with
     f(name) -> the fields of an Act, or Failure. fail(Failure) and bug(exception): tell a person, and count. default(): the privacy of what says nothing.
-    consent(target): may this target get what is not local? stop: a Stop. again: also what was claimed before. missed(Failure): as fail,
-    for what an earlier run left. kept: what is handed on is journaled by that, and nobody can send it again.
+    consent(target, record): "" where this target may get what is not local, else the reason why not. stop: a Stop. again: also what was
+    claimed before. missed(Failure): as fail, for what an earlier run left. kept: what is handed on is journaled by that, and nobody can send it again.
     """
 
     def __init__(self, stage, *, claims, append, find, ended, kinds, fail, bug, default, consent=None, stop=None, again=False, missed=None, kept=False):
@@ -416,8 +416,10 @@ class Runner:
         if act.reach == "cloud":
             if job.local:
                 raise Failure(f"'{target}' may take this off the machine, and it is local", NOPERM, "ftai-listen --privacy cloud")
-            if self.consent is None or not self.consent(target):
-                raise Failure(f"'{target}' may take this off the machine, and there is no consent to that", NOPERM)
+            missing = self.consent(target, job.command) if self.consent else "nobody could agree to it here"
+            if missing:
+                hint = f"ftai-keys consent grant '{target}'"
+                raise Failure(f"'{target}' may take this off the machine, and there is no consent to that: {missing}", NOPERM, hint)
         return act
 
     def _perform(self, route):

@@ -387,7 +387,9 @@ def before(until: str) -> bool:
     try:
         end = datetime.fromisoformat(until)
         end = (end if end.tzinfo else end.replace(tzinfo=UTC)) + timedelta(days=len(until) == 10)
-    except (ValueError, TypeError, OverflowError):
+    except OverflowError:  # the last day that there is
+        return True
+    except (ValueError, TypeError):
         return False
     return datetime.now(UTC) < end
 

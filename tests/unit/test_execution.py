@@ -512,7 +512,7 @@ def test_what_may_leave_the_machine_needs_cloud_and_consent(privacy, consent, st
         return "sent"
         yield
 
-    run = Run({"x": (act, "cloud")}, consent=None if consent is None else lambda target: consent)
+    run = Run({"x": (act, "cloud")}, consent=None if consent is None else lambda target, rec: "" if consent else "no")
     made = run(*pair("cmd:x", command={"privacy": privacy}))
     assert ends(made) == [status]
     assert run.codes == ([77] if status == "refused" else [])

@@ -227,3 +227,98 @@ def test_the_lock_gives_up(path, monkeypatch):
         claims.take(routes(1))
     assert bad.value.code == 75
     assert len(claims.take(routes(1))[0]) == 1
+
+
+# ---- consent ----
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTAI_HOME", str(tmp_path))
+    return tmp_path
+
+
+THREAD = "0199c2f4-7d1e-7a31-9c1b-2f0a5b6c7d8e"
+SENT = {"@tag": "command", "id": THREAD, "thread": THREAD}
+
+
+def test_nobody_agreed_and_nothing_is_made_by_asking(home):
+    assert state.consent("anthropic", SENT) == "nobody agreed to it"
+    assert list(home.iterdir()) == []
+
+
+def test_consent_counts_until_it_is_withdrawn(home):
+    state.agree("anthropic")
+    assert state.consent("anthropic", SENT) == ""
+    assert "nobody" in state.consent("openai", SENT)
+    state.withdraw("anthropic")
+    assert "withdrawn" in state.consent("anthropic", SENT)
+    state.agree("anthropic")
+    assert state.consent("anthropic", SENT) == ""
+
+
+@pytest.mark.parametrize(
+    ("scope", "rec", "fits"),
+    [
+        (["command"], SENT, True),
+        (["task", "command"], SENT, True),
+        (["task"], SENT, False),
+        ([THREAD.upper()], SENT, True),
+        ([THREAD], SENT | {"thread": record.new_id()}, False),
+        (["command", THREAD], SENT, True),
+        (["task", THREAD], SENT, False),
+        ([THREAD], {"@tag": "command", "thread": 7}, False),
+        ([THREAD], {"@tag": "command"}, False),
+        (["task"], None, True),
+    ],
+)
+def test_a_scope_limits_tags_and_threads(home, scope, rec, fits):
+    state.agree("anthropic", scope)
+    assert (state.consent("anthropic", rec) == "") is fits
+
+
+@pytest.mark.parametrize(
+    ("until", "holds"),
+    [("2999-01-01", True), ("2020-01-01", False), ("2999-01-01T00:00:00Z", True), ("2020-01-01T00:00:00+01:00", False), ("9999-12-31", True), ("soon", False)],
+)
+def test_consent_ends(home, until, holds):
+    state.agree("anthropic", until=until)
+    assert (state.consent("anthropic", SENT) == "") is holds
+
+
+def test_a_day_lasts_to_its_end(home):
+    assert state.before(record.now()[:10])
+
+
+def test_what_was_said_goes_before_the_spec(home):
+    entries = [{"name": "anthropic", "at": "x:1"}, {"name": "openai", "at": "x:2", "scope": ["task"]}]
+    assert state.consent("anthropic", SENT, entries) == ""
+    assert "tag 'command'" in state.consent("openai", SENT, entries)
+    state.withdraw("anthropic")
+    assert "withdrawn" in state.consent("anthropic", SENT, entries)
+    assert state.consents(entries)["openai"]["at"] == "x:2"
+
+
+def test_a_file_without_the_table_holds_no_consent(home, monkeypatch):
+    monkeypatch.setattr(state, "MIGRATIONS", state.MIGRATIONS[:1])
+    state.connect(state.paths.state_db()).close()
+    monkeypatch.undo()
+    monkeypatch.setenv("FTAI_HOME", str(home))
+    assert "nobody" in state.consent("anthropic", SENT)
+    state.agree("anthropic")
+    assert state.consent("anthropic", SENT) == ""
+
+
+def test_what_cannot_be_read_is_no_consent(home):
+    state.agree("anthropic")
+    (home / "state" / "state.db").write_bytes(b"x" * 5000)
+    assert "state.db" in state.consent("anthropic", SENT, [{"name": "anthropic", "at": "x:1"}])
+
+
+def test_consent_that_cannot_be_written_is_told(home):
+    (home / "state").mkdir(mode=0o700)
+    (home / "state" / "state.db").mkdir()
+    for act in (lambda: state.agree("anthropic"), lambda: state.withdraw("anthropic")):
+        with pytest.raises(Failure) as bad:
+            act()
+        assert bad.value.code in (73, 74)
