@@ -26,7 +26,7 @@ TAGS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "commands": {
         "phrase": ("name say target", "summary match not_match reason privacy confidence deadline verbatim"),
-        "program": ("name summary run timeout output", "env"),
+        "program": ("name summary run timeout output", "env privacy"),
         "list": ("name values", "summary"),
         "expansion": ("name say", "summary"),
         "words": ("name kind values", "summary"),
@@ -58,7 +58,7 @@ KINDS: dict[str, str | tuple[str, ...]] = {
     "reads": "texts", "writes": "texts", "decides": "texts", "say": "texts", "match": "texts", "not_match": "texts", "values": "texts", "run": "texts",
     "env": "texts", "slots": "texts", "choices": "texts", "tools": "texts", "models": "texts",
     "cmd": "texts", "rotate_cmd": "texts", "readers": "texts", "scope": "texts", "anchors": "texts",
-    "check": "text", "header": "text", "until": "text", "max_age": "number", "grace": "number", "secret": "flag",
+    "check": "text", "header": "texts", "until": "text", "max_age": "number", "grace": "number", "secret": "flag",
     "statuses": "wholes", "output": "whole", "expect": "whole", "window": "whole", "least": "whole",
     "keep_last": "whole", "keep_daily": "whole", "keep_weekly": "whole", "keep_monthly": "whole",
     "timeout": "number", "deadline": "number", "keep": "number", "keep_within": "number",
@@ -66,6 +66,7 @@ KINDS: dict[str, str | tuple[str, ...]] = {
     "off": "flag", "default": "flag", "verbatim": "flag", "any": "flag", "optional": "flag",
     "privacy": ("local", "cloud"), "narrow": ("local", "lower"), "tag": ("command", "task"), "kind": "name",
 }  # fmt: skip
+SEALED = "aes256gcm:"  # what the value of a secret setting begins with, as it stands in a spec
 LIMIT = 10**15  # of a limit: what is calculated from it still fits into 64 bits
 WORD_KINDS = ("before", "after", "short")
 IGNORED = frozenset(("ftai", "document", "schema", "note", "warning", "intent"))
@@ -675,10 +676,33 @@ def ability_of(found: list[dict], tongue) -> dict:
         raise Failure(f"{found[0]['at']}: {bad.message}", CONFIG) from None
 
 
+def _unsafe(url: str) -> str:
+    """What is wrong with sending a key to this URL, else ""."""
+    import re
+
+    plain = re.fullmatch(r"http://(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]+)?(/[!-~]*)?", url)
+    return "" if plain or url.startswith("https:") and url.isprintable() else f"'{url}' would show the key to the network, expected https://"
+
+
 def _check_config(spec) -> None:
+    import re
+
     for entry in spec.entries["setting"]:
         if "choices" in entry and entry["value"] not in entry["choices"]:
             raise spec.bad(entry, f"setting '{entry['name']}' is '{entry['value']}', expected {_either(entry['choices'])}", "value")
+        # Not even a part of it is shown.
+        if entry.get("secret") and entry["value"] != "" and not str(entry["value"]).startswith(SEALED):
+            bad = spec.bad(entry, f"the value of the secret setting '{entry['name']}' is not encrypted", "value")
+            raise Failure(bad.message, CONFIG, f"ftai-keys set setting:{entry['name']} puts it there encrypted")
+    for entry in spec.entries["key"]:
+        if wrong := _unsafe(entry.get("check", "https:")):
+            raise spec.bad(entry, wrong, "check")
+        lines = entry.get("header", ["{key}:"] if "check" not in entry else [])
+        if str(lines).count("{key}") != 1 or not all(":" in line and line.isprintable() for line in lines):
+            raise spec.bad(entry, "'header' is not what 'check' needs, expected 'NAME: VALUE' with {key} in one of them", "header" if lines else "check")
+    for entry in spec.entries["consent"]:
+        if "until" in entry and not re.fullmatch("[0-9]{4}-[01][0-9]-[0-3][0-9](T[0-9:.]+(Z|[+-][0-9:]+))?", entry["until"]):
+            raise spec.bad(entry, f"'until' is '{entry['until']}', expected a day, or a time with its zone", "until")
     known = {entry["name"] for entry in spec.entries["provider"]} | spec.gone.get("provider", {}).keys()
     for entry in spec.entries["model"]:
         if entry["provider"] not in known:
@@ -718,6 +742,44 @@ def setting(name: str, default=None):
     if wanted:
         raise Failure(f"{variable} is '{given}', expected {wanted}", CONFIG)
     return value
+
+
+def put_value(name: str, value: str) -> str:
+    """Writes the value of a secret setting into the owner's config spec, and leaves all else in it as it stands; returns the path.
+
+    It does not load the spec: what it is to replace may be what breaks it. Raises Failure: 78 where no layer has a secret setting of that
+    name, or the file can't be read; 77 where it is a link; 73 where it can't be written.
+    """
+    from . import stream
+
+    path = os.path.join(paths.make(paths.where("config")), f"{PREFIX}config{SUFFIX}")
+    if os.path.islink(path):
+        raise Failure(f"'{path}' is a link, and what it leads to may be kept where others see it", 77, f"mv the file itself to '{path}'")
+    base = None
+    for layer, place in files("config"):
+        file = _File(layer, place)
+        raw = next((raw for raw in file.entries if raw["@tag"] == "setting" and raw.get("name") == name), None)
+        base = raw if raw and file.trusted else base
+        if layer == "user":
+            own, at = file, raw
+    if base is None or base.get("secret") is not True:
+        raise Failure(f"there is no setting '{name}' with 'secret: true'", CONFIG, f"declare it in '{path}'")
+    lines = own.data.decode("utf-8", "surrogateescape").split("\n") if own.data else ["@ftai v2.0", ""]
+    if at and (number := own.line(at, "value")) != at["at_line"]:
+        if not lines[number - 1].lstrip().startswith("value:"):
+            raise own.bad(at, "its 'value' can't be told from the rest, expected it on a line of its own")
+        indent = lines[number - 1][: len(lines[number - 1]) - len(lines[number - 1].lstrip())]
+        lines[number - 1] = f'{indent}value: "{value}"'
+    elif at:
+        lines.insert(at["at_line"], f'  value: "{value}"')
+    else:
+        lines += ["@setting", f'  name: "{name}"', f'  value: "{value}"', "  secret: true", f"  summary: {orjson.dumps(base['summary']).decode()}", "@end", ""]
+    try:
+        stream.save(path, "\n".join(lines).encode("utf-8", "surrogateescape"))
+    except OSError as bad:
+        raise Failure(f"cannot write '{path}': {bad.strerror}", 73) from None
+    forget()
+    return path
 
 
 def tier() -> str:
