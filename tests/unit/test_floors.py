@@ -20,6 +20,8 @@ NAMES = set().union(*FLOORS)
 # The only arrows within a floor; what else a module needs comes in as an argument.
 SIDEWAYS = {("archive", "journal"), ("models", "state"), ("tools", "state"), ("routing", "state"), ("skills", "archive"), ("skills", "journal")}
 SIDEWAYS |= {("journal", "redact"), ("journal", "seal"), ("stage", "redact"), ("secret", "seal"), ("purge", "journal"), ("purge", "archive"), ("purge", "seal")}
+# What belongs together though the names don't say so: ciphers.
+FAMILIES = {"pyrage": "cryptography"}
 # Below floor 2, for want of a better place: this list may only shrink.
 SIDEWAYS |= {("text", "record"), ("text", "errors"), ("phrases", "errors"), ("specs", "paths"), ("specs", "stream"), ("intake", "specs"), ("intake", "stream")}
 # orjson, which every stage needs, brings contextlib, dataclasses, datetime, inspect, json and uuid with it: they cost nothing more.
@@ -59,7 +61,7 @@ def wrong(module: str, source: str) -> list[str]:
         elif outside and name in SLOW:
             out.append(f"{module} imports {name} at module level")
         elif name not in sys.stdlib_module_names and name != "orjson":
-            families.add(name)
+            families.add(FAMILIES.get(name, name))
             if outside:
                 out.append(f"{module} imports the package {name} at module level")
     if len(families) > 1:
