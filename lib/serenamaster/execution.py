@@ -83,7 +83,8 @@ class Job:
 
     route, command: the records. slots: {name: string} of what was recognised, clean. privacy: what the records of this job get ("local",
     "cloud", another string that means local, or None where neither route nor command says). tz: the
-    name of the time zone of the command, or None. stop: None or a Stop.
+    name of the time zone of the command, or None. hidden: no text of this job is to be kept or shown, but for its records in the pipe.
+    stop: None or a Stop.
     """
 
     end = End
@@ -93,6 +94,7 @@ class Job:
         self.target = route["target"]
         self.privacy = strictest(command.get("privacy"), route.get("privacy"))
         self.tz = text(command.get("tz"))
+        self.hidden = "fact" in (command.get("log"), route.get("log"))
         self.attempt, self.began, self.clock = new_id(), now(), time.monotonic()
         self.slots: dict[str, str] = {}
         for block in route.get("@blocks", ()):
@@ -117,6 +119,8 @@ class Job:
             rec.pop("privacy", None)
         else:
             rec["privacy"] = self.privacy
+        if self.hidden:
+            rec["log"] = "fact"
         return rec
 
     def error(self, kind: str, message: str, *, recovery: str = "none", then: str | None = None) -> dict:
@@ -321,7 +325,8 @@ class Runner:
                 try:
                     job = self._job(rec)
                     act = self._check(job)
-                    yield rec, f"would do {act.plan(job) if act and act.plan else words(job)}"
+                    said = act.plan(job) if act and act.plan else words(job)
+                    yield rec, f"would do {repr(job.target) if job.hidden else said}"
                 except Failure as bad:
                     yield rec, f"would not do '{rec.get('target')}': {bad.message}"
 
@@ -478,21 +483,25 @@ class Runner:
             effects.insert(0, self._trouble(job, trouble))
             end = End("refused" if refused else "failed", sentence(trouble), 0, effects[0]["class"])
         except Exception as trouble:  # one route that trips over a bug does not cost the others
-            self.bug(trouble)
+            # Where it was is no text of the job; what the exception says may be.
+            self.bug(RuntimeError(type(trouble).__name__).with_traceback(trouble.__traceback__) if job.hidden else trouble)
             effects.insert(0, job.error("bug", f"a bug in the program: {type(trouble).__name__}"))
             end = End("failed", "This failed because of a bug in the program.", 0, "bug")
         if end.code:
-            self.fail(Failure(f"'{job.target}': {end.body.splitlines()[0].rstrip('.') if end.body else end.status}", end.code))
+            self._tell(job, Failure(f"'{job.target}': {end.body.splitlines()[0].rstrip('.') if end.body else end.status}", end.code))
         return end
 
+    def _tell(self, job, bad: Failure) -> None:
+        self.fail(Failure(f"'{job.target}' failed; why is said in its records alone", bad.code) if job.hidden else bad)
+
     def _trouble(self, job, bad: Failure) -> dict:
-        self.fail(bad)
+        self._tell(job, bad)
         kind = KINDS.get(bad.code, "input")
         return job.error(kind, bad.message, recovery="retry" if kind == "storage" else "ask" if kind == "input" else "none", then=bad.hint or None)
 
     def _refused(self, job, bad: Failure, kind: str):
         """The records of a route that nobody tried to do: there is no attempt, so the error is the route's."""
-        self.fail(bad)
+        self._tell(job, bad)
         yield job.error(kind, bad.message, then=bad.hint or None) | {"parent": job.route["id"]}
         yield job.make("result", target=job.target, status="refused" if bad.code == NOPERM else "failed", ms=0, body=sentence(bad))
 
@@ -541,7 +550,7 @@ def _whole(job: Job, act):
     if type(end) is not End:
         end = End("done", end or "")
     data = end.body.encode()
-    if len(data) <= BODY:
+    if len(data) <= BODY or job.hidden:
         return end
     import hashlib
 

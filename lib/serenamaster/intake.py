@@ -18,12 +18,15 @@ def zone() -> str:
     return name if name and name[0] != "/" and ".." not in name and os.path.isfile(f"/usr/share/zoneinfo/{name}") else "UTC"
 
 
-def command(words: str, stage: str, *, via="text", tz=None, lang=None, privacy=None, thread=None, documents=()) -> dict:
-    """A `command` record for these words. documents: blocks made by document(). Raises Failure (65) for words over 1 MiB."""
+def command(words: str, stage: str, *, via="text", tz=None, lang=None, privacy=None, log=None, thread=None, documents=()) -> dict:
+    """A `command` record for these words. documents: blocks made by document(). log: "fact" keeps its texts out of the journal.
+
+    Raises Failure (65) for words over 1 MiB.
+    """
     text = clean(words).strip()
     if len(text) > BODY:
         raise Failure(f"a command of more than {BODY} characters", DATAERR, "ftai-listen --file takes long text in")
-    rec = make("command", stage, thread=thread, body=text, via=via, lang=lang, tz=tz or zone(), privacy=privacy)
+    rec = make("command", stage, thread=thread, body=text, via=via, lang=lang, tz=tz or zone(), privacy=privacy, log=log)
     if documents:
         rec["@blocks"] = list(documents)
     return rec
@@ -117,17 +120,18 @@ def lines(chunks):
         yield [(number + 1, line)]
 
 
-def commands(ctx, words, *, stage, newest, files=(), via=None, privacy=None, thread=None, follow=False):
+def commands(ctx, words, *, stage, newest, files=(), via=None, privacy=None, no_log=False, thread=None, follow=False):
     """Yields lists of `command` records: of `words` (with `files` as their documents), of each of `files`, or for ("-",) of what each
     read of standard input brought.
 
-    stage: who made them. newest(via): the thread of the newest command that came in this way, or None. What is refused is told to
-    ctx.fail and left out. Raises Failure: 2 where there is nothing to take in, 65 and 66 where it can't be.
+    stage: who made them. newest(via): the thread of the newest command that came in this way, or None. no_log: their texts are kept out of
+    the journal. What is refused is told to ctx.fail and left out. Raises Failure: 2 where there is nothing to take in, 65 and 66 where it can't be.
     """
     if not words and not files:
         raise Failure("nothing to listen to", USAGE, f"{ctx.name} WORDS, {ctx.name} --file FILE, or {ctx.name} - for lines on standard input")
     kind = via or ("file" if files else "text")
     common = {"via": kind, "lang": specs.setting("lang"), "tz": zone(), "privacy": privacy, "thread": join(thread, follow, kind, newest)}
+    common["log"] = "fact" if no_log else None
     if tuple(words) == ("-",):
         documents = [document(name) for name in files]
         for found in lines(stream.chunks("-")):
@@ -158,6 +162,7 @@ def options(click) -> list:
     return [
         click.Option(["-f", "--file", "files"], multiple=True, metavar="FILE", help="Take in a document (again for more)."),
         click.Option(["--privacy"], type=click.Choice(["local", "cloud"]), help="Who may see this command and what comes of it."),
+        click.Option(["--no-log"], is_flag=True, help="Keep the texts out of journal and archive; the fact stays."),
         click.Option(["--thread"], metavar="ID", help="Join this thread."),
         click.Option(["--continue", "follow"], is_flag=True, help="Join the thread in FTAI_THREAD, else the newest one."),
         click.Option(["--via"], type=click.Choice(["text", "voice", "file", "cron"]), help="How the command came in (else text, or file)."),

@@ -62,7 +62,7 @@ def is_id(value) -> bool:
 def make(tag: str, stage: str, *, parent: dict | None = None, thread: str | None = None, **fields) -> dict:
     """A new record of `stage`: id, ts, thread, parent, from, then `fields` (those that are None are left out).
 
-    parent: the record that caused it; its thread and its privacy are taken over. thread: for a record without parent.
+    parent: the record that caused it; its thread, its privacy and its `log` are taken over. thread: for a record without parent.
     A trailing underscore of a field name is dropped (`from_`), as Python keeps some words for itself.
     """
     own = new_id()
@@ -78,8 +78,11 @@ def make(tag: str, stage: str, *, parent: dict | None = None, thread: str | None
     for name, value in fields.items():
         if value is not None:
             rec[name.rstrip("_")] = value
-    if parent is not None and "privacy" in parent and "privacy" not in rec:
-        rec["privacy"] = parent["privacy"]
+    if parent is not None:
+        if "privacy" in parent and "privacy" not in rec:
+            rec["privacy"] = parent["privacy"]
+        if "log" in parent and "log" not in rec:
+            rec["log"] = parent["log"]
     if blocks:
         rec["@blocks"] = blocks
     return rec

@@ -376,7 +376,9 @@ def announce(rec: dict, *, stage: str, table: Table | None = None) -> dict | Non
     table.announced = True
     if os.path.exists(os.path.join(paths.where("state"), "specs", table.digest)):
         return None
-    return make("specs", stage, parent=rec, digest=table.digest, body=specs.source_text(table.extra), privacy="local")
+    texts = make("specs", stage, parent=rec, digest=table.digest, body=specs.source_text(table.extra), privacy="local")
+    texts.pop("log", None)  # it holds no text of the command, and is journaled only once
+    return texts
 
 
 def explain(rec: dict, decision: dict) -> str:

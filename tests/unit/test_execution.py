@@ -580,3 +580,68 @@ def test_an_ignored_signal_stays_ignored(handlers):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     execution.Stop()
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+# -- requests whose texts are not to be kept
+
+
+def hidden(act, **more):
+    return Run({"x": (act,)}, **more), pair("cmd:x", command={"log": "fact"}, route={"log": None})
+
+
+def test_all_that_comes_of_a_hidden_command_says_so():
+    def act(job):
+        yield job.make("memory", body="x")
+        yield job.audit("x", "y")
+        raise Failure("it broke", 65)
+
+    run, (asked, routed) = hidden(act)
+    routed.pop("log")  # a router that does not know of it
+    made = run(asked, routed)[2:]
+    assert tags(made) == ["audit", "attempt", "error", "memory", "result"]
+    assert {rec["log"] for rec in made} == {"fact"}
+
+
+@pytest.mark.parametrize("way", ["refused", "failed", "ended", "no such target"])
+def test_messages_hold_nothing_of_a_hidden_command(way):
+    def act(job):
+        if way == "ended":
+            return execution.End("failed", "hunter2 is wrong", 69)
+        raise Failure("cannot read 'hunter2'", 77 if way == "refused" else 66, "rm hunter2")
+        yield
+
+    run, records = hidden(act)
+    if way == "no such target":
+        records = records[0], records[1] | {"target": "mcp:hunter"}
+    made = run(*records)
+    assert ("hunter2" in str(made)) is (way != "no such target")
+    assert run.codes == [{"refused": 77, "failed": 66, "ended": 69}.get(way, 69)]
+    assert "hunter2" not in "".join(bad.message + bad.hint for bad in run.failures)
+    assert records[1]["target"] in run.failures[0].message
+    asked = pair("cmd:x", command={"log": "fact"}, what="hunter2")
+    assert [said for _, said in run.runner.plan([(rec, b"") for rec in asked])] == ["would do 'cmd:x'"]
+
+
+def test_a_bug_says_nothing_of_a_hidden_command():
+    import traceback
+
+    def act(job):
+        raise ValueError("hunter2")
+        yield
+
+    run, records = hidden(act)
+    run(*records)
+    (bad,) = run.bugs
+    said = "".join(traceback.format_exception(bad))
+    assert "hunter2" not in said.replace('raise ValueError("hunter2")', "")  # that line is this file's
+    assert "ValueError" in said and "in act" in said
+
+
+def test_a_long_answer_to_a_hidden_command_is_in_no_file(home):
+    def act(job):
+        return "x" * (execution.BODY + 1)
+        yield
+
+    run, records = hidden(act)
+    assert len(run(*records)[-1]["body"]) == execution.BODY + 1
+    assert not (home / "ftai" / "data").exists()

@@ -129,3 +129,9 @@ def test_an_endless_line_is_given_once_and_skipped_in_bounded_memory():
     found = [(number, line[:6], len(line)) for part in intake.lines(pieces) for number, line in part]
     assert [(number, head) for number, head, _ in found] == [(1, b"before"), (2, b"xxxxxx"), (3, b"after")]
     assert intake.BODY < found[1][2] < 3 * intake.BODY
+
+
+def test_a_command_that_is_not_to_be_logged_says_so():
+    assert intake.command("x", "x", tz="UTC", log="fact")["log"] == "fact"
+    (made,) = [rec for batch in intake.commands(None, ["x"], stage="x", newest=None, no_log=True) for rec in batch]
+    assert made["log"] == "fact"
