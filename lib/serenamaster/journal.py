@@ -297,6 +297,7 @@ def _contents(plan: list, after: int):
             if fd < 0:
                 fd = regular(path)
                 left.add(fd)
+                size = os.fstat(fd).st_size  # a purge may have put a shorter or longer one in its place
             at, last, prev = next(found for found in _boundaries(fd, top, size) if found[1] <= after or found[0] == top.start)
             for _, piece, cut, seq, _, wrong in walk(fd, at, size, last, prev):
                 if seq > until:
@@ -1035,6 +1036,166 @@ class Partials:
         return made
 
 
+# ---- purging ----
+
+PURGE = b'\n  act: "purge"\n'
+
+# A record of a segment: from where to where it stands, and what its tombstone keeps; seq, digest and hash are None for what is no record.
+Found = namedtuple("Found", "at end seq digest hash salted")
+
+
+def named(rec: dict) -> list[str]:
+    """The "SEQ DIGEST" of the records that an audit record says were purged."""
+    purged = rec.get("purged", ())
+    return [str(words) for words in (purged if type(purged) is list else [purged])]
+
+
+def _number(piece: bytes) -> bytes:
+    """The seq that a record says, nothing where it says none."""
+    at = piece.find(MARK) + len(MARK) + 9
+    return piece[at : piece.find(b"\n", at)] if at > len(MARK) + 8 else b""
+
+
+def dig(fd: int, at: int, size: int, wanted, each) -> int:
+    """Calls each(Found, piece) for each record of a segment from offset `at` on, behind its head or a record, for which wanted(piece) is true.
+
+    piece: as in walk(); what stands behind the last whole record is one too. Whether the chain holds is not asked. Returns where that begins.
+    """
+    sha256 = _sha256()
+    for offset, piece in _pieces(fd, at, size):
+        at = offset + len(piece) + len(END)
+        if wanted(piece):
+            cut = piece.find(MARK) + 1
+            found = CHAIN.fullmatch(piece, cut + 9) if cut else None
+            if found is None:
+                each(Found(offset, at, None, None, None, False), piece)
+                continue
+            digest = sha256(found[2] + piece[1:cut]).hexdigest() if found[2] else found[3].decode()
+            each(Found(offset, at, int(found[1]), digest, found[4].decode(), found[2] is not None), piece)
+    rest = os.pread(fd, size - at, at)
+    if rest and wanted(rest):
+        each(Found(at, size, None, None, None, False), rest)
+    return at
+
+
+def close(folder: str, seq: int, *, stage: str) -> None:
+    """Closes the live segment if it begins at or before `seq`, as only closed ones may be rewritten. Raises Failure 74, 75."""
+    live = _live.get(folder) or _live.setdefault(folder, _Live(folder))
+    with _Lock(folder):
+        live.stage, live.warn = stage, _silent
+        try:
+            live.look()
+            if live.top.first <= seq:
+                live.close("a purge", audit=False)
+        except OSError as bad:
+            live.key = None
+            raise Failure(f"cannot close '{bad.filename or live.path}': {bad.strerror}", IOERR) from None
+
+
+def enter(folder: str, records: list, *, stage: str) -> tuple[int, str]:
+    """Appends records of our own that hold nothing but digests, just as they are. Returns (seq, hash) of the last. Raises Failure 74, 75."""
+    live = _live.get(folder) or _live.setdefault(folder, _Live(folder))
+    sealed = _seal([prepare(rec)[1] for rec in records])
+    with _Lock(folder):
+        live.stage, live.warn = stage, _silent
+        try:
+            live.look()
+        except OSError as bad:
+            live.key = None
+            raise Failure(f"cannot write '{bad.filename or live.path}': {bad.strerror}", IOERR) from None
+        if sealed:
+            live.append(sealed)
+        return live.seq, live.hash
+
+
+def bury(folder: str, name: str, stones: list) -> None:
+    """Writes a closed segment anew with a tombstone for each Found of `stones`, in their order, and puts it in the place of the old one.
+
+    What is no record becomes an empty one, damage still; damage at the end goes altogether. The journal is locked for the renaming only: a
+    closed segment does not change but by a purge, and the caller sees to it that there is one at a time. Raises Failure 73, 74, 75.
+    """
+    path, temporary = os.path.join(folder, name), os.path.join(folder, f".{name}.new")
+    try:
+        fd, size, top = _open(path)
+        try:
+            before = os.fstat(fd)
+            good = _tail(fd, top, size, _until(fd, size, top, _heads(folder, name)))[2]
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "wb", CHUNK) as out:
+                at = 0
+                for stone in stones:
+                    if stone.end > good:
+                        _copy(fd, out, at, good)
+                        at = size
+                        break
+                    _copy(fd, out, at, stone.at)
+                    at = stone.end
+                    out.write(_stone(stone))
+                _copy(fd, out, at, size)
+                out.flush()
+                sync(out.fileno())
+            with _Lock(folder):
+                now = os.stat(path, follow_symlinks=False)
+                if not os.path.samestat(now, before) or (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                    raise Failure(f"'{path}' was changed by another process", TEMPFAIL)
+                os.rename(temporary, path)
+                _sync_folder(folder)
+        finally:
+            os.close(fd)
+            if os.path.lexists(temporary):
+                os.unlink(temporary)
+    except OSError as bad:
+        raise Failure(f"cannot rewrite '{path}': {bad.strerror}", CANTCREAT if bad.errno in (errno.ENOSPC, errno.EDQUOT) else IOERR) from None
+
+
+def _heads(folder: str, name: str) -> list:
+    """The heads of the segments behind one, as _until() takes them."""
+    names = closed(folder)
+    later = [*names[names.index(name) + 1 :], LIVE] if name in names else [LIVE]
+    heads = []
+    for one in later:
+        try:
+            fd, _, top = _open(os.path.join(folder, one))
+        except FileNotFoundError:
+            continue
+        os.close(fd)
+        heads.append(top)
+        if top and heads[0]:
+            break
+    return heads
+
+
+def _stone(stone: Found) -> bytes:
+    if stone.seq is None:
+        return b"\n@tombstone" + END
+    return f'\n@tombstone\n  @chain\n    seq: {stone.seq}\n    digest: "{stone.digest}"\n    hash: "{stone.hash}"\n  @end\n@end\n'.encode()
+
+
+def _copy(fd: int, out, at: int, end: int) -> None:
+    while at < end and (data := os.pread(fd, min(CHUNK, end - at), at)):
+        out.write(data)
+        at += len(data)
+
+
+def tombstones(folder: str, name: str):
+    """Yields (seq, record) of the tombstones of a closed segment that are what the chain says, each with its `@chain`. Raises OSError."""
+    import mmap
+
+    fd, size, top = _open(os.path.join(folder, name))
+    try:
+        if top is None:
+            return
+        with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as data:
+            if data.find(b"\n@tombstone\n  @chain\n") < 0:
+                return
+        for _, piece, cut, seq, _, wrong in walk(fd, top.start, size, top.first - 1, top.prev):
+            if not wrong and piece.startswith(b"\n@tombstone\n  @chain\n"):
+                digest, stored = CHAIN.findall(piece, cut + 9)[0][2:]
+                chain = {"@tag": "chain", "seq": seq, "digest": digest.decode(), "hash": stored.decode()}
+                yield seq, {"@tag": "tombstone", "@blocks": [chain]}
+    finally:
+        os.close(fd)
+
+
 # ---- verifying ----
 
 
@@ -1085,8 +1246,10 @@ def verify(folder: str = "", files=()):
         finally:
             os.close(fd)
     # A tombstone is only known to be wrong at the end: the first bad record comes first all the same.
-    check.troubles = sorted([*check.troubles, *check.gone.values()], key=lambda trouble: (names.index(trouble.path), trouble.line))
+    check.purges(names)
+    check.troubles.sort(key=lambda trouble: (names.index(trouble.path), trouble.line))
     if folder:
+        notes += [f"the purge at seq {seq} was interrupted: ftai-archive purge --finish ends it" for seq in sorted(check.open.values())]
         torn = os.path.join(folder, ".torn")
         if os.path.exists(torn) and _damage(torn, 0, os.path.getsize(torn)) not in check.accepted:
             notes.append(f"'{torn}' keeps {os.path.getsize(torn)} bytes of records that nobody was told were written")
@@ -1143,10 +1306,9 @@ def _damage(path: str, at: int, end: int) -> str:
     return f"{os.path.basename(path)} {at} {end - at} {made.hexdigest()}"
 
 
-def _line(fd: int, offset: int) -> int:
-    """The number of the line at `offset`."""
+def _line(fd: int, offset: int, at: int = 0) -> int:
+    """The number of the line at `offset`, counted from that at offset `at`, which is 1."""
     number = 1
-    at = 0
     while at < offset and (data := os.pread(fd, min(CHUNK, offset - at), at)):
         number += data.count(b"\n")
         at += len(data)
@@ -1166,7 +1328,9 @@ class _Check:
         self.journal, self.number, self.seq, self.prev = "", 0, 0, ""
         self.first = self.count = 0
         self.troubles: list[Trouble] = []
-        self.gone: dict[str, Trouble] = {}  # "SEQ DIGEST" of tombstones whose audit record has not come yet
+        self.gone: dict[str, tuple] = {}  # "SEQ DIGEST" of tombstones whose audit record has not come yet: path and offset
+        self.named: dict[str, int] = {}  # "SEQ DIGEST" that audit records of purges name, and no tombstone before: seq of the audit record
+        self.open: dict[str, int] = {}  # id of a purge's first audit record -> its seq, until the certificate comes
 
     def segment(self, path: str, fd: int, size: int, top: Head | None, until: int | None) -> None:
         if self.folder and until is None and os.path.basename(path) == LIVE and top:
@@ -1193,11 +1357,11 @@ class _Check:
             self.seq, self.prev = seq, str(stored)
             self.count += 1
             if piece.startswith(b"\n@tombstone\n"):
-                self.tombstone(path, fd, offset, piece, cut, seq)
-            elif self.gone and piece.startswith(b"\n@audit\n") and b'\n  act: "purge"\n' in piece:
-                purged = parse(piece[1:cut]).get("purged", ())
-                for words in purged if type(purged) is list else [purged]:
-                    self.gone.pop(str(words), None)
+                found = CHAIN.fullmatch(piece, cut + 9)
+                if found and found[3]:
+                    self.gone[f"{seq} {found[3].decode()}"] = path, offset + 1
+            elif piece.startswith((b"\n@audit\n", b"\n@report\n")) and PURGE in piece:
+                self.purge(seq, parse(piece[1:cut]))
         if until is not None and self.seq < until:
             self.say(path, 0, self.seq + 1, "", f"the records from seq {self.seq + 1} to {until} are missing")
         if size > end + 1 or (size > end and os.pread(fd, 1, end) != b"\n"):
@@ -1251,8 +1415,42 @@ class _Check:
                     return
             self.say(path, 11, top.first, "", f"@schema declares '@{min(odd)}', which nobody uses")
 
-    def tombstone(self, path, fd, offset, piece, cut, seq) -> None:
-        found = CHAIN.fullmatch(piece, cut + 9)
-        if found and found[3]:
-            words = f"{seq} {found[3].decode()}"
-            self.gone[words] = Trouble(path, _line(fd, offset + 1), seq, "", "a tombstone that no audit record of a purge names", "")
+    def purge(self, seq: int, rec: dict) -> None:
+        """Takes note of an audit record of a purge, or of its certificate."""
+        if rec["@tag"] == "report":
+            self.open.pop(str(rec.get("about")), None)
+            return
+        for words in named(rec):
+            if self.gone.pop(words, None) is None:
+                self.named[words] = seq
+        if "asked" in rec and self.folder:
+            self.open[rec["id"]] = seq
+
+    def purges(self, names: list) -> None:
+        """What is only known at the end: tombstones that nobody names, and records that are named and stand."""
+        for path in {path for path, _ in self.gone.values()}:
+            places = {at: (int(words.split()[0]), "") for words, (own, at) in self.gone.items() if own == path}
+            self.tell(path, places, "a tombstone that no audit record of a purge names")
+        wanted = {words.split()[0].encode() for words in self.named}
+        for path in names if wanted else ():
+            fd, size, top = _open(path)
+            stand: dict[int, tuple[int, str, int]] = {}
+
+            def each(found, piece, stand=stand):
+                if found.salted and (words := f"{found.seq} {found.digest}") in self.named:
+                    stand[found.at + 1] = found.seq, _id(piece), self.named[words]
+
+            if top:
+                dig(fd, top.start, size, lambda piece: _number(piece) in wanted, each)
+            os.close(fd)
+            for at, (seq, own, audit) in stand.items():
+                self.tell(path, {at: (seq, own)}, f"seq {audit} says it was purged, and it stands: ftai-archive purge --finish ends that")
+
+    def tell(self, path: str, places: dict[int, tuple[int, str]], message: str) -> None:
+        """The same trouble at several offsets of a file: {offset: (seq, id)}."""
+        fd = regular(path)
+        line, last = 1, 0
+        for at in sorted(places):
+            line, last = line + _line(fd, at, last) - 1, at
+            self.say(path, line, *places[at], message)
+        os.close(fd)
