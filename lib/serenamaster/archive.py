@@ -354,6 +354,8 @@ def _follow(db, folder: str, limit, told: Callable | None = None) -> str | None:
         raise Other
     if seen is not None and about.get("seen") == seen:
         return None
+    stood = _stood(folder)
+    _bury(db, folder, {name for name, state in stood.items() if about.get(name) != state})
     fresh = _fresh(db, folder, db.execute("SELECT max(seq) FROM records").fetchone()[0] or 0)
     rows: list[tuple] = []
     size = 0
@@ -374,8 +376,31 @@ def _follow(db, folder: str, limit, told: Callable | None = None) -> str | None:
         told(rows[-1][0])
     # A short WAL in the end: who opens the file first has to read it all.
     db.execute("PRAGMA wal_autocheckpoint = 1000")
-    _store(db, rows, {"journal": own, "seen": "" if more else seen or ""})
+    _store(db, rows, {"journal": own, "seen": "" if more else seen or "", **stood})
     return "more" if more else None
+
+
+def _stood(folder: str) -> dict[str, str]:
+    """{name: what a stat tells} of the closed segments: they change where a purge rewrites them, or where they come back from a backup."""
+    found = {}
+    for name in journal.closed(folder):
+        now = os.stat(os.path.join(folder, name))
+        found[name] = f"{now.st_ino} {now.st_size} {now.st_mtime_ns}"
+    return found
+
+
+def _bury(db, folder: str, names: Iterable[str]) -> None:
+    """Makes rows agree with the tombstones of these closed segments."""
+    last = db.execute("SELECT max(seq) FROM records").fetchone()[0] or 0
+    stale = [_row(seq, rec) for name in (names if last else ()) for seq, rec in journal.tombstones(folder, name) if seq <= last and not _held(db, seq, rec)]
+    if not stale:
+        return
+    # What is deleted is overwritten with zeros within the file: https://sqlite.org/pragma.html#pragma_secure_delete
+    db.execute("PRAGMA secure_delete = ON")
+    with Transaction(db):
+        for row in stale:
+            db.execute("INSERT INTO words (words, rowid, text, tag) SELECT 'delete', seq, text, tag FROM searched WHERE seq = ?", row[:1])
+        db.executemany(f"INSERT OR REPLACE INTO records VALUES ({COLUMNS})", stale)
 
 
 def _store(db, rows: list[tuple], about: dict) -> None:
@@ -485,6 +510,55 @@ def _rebuild(folder: str, path: str, told: Callable | None) -> tuple[int, int]:
         _unlink(fresh)
         raise
     return after, before
+
+
+def purge() -> None:
+    """Takes what the journal holds as tombstones out of the archive: rows, index, free pages and write-ahead log. A damaged one is made again.
+
+    Raises Failure: 75 where another process holds the lock or reads what is to go, 74.
+    """
+    import sqlite3
+
+    folder, path = paths.journal(), paths.archive_db()
+    try:
+        with Locked(10):
+            _unlink(path + ".new")  # of a rebuild that was killed
+            if not _inode(path):
+                _unlink(path)
+                return
+            try:
+                db = _write(path)
+                # Others may have taken in the newest record before the segments behind it were rewritten.
+                db.execute("DELETE FROM about WHERE key = 'seen'")
+                if (reason := _follow(db, folder, None)) is not None:
+                    raise Failure(reason, IOERR)
+                _clean(db)
+            except (sqlite3.DatabaseError, Other) as bad:
+                if not (isinstance(bad, Other) or _damaged(bad)):
+                    raise
+                _rebuild(folder, path, None)
+    except (OSError, sqlite3.Error) as bad:
+        raise Failure(f"cannot clean the archive: {getattr(bad, 'strerror', None) or bad}", IOERR) from None
+    finally:
+        _caught.clear()
+
+
+def _clean(db) -> None:
+    """Leaves nothing in the file, and in its write-ahead log, but what the rows hold now."""
+    db.execute("PRAGMA secure_delete = ON")
+    db.execute("PRAGMA busy_timeout = 10000")
+    # Words that are gone may stand in the index until it is merged; and the planner keeps samples of values.
+    db.execute("INSERT INTO words (words) VALUES ('rebuild')")
+    counted = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'sqlite_stat_'")]
+    for name in counted:
+        db.execute(f"DELETE FROM {name}")
+    db.execute("VACUUM")
+    if counted:
+        db.execute("ANALYZE")
+    busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    db.execute(f"PRAGMA busy_timeout = {int(BUSY * 1000)}")
+    if busy:
+        raise Failure("the write-ahead log of the archive cannot be emptied: another process reads from it", TEMPFAIL)
 
 
 def maintain(*, dry_run: bool = False) -> dict:
