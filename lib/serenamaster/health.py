@@ -121,6 +121,18 @@ def providers():
     yield Check(OK, "providers", f"{' '.join(names) or 'none'} described, none can be used yet; skills and local commands work without")
 
 
+def keys(listed: list[dict]):
+    """The keys that are kept, and those that are older than the spec allows. listed: the reports of keys.Keeper.listed()."""
+    held = [known for known in listed if known["source"]]
+    for known in held:
+        if known.get("overdue"):
+            detail = f"'{known['name']}' is {known['age']:.0f} days old, {known['max_age']} are allowed"
+            yield Check(WARN, "keys", detail, f"ftai-keys rotate {known['name']}")
+        if known.get("next"):
+            yield Check(WARN, "keys", f"the rotation of '{known['name']}' was not finished", "ftai-keys rotate --due")
+    yield Check(OK, "keys", " ".join(f"{known['name']} ({known['source']})" for known in held) or "none; skills and local commands work without")
+
+
 def disk():
     """Room where the journal is written."""
     folder = paths.where("state")

@@ -91,3 +91,16 @@ def test_hints_for_slow_starts(monkeypatch):
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE")
     monkeypatch.setenv("PATH", "/nonexistent")
     assert health._faster().startswith("export PATH=")
+
+
+def test_keys_that_are_too_old_or_half_rotated():
+    known = [
+        {"name": "a", "source": "file", "age": 91.2, "max_age": 90, "overdue": True},
+        {"name": "b", "source": "keychain", "age": 1.0, "max_age": 90, "overdue": False, "next": "2026-11-22T12:00:00.000Z"},
+        {"name": "c", "source": ""},
+    ]
+    old, half, all_ = health.keys(known)
+    assert (old.level, old.hint) == ("warn", "ftai-keys rotate a") and "91 days" in old.detail
+    assert (half.level, half.hint) == ("warn", "ftai-keys rotate --due")
+    assert (all_.level, all_.detail) == ("ok", "a (file) b (keychain)")
+    assert levels(health.keys([])) == ["ok"]
