@@ -14,8 +14,10 @@ from . import paths
 from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOPERM, TEMPFAIL, UNAVAILABLE, USAGE, Failure
 from .record import now
 
+TIMES = ("added", "next", "until")
 SERVICE = "ftai"  # what our items in a keychain are filed under
 STORES = ("keychain", "file")  # what can be written to
+_KINDS = {"keychain": "keychain", "file": "file of keys"}
 LEAST, MOST = 8, 64 * 1024  # of a value: characters, as shorter ones could not be told from words where they are redacted; bytes
 SIZE = 64 * 1024 * 1024  # bytes of one of our files
 DEADLINE, PATIENCE, COMMAND = 2.0, 60.0, 5.0  # seconds: for a keychain, for one while a person is there, for a `cmd`
@@ -86,9 +88,19 @@ def _item(text: str) -> dict:
         made = orjson.loads(text)
     except orjson.JSONDecodeError:
         made = None
-    if type(made) is dict and made.get("v") == 1 and type(made.get("values")) is list:
-        return made
+    if type(made) is dict and made.get("v") == 1 and "values" in made:
+        return _sound(made)
     return {"v": 1, "values": [{"value": text.rstrip("\n"), "state": "current"}]}
+
+
+def _sound(item) -> dict:
+    """An item as it was kept. Raises Failure 65, whose message is only the reason."""
+    try:
+        if all(type(held["value"]) is str and type(held["state"]) is str for held in item["values"]):
+            return item
+    except (TypeError, KeyError):
+        pass
+    raise Failure("what it has is damaged", DATAERR)
 
 
 def _checked(item: dict) -> dict:
@@ -200,7 +212,7 @@ def _book() -> dict[str, dict]:
     """keys.ftai: {name: {name, store?, readers?, added?, next?, until?}}. Raises Failure: 65 for a damaged one, as it says who may read; 77, 74."""
     path = os.path.join(_folder(), "keys.ftai")
     data = _bytes(path)
-    if not data:
+    if data is None:
         return {}
     from . import text
 
@@ -210,10 +222,11 @@ def _book() -> dict[str, dict]:
     for rec in records:
         if rec["@tag"] == "key":
             name, known = rec.get("name"), rec.get("readers", [])
-            fine = fine and type(name) is str and rec.get("store", "file") in STORES and type(known) is list and all(type(one) is str for one in known)
+            fine = fine and type(name) is str and rec.get("store", "file") in STORES and type(known) is list
+            fine = fine and all(type(one) is str for one in (*known, *(rec.get(key, "") for key in TIMES)))
             made[str(name)] = rec
     # Cut at the end of a record it would look whole, and grants would have come back that were revoked.
-    if not fine or records[-1].get("@tag") != "note" or records[-1].get("keys") != len(made):
+    if not fine or not records or records[-1].get("@tag") != "note" or records[-1].get("keys") != len(made):
         raise Failure(f"'{path}' is damaged", DATAERR, "take it from a backup, or remove it, and grant and set your keys again")
     return made
 
@@ -228,8 +241,11 @@ def _write_book(book: dict[str, dict]) -> None:
 # ---- children ----
 
 
-def _run(argv: list[str], given: bytes, seconds: float, most: int) -> tuple[int | None, bytes]:
-    """(status, what it wrote) of a child; the status is None where it took longer or wrote more than `most` bytes. It is gone then. Raises OSError."""
+def _run(argv: list[str], given: bytes, seconds: float, most: int, kept=()) -> tuple[int | None, bytes]:
+    """(status, what it wrote) of a child; the status is None where it took longer or wrote more than `most` bytes. It is gone then.
+
+    kept: descriptors that the child keeps open. Raises OSError.
+    """
     import select
     import signal
     import subprocess
@@ -239,8 +255,9 @@ def _run(argv: list[str], given: bytes, seconds: float, most: int) -> tuple[int 
     seen = {name: value for name, value in os.environ.items() if name in KEEP or name.startswith(("LC_", "XDG_"))}
     seen["PATH"] = os.pathsep.join(folder for folder in os.environ.get("PATH", "").split(os.pathsep) if folder.startswith("/")) or os.defpath
     child = subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, env=seen, cwd="/", start_new_session=True
-    )
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0, env=seen, cwd="/", start_new_session=True,
+        pass_fds=kept,
+    )  # fmt: skip
     into, out = child.stdin.fileno(), child.stdout.fileno()  # type: ignore[union-attr]
     wrote, left = bytearray(), memoryview(given)
     poller = select.poll()
@@ -287,14 +304,16 @@ def _keychain(op: str, name: str, value: str | None = None) -> str | None:
     """
     import sys
 
-    if sys.platform != "darwin" and not os.environ.get("DBUS_SESSION_BUS_ADDRESS"):
+    if sys.platform != "darwin" and not os.environ.get("DBUS_SESSION_BUS_ADDRESS", "").startswith("unix:"):
+        # Nor is one started, as "autolaunch:" would: it would be left running.
         raise Failure("there is no session bus", UNAVAILABLE)
     person = os.isatty(2)
     seconds = PATIENCE if person else DEADLINE
     asked = orjson.dumps({"op": op, "name": name, "value": value, "person": person, "seconds": seconds})
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
-        status, wrote = _run([sys.executable, "-I", "-c", CHILD, folder], asked, seconds, SIZE)
+        # The child holds the lock too: should we be killed, nobody writes before it has ended.
+        status, wrote = _run([sys.executable, "-I", "-c", CHILD, folder], asked, seconds, SIZE, _turns[:1] if _turns[1] else ())
     except OSError as bad:
         raise Failure(f"it can't be asked: {bad.strerror}", UNAVAILABLE) from None
     if status is None:
@@ -458,7 +477,7 @@ def _phrase(ask=None, wait: bool = True) -> str | None:
         except (ValueError, OSError):
             raise Failure(f"FTAI_PASSPHRASE_FD is '{number[:20]}', expected the number of a descriptor that a passphrase can be read from", USAGE) from None
     elif entry and "cmd" in entry:
-        given = _command(entry["cmd"])
+        given = command(entry["cmd"])
     elif not given and wait and os.isatty(2):
         import getpass
 
@@ -508,7 +527,7 @@ def _open(ask=None, keychain: bool = True) -> tuple[dict, dict | None]:
             raise Failure("its identity is missing", UNAVAILABLE)
     try:
         made = orjson.loads(seal.unlock(data, **with_))
-        return {name: made["keys"][name] for name in made["keys"]}, with_
+        return {name: _sound(made["keys"][name]) for name in made["keys"]}, with_
     except Failure:
         _phrases.clear()
         raise
@@ -536,7 +555,7 @@ def _shut(items: dict, with_: dict | None, ask=None) -> None:
 # ---- sources ----
 
 
-def _command(argv: list[str]) -> str:
+def command(argv: list[str], seconds: float = COMMAND) -> str:
     """What a `cmd` of the spec wrote. Raises Failure, whose message is only the reason and quotes nothing that the command said."""
     import shutil
 
@@ -545,11 +564,11 @@ def _command(argv: list[str]) -> str:
     if program is None:
         raise Failure(f"there is no program '{argv[0] if argv else ''}'", UNAVAILABLE)
     try:
-        status, wrote = _run([program, *argv[1:]], b"", COMMAND, MOST + 2)
+        status, wrote = _run([program, *argv[1:]], b"", seconds, MOST + 2)
     except OSError as bad:
         raise Failure(f"cannot run '{argv[0]}': {bad.strerror}", UNAVAILABLE) from None
     if status is None:
-        raise Failure(f"'{argv[0]}' took longer than {COMMAND:.0f} s or wrote more than {MOST} bytes, and was ended", TEMPFAIL)
+        raise Failure(f"'{argv[0]}' took longer than {seconds:.0f} s or wrote more than {MOST} bytes, and was ended", TEMPFAIL)
     if status:
         raise Failure(f"'{argv[0]}' ended with {f'status {status}' if status > 0 else f'signal {-status}'}", UNAVAILABLE)
     try:
@@ -573,7 +592,7 @@ def _served(source: str, name: str, entry: dict, ask, keychain: bool) -> str | N
     elif source == "environment":
         value = next((os.environ[one].removesuffix("\n") for one in entry.get("env", ()) if os.environ.get(one)), None)
     else:
-        value = _command(entry["cmd"]) if "cmd" in entry else None
+        value = command(entry["cmd"]) if "cmd" in entry else None
     if value is not None and (wrong := unfit(value)):
         raise Failure(f"what it has is no key: {wrong}", DATAERR)
     return value
@@ -602,21 +621,22 @@ def read(name: str, *, reader: str, agent: str | None = None, log, entry: dict |
     who = f"'{reader}'" + (f" for agent '{agent}'" if agent else "") if reader else "the owner"
     granted = readers(name, entry=entry, book=book)
     for one in [one for one in (reader, f"agent:{agent}" if agent else "") if one and one not in granted]:
-        log("read", name, "refused", f"{who}: '{one}' is none of its readers")
+        log("key-read", name, "refused", f"{who}: '{one}' is none of its readers")
         raise Failure(f"'{one}' may not read the key '{name}'", NOPERM, f"ftai-keys grant {name} {one}")
     tried: list[tuple[str, Failure]] = []
     first = book.get(name, {}).get("store")
     for source in sorted((*STORES, "environment", "command"), key=lambda source: source != first):
         try:
             value = _served(source, name, entry, ask, not any(one == "keychain" for one, _ in tried))
-            if value is not None:
-                log("read", name, "done", f"{who}, from {source}")
-                return value, source
-            tried.append((source, Failure(_missing(source, entry), UNAVAILABLE)))
         except Failure as bad:
             tried.append((source, bad))
+            continue
+        if value is not None:
+            log("key-read", name, "done", f"{who}, from {source}")
+            return value, source
+        tried.append((source, Failure(_missing(source, entry), UNAVAILABLE)))
     why = "; ".join(f"{source}: {bad.message}" for source, bad in tried)
-    log("read", name, "failed", f"{who}: {why}")
+    log("key-read", name, "failed", f"{who}: {why}")
     # What is broken is to be mended first: to set the key again would not do.
     worst = next((bad for source, bad in tried if source == "file" and bad.code in (DATAERR, NOPERM, IOERR)), None)
     raise Failure(f"no key '{name}': {why}", worst.code if worst else UNAVAILABLE, worst.hint if worst and worst.hint else f"ftai-keys set {name}")
@@ -655,10 +675,7 @@ def item(name: str, *, ask=None) -> dict | None:
 
 def _said(store: str, bad: Failure) -> Failure:
     """The failure of a store, whose reason alone came up from below."""
-    return bad if bad.message.startswith("cannot ") or "'" in bad.message else Failure(f"the {_KINDS[store]} can't be used: {bad.message}", bad.code, bad.hint)
-
-
-_KINDS = {"keychain": "keychain", "file": "file of keys"}
+    return Failure(f"cannot use the {_KINDS[store]}: {bad.message}", bad.code, bad.hint)
 
 
 def replace(name: str, item: dict, *, store: str | None = None, ask=None) -> str:
