@@ -33,6 +33,7 @@ MUTE = frozenset(
     ("@tag", "id", "ts", "thread", "parent", "via", "lang", "tz", "privacy", "status", "target", "rule", "rule_at", "specs", "class", "updates", "about")
     + ("recovery", "sha256", "digest", "salt", "hash", "currency", "price_row", "sample", "@hints", "@quoted")
 )
+SEALED = "[sealed:"  # what begins so is encrypted, and no words
 # Words that people put into a question and that records may lack.
 STOP = frozenset(
     ("a", "about", "an", "and", "are", "as", "at", "be", "but", "by", "did", "do", "for", "from", "how", "i", "in", "is", "it", "me", "my", "of", "on")
@@ -123,7 +124,7 @@ def _gather(rec: dict, parts: list[str]) -> None:
             for block in value:
                 _gather(block, parts)
         elif type(value) is str:
-            if value and not is_id(value) and not (key == "from" and value.startswith("ftai-")):
+            if value and not is_id(value) and not (key == "from" and value.startswith("ftai-")) and not value.startswith(SEALED):
                 parts.append(value)
         elif type(value) is list:
             _strings(value, parts)
@@ -133,7 +134,7 @@ def _strings(values: list, parts: list[str]) -> None:
     for value in values:
         if type(value) is list:
             _strings(value, parts)
-        elif type(value) is str and value and not is_id(value):
+        elif type(value) is str and value and not is_id(value) and not value.startswith(SEALED):
             parts.append(value)
 
 
@@ -735,7 +736,6 @@ def follow(
     """
     import sqlite3
 
-    import orjson
 
     start, stop = instant(since) if since is not None else None, instant(until) if until is not None else None
     only = [_sent(tag).lower().removeprefix("@") for tag in tags]
@@ -746,7 +746,7 @@ def follow(
         while True:
             parts, values = _where(start, stop, only, thread, None, "")
             question = f"SELECT r.seq, r.line FROM records AS r WHERE {' AND '.join(['r.seq > ?', *parts])} ORDER BY r.seq LIMIT 1000"
-            page = [(seq, orjson.loads(line)) for seq, line in db.execute(question, (after, *values))]
+            page = [(seq, _loaded(line)) for seq, line in db.execute(question, (after, *values))]
             if not page:
                 return
             yield page
@@ -757,7 +757,7 @@ def follow(
     page = []
     for seq, rec in journal.read(paths.journal(), after=after):
         if _fits(rec, start, stop, only, thread):
-            page.append((seq, rec))
+            page.append((seq, shown(rec)))
             if len(page) == 1000:
                 yield page
                 page = []
@@ -871,10 +871,29 @@ def neighbours(db, seq: int, count: int) -> list[int]:
     return [row[0] for row in reversed(before)] + [seq] + [row[0] for row in behind]
 
 
-def _records(rows: Iterable) -> Iterator[dict]:
+_reading: dict = {}  # what opens the sealed texts of what is read
+
+
+def opened_by(opener: Callable) -> None:
+    """From now on a record with sealed texts is read as opener(record) gives it. Who shows records sets this before the first is read."""
+    _reading["opener"] = opener
+
+
+def shown(rec: dict) -> dict:
+    """A record from the journal itself, opened as those of the archive are."""
+    return _loaded(encode(rec).decode()) if _reading else rec
+
+
+def _loaded(line: str) -> dict:
     import orjson
 
-    return (orjson.loads(row[0]) for row in rows)
+    rec = orjson.loads(line)
+    # Nothing is asked, and nothing imported, for records that were never sealed.
+    return _reading["opener"](rec) if _reading and '"[sealed:' in line else rec
+
+
+def _records(rows: Iterable) -> Iterator[dict]:
+    return (_loaded(row[0]) for row in rows)
 
 
 def at(db, seqs: Iterable[int]) -> list[tuple[int, dict]]:
@@ -884,7 +903,7 @@ def at(db, seqs: Iterable[int]) -> list[tuple[int, dict]]:
     seqs = list(seqs)
     question = "SELECT r.seq, r.line FROM json_each(?) AS j CROSS JOIN records AS r ON r.seq = j.value"
     lines = dict(db.execute(question, (orjson.dumps(seqs).decode(),)))
-    return [(seq, orjson.loads(lines[seq])) for seq in seqs if seq in lines]
+    return [(seq, _loaded(lines[seq])) for seq in seqs if seq in lines]
 
 
 # -- Updates --------------------------------------------------------------------------------------------------------------------------
@@ -939,7 +958,7 @@ def _updated(db, records: list[dict]) -> list[dict]:
     # An update of an update counts for the record: follow them until none is new.
     while ask:
         question = "SELECT r.seq, r.line FROM json_each(?) AS j CROSS JOIN records AS r ON r.updates = j.value"
-        fresh = {seq: orjson.loads(line) for seq, line in db.execute(question, (orjson.dumps(ask).decode(),)) if seq not in changes}
+        fresh = {seq: _loaded(line) for seq, line in db.execute(question, (orjson.dumps(ask).decode(),)) if seq not in changes}
         changes |= fresh
         ask = [rec["id"] for rec in fresh.values() if type(rec.get("id")) is str]
     if not changes:
@@ -1168,7 +1187,8 @@ def scan(
         text = _plain(searchable(rec) or "") if asked else ""
         if all(word in text for word in asked):
             newest.append((seq, rec))
-    return list(reversed(newest)) if asked else list(newest)
+    found = [(seq, shown(rec)) for seq, rec in newest]
+    return found[::-1] if asked else found
 
 
 def _plain(text: str) -> str:

@@ -272,7 +272,7 @@ def open_tasks() -> list[dict]:
     try:
         return archive.tasks(archive.connect())
     except (Failure, Error):
-        folded = archive.fold(rec for _, rec in journal.read(paths.journal()) if rec.get("@tag") == "task")
+        folded = archive.fold(archive.shown(rec) for _, rec in journal.read(paths.journal()) if rec.get("@tag") == "task")
         return [rec for rec in folded if rec.get("status", "open") == "open" and "updates" not in rec]
 
 
