@@ -1046,8 +1046,8 @@ Found = namedtuple("Found", "at end seq digest hash salted")
 
 def named(rec: dict) -> list[str]:
     """The "SEQ DIGEST" of the records that an audit record says were purged."""
-    purged = rec.get("purged", ())
-    return [str(words) for words in (purged if type(purged) is list else [purged])]
+    purged = rec.get("purged")
+    return [words for words in (purged if type(purged) is list else [purged]) if type(words) is str and re.fullmatch("[1-9][0-9]{0,17} [0-9a-f]{64}", words)]
 
 
 def _number(piece: bytes) -> bytes:
@@ -1119,7 +1119,7 @@ def bury(folder: str, name: str, stones: list) -> None:
         fd, size, top = _open(path)
         try:
             before = os.fstat(fd)
-            good = _tail(fd, top, size, _until(fd, size, top, _heads(folder, name)))[2]
+            good = _tail(fd, top, size, _until(fd, size, top, _heads(folder, name)))[2] if top else size
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "wb", CHUNK) as out:
                 at = 0
                 for stone in stones:
@@ -1174,6 +1174,18 @@ def _copy(fd: int, out, at: int, end: int) -> None:
     while at < end and (data := os.pread(fd, min(CHUNK, end - at), at)):
         out.write(data)
         at += len(data)
+
+
+def leftovers(folder: str) -> None:
+    """Removes torn records that were cut off, and new segments that were never put in their place. Raises Failure 75, 74."""
+    with _Lock(folder):
+        for name in os.listdir(folder):
+            if name in (".torn", ".new") or (name.startswith(".") and name.endswith(".new") and is_closed(name[1:-4])):
+                try:
+                    os.unlink(os.path.join(folder, name))
+                except OSError as bad:
+                    raise Failure(f"cannot remove '{folder}/{name}': {bad.strerror}", IOERR) from None
+        _sync_folder(folder)
 
 
 def tombstones(folder: str, name: str):
