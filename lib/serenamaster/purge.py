@@ -1,0 +1,530 @@
+"""Purging: what the owner wants gone is named in the chain, replaced by tombstones, and taken out of all that was made from it.
+
+The order makes an end in the middle harmless: an audit record of the intent; the live segment closed; audit records that name each record;
+closed segments rewritten; archive, state, keys and leftovers cleaned; the certificate. All but the search can be done again from the names,
+so what was interrupted is ended by finish(), or by the next purge. See ftai-archive(1), and ftai(5), Tombstones.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections import namedtuple
+
+from . import archive, journal, paths
+from .errors import CANTCREAT, TEMPFAIL, USAGE, Failure
+from .record import is_id, make
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NAMES = 12_000  # records that one audit record names, which keeps it below 1 MiB
+PAIRS = 20_000  # runs of seqs that a certificate lists
+WAIT = 10.0  # seconds to wait for another purge
+
+# What is to go: all that is given must fit. ids, threads: any of them. subject: words. since, until: as archive.instant() gives them, until
+# not included. pattern: text, or a regular expression between slashes.
+Asked = namedtuple("Asked", "ids threads subject since until pattern", defaults=((), (), "", None, None, ""))
+
+# The fields of our own records that prove what a purge did. They stay, whatever is asked, but only if they hold nothing else.
+_PROOF = frozenset(
+    ("@tag", "id", "ts", "thread", "from", "act", "subject", "who", "outcome", "because", "about", "asked", "ids", "since", "until", "records", "of", "purged")
+    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "unreached", "kept", "last", "hash", "ms")
+)
+
+
+# ---- what is to go ----
+
+
+class Choice:
+    """What `asked` says of a record. Raises Failure 2 for what can't be looked for.
+
+    opened(record) -> the record with its encrypted texts opened, as far as they can be.
+    """
+
+    def __init__(self, asked: Asked, opened: Callable | None = None):
+        self.asked, self.opened = asked, opened
+        if not any(asked):
+            raise Failure("nothing is said of what is to go", USAGE, "ftai-archive purge --thread ID --because WHY")
+        self.regex = None
+        if len(asked.pattern) > 2 and asked.pattern[0] == asked.pattern[-1] == "/":
+            try:
+                self.regex = re.compile(asked.pattern[1:-1])
+            except re.error as bad:
+                # The pattern itself is not repeated: it may be what is to go.
+                raise Failure(f"the pattern is no regular expression: {bad.msg}", USAGE) from None
+        self.words = [_plain(word) + " " for word in asked.subject.split() if _plain(word).strip()]
+        if asked.subject and not self.words:
+            raise Failure("no word in the subject can be looked for", USAGE)
+        self.needles = set() if self.regex else {_nfc(asked.pattern), _nfc(_escaped(asked.pattern))} - {""}
+        self.ids, self.threads = _line("id", asked.ids), _line("thread", asked.threads)
+        self.answers = self._answers()
+        self.quick = self._quick()
+
+    def says(self, words: str) -> bool:
+        """True where `words`, which go into the journal, hold what is looked for."""
+        return bool(self.asked.pattern or self.words) and self._text([words])
+
+    def maybe(self, piece: bytes) -> bool:
+        """False for most records that don't fit, without reading them."""
+        return all(test(piece) for test in self.quick) or any(name in piece for name in self.answers)
+
+    def fits(self, piece: bytes) -> bool:
+        """True for the stored bytes of a record, or of damage, that are to go."""
+        if not self._frame(piece):
+            return False
+        if not self.asked.pattern and not self.words:
+            return True
+        if any(name in piece for name in self.answers):
+            return True
+        content = piece[1 : piece.find(journal.MARK) + 1] if journal.MARK in piece else piece
+        try:
+            rec = journal.parse(content)
+        except ValueError:  # damage
+            return self._text([content.decode("utf-8", "replace")])
+        # As it is stored, for what stands over a name and its value; then text by text, for what is stored with escapes.
+        if not self.regex and self._text([content.decode("utf-8", "replace")]) or self._text(_texts(rec)):
+            return True
+        return b"[sealed:" in content and self.opened is not None and self._text(_texts(self.opened(rec)))
+
+    def _frame(self, piece: bytes) -> bool:
+        if (self.ids and not self.ids.search(piece)) or (self.threads and not self.threads.search(piece)):
+            return False
+        if not self.asked.since and not self.asked.until:
+            return True
+        found = re.search(rb'\n  ts: "([^"\n]*)"\n', piece)
+        when = archive.instant(found[1].decode("utf-8", "replace")) if found else None
+        return when is not None and (not self.asked.since or when >= self.asked.since) and (not self.asked.until or when < self.asked.until)
+
+    def _text(self, texts: list[str]) -> bool:
+        if self.regex and not any(self.regex.search(text) for text in texts):
+            return False
+        if self.needles and not any(needle in _nfc(text) for text in texts for needle in self.needles):
+            return False
+        plain = " ".join(map(_plain, texts)) + " " if self.words else ""
+        return all(word in plain for word in self.words)
+
+    def _quick(self) -> list:
+        tests = [self._frame]
+        if self.needles:
+            parts = [part.encode() for part in re.split(r"[^ !#-\[\]-~]", _nfc(self.asked.pattern)) if part]
+            longest = max(parts, key=len, default=b"")
+            tests.append(lambda piece: longest in piece or b"[sealed:" in piece)
+        return tests
+
+    def _answers(self) -> list[bytes]:
+        """The names of the files in which an answer stands that was too long for its record, of those that hold what is looked for."""
+        found = []
+        for name in os.listdir(_answers()) if (self.asked.pattern or self.words) and os.path.isdir(_answers()) else ():
+            try:
+                with open(os.path.join(_answers(), name), encoding="utf-8", errors="replace") as file:
+                    if self._text([file.read()]):
+                        found.append(name.encode())
+            except OSError:
+                continue
+        return found
+
+
+def _answers() -> str:
+    return os.path.join(paths.where("data"), "answers")
+
+
+def _line(name: str, values) -> re.Pattern | None:
+    if not values:
+        return None
+    return re.compile(b'\n  %s: "?(?:%s)"?\n' % (name.encode(), b"|".join(re.escape(_escaped(value).encode()) for value in values)))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+
+
+def _nfc(text: str) -> str:
+    if text.isascii():
+        return text
+    import unicodedata
+
+    return unicodedata.normalize("NFC", text)
+
+
+def _plain(text: str) -> str:
+    return archive._plain(archive._spaced(text))
+
+
+def _texts(rec: dict) -> list[str]:
+    """All that a record says: names of fields, and values as text, nested blocks included."""
+    out: list[str] = []
+    rest: list = [rec]
+    while rest:
+        value = rest.pop()
+        if type(value) is dict:
+            out += [key for key in value if key[0] != "@"]
+            rest += [value[key] for key in reversed(value)]
+        elif type(value) is list:
+            rest += reversed(value)
+        else:
+            out.append(value if type(value) is str else str(value))
+    return out
+
+
+# ---- where it is ----
+
+
+class _Part:
+    """A segment as it was searched: how far, and what of it is to go."""
+
+    def __init__(self, name: str, top: journal.Head | None):
+        self.name, self.top = name, top
+        self.first: int = top.first if top else 0
+        self.at: int = top.start if top else 0
+        self.found: list = []
+
+
+class _Search:
+    """The journal, searched for what is to go, and for what earlier purges left to do. look() again takes in only what is new."""
+
+    def __init__(self, folder: str, choice: Choice | None):
+        self.folder, self.choice = folder, choice
+        self.parts: dict[tuple, _Part] = {}
+        self.stones: set[str] = set()
+        self.proofs: dict[int, dict] = {}
+        self.threads: dict[str, None] = {}
+        self.files: dict[str, None] = {}
+        self.answers: dict[str, None] = dict.fromkeys(name.decode() for name in choice.answers) if choice else {}
+        self.kept: set[int] = set()
+        self.all: list[_Part] = []
+
+    def look(self) -> None:
+        parts = {}
+        for name in [*journal.closed(self.folder), journal.LIVE]:
+            try:
+                fd = journal.regular(os.path.join(self.folder, name))
+            except FileNotFoundError:
+                continue
+            try:
+                seen = os.fstat(fd)
+                top = journal.head(os.pread(fd, journal.WINDOW, 0))
+                key = seen.st_dev, seen.st_ino
+                part = parts[key] = self.parts.get(key) or _Part(name, top)
+                if seen.st_size > part.at:
+                    part.at = journal.dig(fd, part.at, seen.st_size, self.wanted, lambda found, piece, part=part: self.each(part, found, piece))
+            finally:
+                os.close(fd)
+        # The end of the live segment may be torn, and cut before it is closed: that one is searched again.
+        self.parts = {key: part for key, part in parts.items() if part.name != journal.LIVE}
+        self.all = list(parts.values())
+
+    def wanted(self, piece: bytes) -> bool:
+        return journal.PURGE in piece or piece.startswith(b"\n@tombstone\n  @chain\n") or self.choice is not None and self.choice.maybe(piece)
+
+    def each(self, part: _Part, found, piece: bytes) -> None:
+        if found.seq is not None and not found.salted:
+            self.stones.add(f"{found.seq} {found.digest}")
+            return
+        proof = found.seq is not None and _proof(piece)
+        if proof and proof["@tag"] != "checkpoint":
+            self.proofs[found.seq] = proof
+        if self.choice is None or not self.choice.fits(piece):
+            return
+        if proof:
+            self.kept.add(found.seq)
+            return
+        part.found.append(found)
+        if own := re.search(rb'\n  thread: "([^"\n]*)"\n', piece):
+            self.threads[own[1].decode("utf-8", "replace")] = None
+        for path in re.findall(rb'\n *path: ("[^\n]*")\n', piece):
+            import orjson
+
+            try:
+                self.files[orjson.loads(path)] = None
+            except orjson.JSONDecodeError:
+                continue
+        self.answers |= dict.fromkeys(name.decode() for name in re.findall(rb"/answers/([0-9a-f-]{36}\.txt)", piece))
+
+    def count(self) -> int:
+        """How many records are to go."""
+        return sum(len(part.found) for part in self.all)
+
+    def standing(self, names: set[str]) -> None:
+        """Puts what audit records say was purged, and what stands all the same, to what is to go. names: "SEQ DIGEST" each."""
+        numbers = {words.split()[0].encode() for words in names}
+        broken = {tuple(words.split()) for rec in self.proofs.values() for words in rec.get("damage", ())}
+        for part in self.parts.values():
+            path = os.path.join(self.folder, part.name)
+            size, known = os.path.getsize(path), {found.at for found in part.found}
+            here = {int(at) for name, long, at in broken if (name, long) == (part.name, str(size))}
+            if not numbers and not here:
+                continue
+
+            def each(found, _, part=part, here=here, known=known):
+                if found.at not in known and (f"{found.seq} {found.digest}" in names and found.salted or found.at in here and found.seq is None):
+                    part.found.append(found)
+
+            fd = journal.regular(path)
+            try:
+                start = part.top.start if part.top else 0
+                journal.dig(fd, start, size, (lambda _: True) if here else (lambda piece: journal._number(piece) in numbers), each)
+            finally:
+                os.close(fd)
+
+
+def _proof(piece: bytes) -> dict | None:
+    """The record, where it is one of ours that proves the chain: of a purge, or of a closing."""
+    if not (piece.startswith(b"\n@checkpoint\n") or (piece.startswith((b"\n@audit\n", b"\n@report\n")) and journal.PURGE in piece)):
+        return None
+    try:
+        rec = journal.parse(piece[1 : piece.find(journal.MARK) + 1])
+    except ValueError:
+        return None
+    lists = [rec.get(name, []) for name in ("purged", "damage", "threads", "files", "answers")]
+    sound = rec.keys() <= _PROOF and all(type(one) is list and all(type(words) is str for words in one) for one in lists)
+    return rec if sound and type(rec.get("of", 0)) is type(rec.get("records", 0)) is type(rec.get("hidden", 0)) is int else None
+
+
+# ---- the purge ----
+
+
+class _Alone:
+    """`with _Alone(folder):` the only purge. Raises Failure 75 where another is at it for 10 seconds."""
+
+    def __init__(self, folder: str):
+        self.path = os.path.join(folder, ".purge")
+
+    def __enter__(self):
+        try:
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as bad:
+            raise Failure(f"cannot open '{self.path}': {bad.strerror}", CANTCREAT) from None
+        end = time.monotonic() + WAIT
+        while True:
+            try:
+                return fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    os.close(self.fd)
+                    raise Failure("another purge is under way", TEMPFAIL) from None
+            time.sleep(0.02)
+
+    def __exit__(self, *_):
+        os.close(self.fd)
+
+
+def run(
+    asked: Asked | None,
+    because: str = "",
+    *,
+    stage: str,
+    dry_run: bool = False,
+    agreed: Callable | None = None,
+    opened: Callable | None = None,
+    clean: Callable | None = None,
+    warn: Callable | None = None,
+) -> list[dict]:
+    """Purges what `asked` says (None: only ends what was interrupted), and returns the records that tell of it: intents and certificates.
+
+    agreed(count) -> whether to go on, asked before anything is done. opened: as in Choice. clean(): takes texts out of state.db.
+    Raises Failure: 2 nothing asked, 73 and 74 not written, 75 locked; what was begun then is ended by the next run.
+    """
+    choice = Choice(asked, opened) if asked else None
+    if choice and choice.says(because):
+        raise Failure("the reason holds what is to go, and it stays in the journal", USAGE, "say it in other words")
+    folder, began = paths.journal(), time.monotonic()
+    search = _Search(folder, choice)
+    if dry_run:
+        search.look()
+        return [make("report", stage, subject="archive", act="purge", would=_would(search), records=search.count(), **_about(asked))]
+    with _Alone(folder):
+        search.look()
+        told = []
+        if count := search.count():
+            if agreed and not agreed(count):
+                raise Failure("nothing was purged")
+            told.append(_name(search, asked, because, count, stage, warn))
+        stand = {words for rec in search.proofs.values() for words in journal.named(rec)} - search.stones
+        search.standing(stand)
+        unended = _unended(search.proofs)
+        if unended or any(part.found for part in search.parts.values()):
+            done = _erase(search, {search.proofs[seq]["id"] for seq in unended}, clean)
+            # Of those that are only of a time or a thread that is to go there is nothing to say.
+            done["kept"] = len(search.kept) if asked and (asked.pattern or asked.subject) and search.kept else None
+            certificates = [_certify(search, stage, search.proofs[seq], done, began) for seq in unended]
+            if not certificates:
+                certificates.append(_certify(search, stage, {"purged": sorted(stand)}, done, began))
+            journal.append(folder, certificates, stage=stage, warn=warn)
+            told += certificates
+    return told or [make("report", stage, subject="archive", act="purge", outcome="done", records=0, **_about(asked))]
+
+
+def _about(asked: Asked | None) -> dict:
+    """What was asked, without the words that were looked for: of those, only that there were some."""
+    if asked is None:
+        return {}
+    own = [one for one in (*asked.ids, *asked.threads) if is_id(one)]
+    kinds = [name.removesuffix("s") for name, value in asked._asdict().items() if value]
+    return {"asked": kinds, "ids": own or None, "since": asked.since, "until": asked.until}
+
+
+def _would(search: _Search) -> list[str]:
+    names = [part.name for part in search.all if part.found]
+    return [f"close {name}" for name in names if name == journal.LIVE] + [f"rewrite {name}" for name in names] + ["clean the archive"] * bool(names)
+
+
+def _unended(proofs: dict[int, dict]) -> list[int]:
+    """The seqs of the intents without certificate."""
+    ended = {rec.get("about") for rec in proofs.values() if rec["@tag"] == "report"}
+    return [seq for seq, rec in sorted(proofs.items()) if rec["@tag"] == "audit" and "asked" in rec and rec["id"] not in ended]
+
+
+def _effects(search: _Search) -> dict:
+    """Files that the records tell of: those that hold our own long answers, which go too, and those that skills and others wrote, which stay."""
+    there = [path for path in search.files if os.path.isabs(path) and os.path.dirname(path) != _answers() and os.path.lexists(path)]
+    named = [path for path in there if search.choice and not search.choice.says(path)]
+    return {"files": named or None, "hidden": len(there) - len(named) or None, "answers": list(search.answers) or None}
+
+
+def _name(search: _Search, asked: Asked | None, because: str, count: int, stage: str, warn) -> dict:
+    """Journals the intent, closes the live segment where it holds some of the records, and names each. Returns the intent."""
+    effects = _effects(search)
+    said: dict = {"act": "purge", "subject": "journal", "who": journal._user()}
+    intent = make("audit", stage, **said, outcome="intended", because=because, **_about(asked), records=count, **effects)
+    journal.append(search.folder, [intent], stage=stage, warn=warn)
+    live = [found.seq for part in search.all if part.name == journal.LIVE for found in part.found]
+    if live:
+        journal.close(search.folder, max((seq for seq in live if seq), default=1 << 62), stage=stage)
+    # What others have written since the first look is found too.
+    search.look()
+    said |= {"about": intent["id"]}
+    if (now := _effects(search)) != effects:
+        journal.append(search.folder, [make("audit", stage, thread=intent["thread"], **said, outcome="intended", **now)], stage=stage, warn=warn)
+    words = [f"{found.seq} {found.digest}" for part in search.parts.values() for found in part.found if found.seq is not None]
+    damage = []
+    for part in search.parts.values():
+        size = os.path.getsize(os.path.join(search.folder, part.name)) if part.found else 0
+        damage += [f"{part.name} {size} {found.at}" for found in part.found if found.seq is None]
+    words, threads = list(dict.fromkeys(words)), [own for own in search.threads if is_id(own)] if _sealed() else []
+    named = []
+    for at in range(0, max(len(words), len(threads), len(damage)), NAMES):
+        lists: dict = {"purged": words[at : at + NAMES] or None, "damage": damage[at : at + NAMES] or None, "threads": threads[at : at + NAMES] or None}
+        named.append(make("audit", stage, thread=intent["thread"], **said, outcome="named", of=len(words) + len(damage), **lists))
+    last, _ = journal.enter(search.folder, named, stage=stage)
+    search.proofs |= {last - len(named) + 1 + n: rec for n, rec in enumerate(named)}
+    return intent
+
+
+def _sealed() -> bool:
+    """True where there are keys of threads."""
+    from . import seal
+
+    return os.path.exists(os.path.join(paths.where("state"), "keys", seal.THREADS))
+
+
+def _erase(search: _Search, intents: set[str], clean: Callable | None) -> dict:
+    """Takes what is named out of the journal, and out of all that was made from it. Returns fields of the certificate."""
+    for part in search.parts.values():
+        if part.found:
+            journal.bury(search.folder, part.name, sorted(part.found))
+    archive.purge()
+    if clean:
+        clean()
+    removed = _swept(search)
+    threads = {one for rec in search.proofs.values() if rec.get("about") in intents for one in rec.get("threads", ())} | search.threads.keys()
+    unreached = [name for name in sorted(os.listdir(search.folder)) if re.match(r"[0-9]{6,}\.ftai.", name)]
+    return {"removed": removed or None, "keys": _keys(threads), "unreached": unreached or None}
+
+
+def _keys(threads) -> int:
+    """Destroys the data keys of the threads of which no record is left. Returns how many."""
+    if not threads or not _sealed():
+        return 0
+    from . import seal
+
+    db = archive.connect()
+    left = {one for one in threads if db.execute("SELECT 1 FROM records WHERE thread = ? LIMIT 1", (one,)).fetchone()}
+    db.close()
+    return sum(seal.destroy(one) for one in threads if one not in left)
+
+
+def _swept(search: _Search) -> list[str]:
+    """Removes what crashes and bugs left, answers that are to go, and what can be made again; nobody could say what of it holds a trace.
+
+    Returns the names of what may be missed, the caches left out.
+    """
+    state, cache, removed = paths.state(), paths.where("cache"), []
+    answers = {name for rec in search.proofs.values() for name in rec.get("answers", ())} | search.answers.keys()
+    gone = [os.path.join(state, "bugs", name) for name in _names(os.path.join(state, "bugs"))]
+    gone += [os.path.join(_answers(), name) for name in sorted(answers) if re.fullmatch(r"[0-9a-f-]{36}\.txt", name)]
+    journal.leftovers(search.folder)
+    for place in (state, cache, paths.where("data")):
+        for folder, _, names in os.walk(place):
+            found = [re.fullmatch(r"\..*\.([0-9]+)\.tmp", name) for name in names]
+            gone += [os.path.join(folder, one[0]) for one in found if one and not _runs(int(one[1]))]
+            if place == cache:
+                gone += [os.path.join(folder, name) for name in names]
+    for path in dict.fromkeys(gone):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+        except OSError as bad:
+            raise Failure(f"cannot remove '{path}': {bad.strerror}", CANTCREAT) from None
+        if not path.startswith(cache + "/"):
+            removed.append(path)
+    return removed
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def _certify(search: _Search, stage: str, intent: dict, done: dict, began: float) -> dict:
+    """The certificate of a purge: what was asked, what was done, and what it could not reach."""
+    audits = {seq: rec for seq, rec in sorted(search.proofs.items()) if rec["@tag"] == "audit" and "id" in intent and rec.get("about") == intent["id"]}
+    named = [seq for seq, rec in audits.items() if "of" in rec]
+    seqs = sorted({int(words.split()[0]) for rec in [intent, *audits.values()] for words in journal.named(rec)})
+    damage = sum(len(rec.get("damage", ())) for rec in audits.values())
+    last = audits[named[-1]]["of"] if named else intent.get("records", 0)
+    runs: list[list[int]] = []
+    for seq in seqs:
+        if runs and runs[-1][1] == seq - 1:
+            runs[-1][1] = seq
+        else:
+            runs.append([seq, seq])
+    firsts = sorted((part.first, part.name) for part in search.parts.values())
+    ends = [first for first, _ in firsts[1:]] + [1 << 63]
+    segments = [name for (first, name), end in zip(firsts, ends, strict=True) if any(low < end and high >= first for low, high in runs)]
+    files = sorted({path for rec in [intent, *audits.values()] for path in rec.get("files", ()) if os.path.lexists(path)})
+    head, digest = journal.enter(search.folder, [], stage=stage)
+    return make(
+        "report",
+        stage,
+        thread=intent.get("thread"),
+        subject="archive",
+        act="purge",
+        about=intent.get("id"),
+        outcome="incomplete" if len(seqs) + damage < last else "done",
+        **{name: intent.get(name) for name in ("asked", "ids", "since", "until", "because")},
+        records=len(seqs),
+        seqs=runs if len(runs) <= PAIRS else None,
+        named=[named[0], named[-1]] if named else None,
+        damage=damage or None,
+        segments=segments,
+        files=files or None,
+        hidden=sum(rec.get("hidden", 0) for rec in [intent, *audits.values()]) or None,
+        last=head,
+        hash=digest,
+        ms=int((time.monotonic() - began) * 1000),
+        **done,
+    )
