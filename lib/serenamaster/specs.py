@@ -48,7 +48,7 @@ TAGS: dict[str, dict[str, tuple[str, str]]] = {
         "server": ("name summary privacy", "run url env timeout tools"),
         "rule": ("name target reason", "say pattern capability any tag optional privacy confidence deadline match not_match"),
     },
-    "redact": {"pattern": ("name summary pattern", "anchors check")},
+    "redact": {"pattern": ("name summary pattern", "anchors check before")},
     "release": {"gate": ("name summary run", "expect contains timeout")},
 }
 # What the values of keys may be. A list may be written as its one element alone.
@@ -59,7 +59,7 @@ KINDS: dict[str, str | tuple[str, ...]] = {
     "env": "texts", "slots": "texts", "choices": "texts", "tools": "texts", "models": "texts",
     "cmd": "texts", "rotate_cmd": "texts", "readers": "texts", "scope": "texts", "anchors": "texts",
     "check": "text", "header": "texts", "until": "text", "max_age": "number", "grace": "number", "secret": "flag",
-    "statuses": "wholes", "output": "whole", "expect": "whole", "window": "whole", "least": "whole",
+    "statuses": "wholes", "output": "whole", "expect": "whole", "window": "whole", "least": "whole", "before": "whole",
     "keep_last": "whole", "keep_daily": "whole", "keep_weekly": "whole", "keep_monthly": "whole",
     "timeout": "number", "deadline": "number", "keep": "number", "keep_within": "number",
     "confidence": "share", "value": "value",

@@ -1,0 +1,959 @@
+"""Secrets and personal data taken out of texts, before anything is written: by the patterns of the redact spec, and by fingerprints of the
+values that ftai-keys holds.
+
+A text is first looked at for anchors, plain bytes that one of which every match of a pattern holds; that is a few searches in C for a whole
+batch, and nothing is compiled before one was found. Then the patterns of that anchor are tried there, on the text as it stands (without
+what can't be seen, in NFKC) and as it reads without percent signs, escapes and one layer of base64; what is found is mapped back.
+
+Fingerprints: of each value, and of what it is in base64 at each of three alignments, the file keeps the length, a keyed hash, and one bit
+for each of the first 16 characters, by a keyed table of which byte stands for which bit. The bits find the places where the hash is worth
+computing. Who has that file and the salt beside it learns the length and these 16 bits, and can try guesses against the hash as fast as he
+can compute it: nothing for a key of a vendor, but a password that can be guessed is not safe with them. Hence both are 0600.
+"""
+
+import os
+import re
+from binascii import Error, a2b_base64, b2a_base64
+from bisect import bisect_right
+from collections import namedtuple
+
+import orjson
+
+from . import paths, record, specs, stream
+from .errors import Failure
+
+LEAST = 6  # characters of a value that can be told from words
+ROUNDS = 8  # what is left after one redaction is looked at again, so that another changes nothing
+DEPTH = 200  # lists and blocks in one another; a record has 64 at most
+READINGS = 12  # of one text: percent signs, escapes, base64 in one another
+ENOUGH = 256 * 1024  # bytes of text after which google-re2 is worth its import
+AROUND = 400  # characters behind an anchor that a match may reach, where it may begin ahead of it
+RUN = 16  # letters, digits and the like in a row that may be base64
+
+# Letters small, digits 0: what anchors are looked for in.
+SHAPE = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789", b"abcdefghijklmnopqrstuvwxyz000000000")
+_WORDLY = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/_-"
+CLASS = bytes(35 if byte in _WORDLY else 32 for byte in range(256))
+_CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\r") + b"\x7f"
+_PRINTED = bytes(112 if 32 <= byte < 127 or byte in b"\t\n\r" else 32 for byte in range(256))
+_SAFE = bytes.maketrans(b"-_", b"+/")
+
+View = namedtuple("View", "text back group piece ends")  # ends: of the pieces of a group in `text`, () for one piece alone
+
+_own: dict = {}  # what this process has: rules, fingerprints, salt, what was warned of
+
+
+# ---- the spec ----
+
+
+def _tell(warn, message: str) -> None:
+    told = _own.setdefault("told", set())
+    if message not in told:
+        told.add(message)
+        if warn:
+            warn(message)
+
+
+def _rules(warn) -> dict:
+    """The patterns in order, by anchor; made anew when other specs were loaded. A broken spec of the owner's leaves the shipped ones."""
+    if specs.loaded.get("redact") is not None and _own.get("data") is specs.loaded["redact"]:
+        return _own["rules"]
+    if "broken" in _own:
+        return _own["rules"]
+    try:
+        data = specs.load("redact")
+    except (Failure, OSError) as bad:
+        _tell(warn, f"redaction by the shipped patterns alone: {getattr(bad, 'message', bad)}")
+        _own["broken"] = True
+        try:
+            data = specs.compile_("redact", [("shipped", os.path.join(specs.shipped(), "serenamaster.redact.ftai"))])
+        except (Failure, OSError) as worse:
+            _tell(warn, f"redaction of the keys of ftai-keys alone: {getattr(worse, 'message', worse)}")
+            data = {"pattern": [], "gone": {}}
+    rules = {"patterns": data["pattern"], "anchors": {}, "runs": {}, "bare": [], "set": None, "seen": 0}
+    for rank, entry in enumerate(data["pattern"]):
+        for anchor in entry.get("anchors", ()):
+            table = rules["runs"] if not anchor.strip("#") else rules["anchors"]
+            table.setdefault(anchor.encode("latin-1", "replace").translate(SHAPE), []).append(rank)
+        if not entry.get("anchors"):
+            rules["bare"].append(rank)
+    rules["kinds"] = {"key", "depth", *(entry["name"] for entry in data["pattern"]), *data["gone"].get("pattern", ())}
+    _own["data"], _own["rules"] = data, rules
+    _own["names"] = set()
+    return rules
+
+
+def _rule(entry: dict):
+    if "compiled" not in entry:
+        entry["compiled"] = re.compile(entry["pattern"])
+    return entry["compiled"]
+
+
+# ---- what the keys are known by ----
+
+
+def _mac(salt: bytes, data: bytes, size: int = 16) -> bytes:
+    # hashlib itself loads every other algorithm too.
+    try:
+        from _blake2 import blake2b
+    except ImportError:
+        from hashlib import blake2b
+    return blake2b(data, key=salt, digest_size=size).digest()
+
+
+def _folder(made: bool = False) -> str:
+    return paths.make(os.path.join(paths.state(), "keys")) if made else os.path.join(paths.where("state"), "keys")
+
+
+def _content(path: str) -> bytes:
+    """The bytes of a file of our own. Raises OSError, Failure 77 for somebody else's."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        paths.guard(path, os.fstat(fd))
+        parts = []
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+def _stored_salt(made: bool) -> bytes:
+    """The salt of the folder of keys, made where it is missing. Raises OSError, Failure; ValueError where it is damaged."""
+    path = os.path.join(_folder(), "salt")
+    try:
+        salt = bytes.fromhex(_content(path).decode("ascii"))
+    except FileNotFoundError:
+        if not made:
+            raise
+        folder = _folder(True)
+        fresh = os.path.join(folder, f".salt.{os.getpid()}")
+        stream.save(fresh, os.urandom(32).hex().encode() + b"\n")
+        try:
+            os.link(fresh, path)  # of two that make one at once, the first wins
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(fresh)
+        salt = bytes.fromhex(_content(path).decode("ascii"))
+    if len(salt) != 32:
+        raise ValueError(f"'{path}' holds no salt")
+    return salt
+
+
+def _salt(warn) -> bytes:
+    if "salt" not in _own:
+        try:
+            _own["salt"] = _stored_salt(True)
+        except (OSError, Failure, ValueError) as bad:
+            _tell(warn, f"equal secrets will look different in the next run: {getattr(bad, 'message', bad)}")
+            _own["salt"] = os.urandom(32)
+    return _own["salt"]
+
+
+def _table(salt: bytes) -> bytes:
+    """One bit for each byte, as many of both among digits, small letters, capitals and the rest. `-` and `_` are as in the other base64."""
+    table = bytearray(256)
+    for group in (range(48, 58), range(97, 123), range(65, 91), [byte for byte in range(256) if not chr(byte).isalnum() or byte > 127]):
+        for n, byte in enumerate(sorted(group, key=lambda byte: _mac(salt, b"bit %d" % byte))):
+            table[byte] = 48 + n % 2
+    table[45], table[95] = table[43], table[47]
+    return bytes(table)
+
+
+def _bits(text: str, table: bytes) -> bytes:
+    return text[:16].encode("latin-1", "replace").translate(table)
+
+
+def _forms(value: str) -> list[tuple[str, str]]:
+    """(form, text) of what a value is looked for as: in plain, without line ends, and in base64 behind 0, 1 and 2 other bytes."""
+    forms = [("plain", value)]
+    joined = value.replace("\r", "").replace("\n", "")
+    if joined != value and len(joined) >= LEAST:
+        forms.append(("joined", joined))
+    data = value.encode("utf-8", "surrogatepass")
+    for ahead in range(3):
+        whole = b2a_base64(bytes(ahead) + data, newline=False).decode()
+        # The characters at the ends that other bytes have a share in are left out.
+        cut = whole[(0, 2, 3)[ahead] : (len(data) + ahead) * 8 // 6]
+        forms.append((f"base64-{ahead}", cut))
+    return forms
+
+
+def _held(warn) -> dict:
+    """Fingerprints by their bits, {} without any; read again when the file has changed."""
+    try:
+        path = os.path.join(_folder(), "fingerprints")
+        seen = os.stat(path, follow_symlinks=False)
+        stamp = path, seen.st_ino, seen.st_size, seen.st_mtime_ns
+    except FileNotFoundError:
+        _own.pop("stamp", None)
+        return {}
+    except (OSError, Failure) as bad:
+        _tell(warn, f"the keys of ftai-keys are not known to redaction: {getattr(bad, 'message', bad)}")
+        return {}
+    if _own.get("stamp") == stamp:
+        return _own["held"]
+    held: dict = {}
+    try:
+        salt, known = _stored_salt(False), _known(path)
+        if known["check"] != _mac(salt, b"fingerprints").hex():
+            raise ValueError(f"'{path}' was made with another salt")
+        for _, form, length, bits, digest, shown in known["values"]:
+            held.setdefault("marks", {}).setdefault(bits.encode(), set()).add((length, form.startswith("base64")))
+            held.setdefault("digests", {})[digest] = shown
+        if held:
+            held["table"], held["salt"] = _table(salt), salt
+    except (OSError, Failure, ValueError, KeyError, TypeError, AttributeError) as bad:
+        _tell(warn, f"the keys of ftai-keys are not known to redaction: {getattr(bad, 'message', bad)}")
+        held = {}
+    _own["stamp"], _own["held"], _own["names"] = stamp, held, set()
+    return held
+
+
+def _known(path: str) -> dict:
+    known = orjson.loads(_content(path))
+    if type(known) is not dict or type(known.get("values")) is not list or type(known.get("check")) is not str:
+        raise ValueError(f"'{path}' holds no fingerprints")
+    return known
+
+
+def _digest(salt: bytes, text: str, base64: bool) -> str:
+    data = text.encode("utf-8", "surrogatepass")
+    return _mac(salt, data.translate(_SAFE) if base64 else data).hex()
+
+
+def _change(change) -> None:
+    """Lets change(salt, values) make a new list of fingerprints, under a lock. Raises Failure, OSError."""
+    import fcntl
+
+    folder = _folder(True)
+    path = os.path.join(folder, "fingerprints")
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        salt = _stored_salt(True)
+        try:
+            known = _known(path)
+        except FileNotFoundError:
+            known = {"check": _mac(salt, b"fingerprints").hex(), "values": []}
+        if known["check"] != _mac(salt, b"fingerprints").hex():
+            raise Failure(f"'{path}' was made with another salt", hint=f"rm '{path}', then set the keys again")
+        stream.save(path, orjson.dumps({"v": 1, "check": known["check"], "values": change(salt, known["values"])}) + b"\n")
+    except ValueError as bad:
+        raise Failure(f"cannot keep a fingerprint: {bad}") from None
+    finally:
+        os.close(lock)
+    _own.pop("stamp", None)
+    _own.pop("salt", None)
+
+
+def remember(name: str, value: str) -> bool:
+    """Keeps the fingerprint of a value of this key, beside those that it has; False for one too short to be told from words.
+
+    Raises Failure, OSError where it can't be kept.
+    """
+    value = _noiseless(value, frozenset())[0]
+    if len(value) < LEAST:
+        return False
+
+    def change(salt, values):
+        table = _table(salt)
+        shown = _mac(salt, value.encode("utf-8", "surrogatepass"), 2).hex()
+        made = [[name, form, len(text), _bits(text, table).decode(), _digest(salt, text, form.startswith("base64")), shown] for form, text in _forms(value)]
+        return [*(entry for entry in values if entry not in made), *made]
+
+    _change(change)
+    return True
+
+
+def forget(name: str) -> None:
+    """Drops all fingerprints of this key. Raises Failure, OSError."""
+    _change(lambda _, values: [entry for entry in values if entry[0] != name])
+
+
+def known() -> list[str]:
+    """The names of the keys whose values are known by a fingerprint, sorted. Raises Failure, OSError, ValueError."""
+    try:
+        return sorted({entry[0] for entry in _known(os.path.join(_folder(), "fingerprints"))["values"]})
+    except FileNotFoundError:
+        return []
+
+
+# ---- readings of a text ----
+
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
+
+
+def _edited(text: str, rule, change) -> tuple[str, list]:
+    """`text` with what the rule matches changed, and the changes: starts and ends in the new text, starts and ends in the old one."""
+    parts: list[str] = []
+    edits: tuple[list, list, list, list] = ([], [], [], [])
+    at = size = 0
+    for found in rule.finditer(text):
+        new = change(found)
+        if new is None:
+            continue
+        start, end = found.span()
+        parts += (text[at:start], new)
+        size += start - at
+        for column, value in zip(edits, (size, size + len(new), start, end), strict=True):
+            column.append(value)
+        size += len(new)
+        at = end
+    if not parts:
+        return text, []
+    parts.append(text[at:])
+    return "".join(parts), list(edits)
+
+
+def _through(edits: list, before):
+    """What maps a span of an edited text back, and then on by `before`."""
+    starts, ends, old_starts, old_ends = edits
+
+    def back(start: int, end: int) -> tuple[int, int]:
+        n = bisect_right(starts, start) - 1
+        start = start if n < 0 else old_starts[n] if start < ends[n] else start - ends[n] + old_ends[n]
+        n = bisect_right(starts, end - 1) - 1
+        end = end if n < 0 else old_ends[n] if end - 1 < ends[n] else end - ends[n] + old_ends[n]
+        return before(start, end) if before else (start, end)
+
+    return back
+
+
+def _compiled(name: str, pattern: str):
+    rules = _own.setdefault("compiled", {})
+    if name not in rules:
+        rules[name] = re.compile(pattern)
+    return rules[name]
+
+
+# U+FFFD stands for ESC in what was taken in from outside. Marks of former redactions end what can be matched.
+_NOISE = (
+    r"\[redacted:([a-zA-Z0-9_.-]{1,64}):[0-9a-f]{4}\]|[\x1b\ufffd\x9b]\[[0-?]{0,60}[ -/]{0,9}[@-~]|\x9b[0-?]{0,60}[ -/]{0,9}[@-~]"
+    r"|\x1b\][^\x07\x1b]{0,500}(?:\x07|\x1b\\)|\x1b[ -/]{0,4}[0-~]|"
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufffd"
+    r"\U000e0000-\U000e01ef]"
+)
+
+
+def _noiseless(text: str, kinds) -> tuple[str, list]:
+    """`text` without what can't be seen, in NFKC sign by sign, and the edits that made it so."""
+    odd: dict = {}
+    if not text.isascii():
+        from unicodedata import normalize
+
+        odd = {sign: new for sign in set(text) if sign > "\x7f" and (new := normalize("NFKC", sign)) != sign}
+
+    def change(found):
+        if found[1] is not None:
+            return "\n" if found[1] in kinds else None
+        return odd.get(found[0], "")
+
+    rule = _compiled("noise", _NOISE)
+    if odd:
+        rule = re.compile(f"{_NOISE}|[{''.join(map(re.escape, odd))}]")
+    return _edited(text, rule, change)
+
+
+def _unpercent(found) -> str:
+    return bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "replace")
+
+
+def _unescape(found) -> str:
+    sign = found[0][1]
+    if sign in "ux":
+        return bytes.fromhex("".join(found[0].split("\\u"))).decode("utf-16-be", "replace") if sign == "u" else chr(int(found[0][2:], 16))
+    return _ESCAPES.get(sign, sign)
+
+
+def _readings(text: str, kinds, layer: int = 1):
+    """Yields (text, back) of the other ways to read `text`: back maps a span into it, as a span of `text`."""
+    todo: list = [(text, None, layer)]
+    seen = {text}
+    while todo and len(seen) < READINGS:
+        text, before, layer = todo.pop(0)
+        made: list = []
+        if "%" in text:
+            new, edits = _edited(text, _compiled("percent", r"%[0-7][0-9A-Fa-f]|(?:%[89A-Fa-f][0-9A-Fa-f]){1,4}"), _unpercent)
+            if edits:
+                made.append((new, _through(edits, before), layer))
+                if "+" in new:
+                    made.append((new.replace("+", " "), _through(edits, before), layer))
+        elif "+" in text and "=" in text:
+            made.append((text.replace("+", " "), before or _same, layer))
+        if "\\" in text:
+            pattern = r"\\u[dD][89aAbB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\[\"'\\/bfnrt]"
+            new, edits = _edited(text, _compiled("escape", pattern), _unescape)
+            if edits:
+                made.append((new, _through(edits, before), layer))
+        if before and (not text.isascii() or len(text) != len(text.encode().translate(None, _CONTROLS))):
+            new, edits = _noiseless(text, kinds)
+            if edits:
+                made.append((new, _through(edits, before), layer))
+        if layer:
+            made += _from_base64(text, before)
+        for reading in made:
+            if reading[0] not in seen:
+                seen.add(reading[0])
+                todo.append(reading)
+                yield reading[:2]
+
+
+def _same(start: int, end: int) -> tuple[int, int]:
+    return start, end
+
+
+def _from_base64(text: str, before):
+    """(text, back, 0) of what the runs of base64 in `text` hold, where that is text."""
+    made = []
+    # Lines of base64, as programs break them, go on from one to the next.
+    for found in _compiled("run", r"[A-Za-z0-9+/_-]{16,}(?:(?<=[A-Za-z0-9+/_-]{60})\r?\n[A-Za-z0-9+/_-]+)*").finditer(text):
+        run, start = found[0], found.start()
+        if run.islower() or run.isupper() or run.isdecimal():
+            continue
+        breaks: list = []
+        if "\n" in run:
+            run, breaks = _edited(run, _compiled("break", r"\r?\n"), lambda _: "")
+        data = run.encode().translate(_SAFE)
+        unbroken = _through(breaks, None) if breaks else _same
+        for ahead in range(4):
+            part = data[ahead:]
+            part = part[: len(part) - (len(part) % 4 == 1)]
+            try:
+                clear = a2b_base64(part + b"=" * (-len(part) % 4))
+            except Error:
+                continue
+            printed = clear.translate(_PRINTED)
+            if b"pppppppp" not in printed:
+                continue
+
+            size = len(run)
+
+            def back(first, last, start=start, ahead=ahead, unbroken=unbroken, size=size):
+                first, last = unbroken(ahead + first // 3 * 4, min(ahead - (-last // 3) * 4, size))
+                return before(start + first, start + last) if before else (start + first, start + last)
+
+            made.append((clear.decode("latin-1"), back, 0))
+            if printed.count(b"p") * 10 >= len(printed) * 9:
+                break
+    return made
+
+
+# ---- checks: what a pattern alone can't tell. Each returns where the finding ends, 0 for none. ----
+
+
+def _whole(text, start, end):
+    return end
+
+
+def _mixed(text, start, end):
+    """Not words alone: a digit in it, or both cases within a word."""
+    found = text[start:end]
+    return end if any(map(str.isdigit, found)) and any(map(str.isalpha, found)) else 0
+
+
+def _token(text, start, end):
+    found = text[start:end].rstrip(".,;:/-")
+    if len(found) < 8 or _is_place(found):
+        return 0
+    # Words, in small letters or with a capital, are talk about tokens.
+    words = all(word.islower() or word.istitle() or word.isupper() or not word for word in re.split("[._~+/-]", found))
+    return start + len(found) if any(map(str.isdigit, found)) or (len(found) >= 16 and not words) else 0
+
+
+def _random(text, start, end):
+    found = text[start:end]
+    if found.islower() or found.isupper() or not any(map(str.isdigit, found)):
+        return 0
+    classes = [0 if sign.isdigit() else 1 if sign.islower() else 2 if sign.isupper() else 3 for sign in found]
+    changes = sum(one != other for one, other in zip(classes, classes[1:], strict=False))
+    return end if len(set(found)) >= 20 and changes >= 14 and {0, 1, 2} <= set(classes) else 0
+
+
+def _is_place(found: str) -> bool:
+    """True for what stands in the place of a secret: `$TOKEN`, `{token}`, `<token>`, `****`."""
+    if found[0] in "$<{(" or found[:2] in ("%(", "%s", "[r", "[w", "[s") or len(set(found)) <= 2:
+        return True
+    return record.UUID.match(found) is not None or found.lower().strip("_-").rstrip("0123456789") in _PLACES
+
+
+_WORDS = """password passwd passphrase secret token pass pwd user username none null true false undefined redacted example changeme
+your-password yourpassword your_password your-token mypassword string required optional"""
+_PLACES = frozenset(_WORDS.split())
+
+
+def _word(text, start, end):
+    """A secret by its context: not code, no place-holder."""
+    found = text[start:end]
+    if _is_place(found):
+        return 0
+    if text[start - 1] in "\"'":
+        return end if not any(map(str.isspace, found)) and (len(found) >= 6 or not found.isalpha()) and "%s" not in found and "{" not in found else 0
+    if text[start - 1] == ":" and text[end : end + 1] == "@":
+        return end if found.lower() not in _PLACES and not found.startswith("[") else 0
+    found = found.rstrip(".,;:)]}\\")
+    if len(found) < 6 or "(" in found or "[" in found or "{" in found or _is_place(found):
+        return 0
+    special = any(sign in "!@#$%^&*~?" for sign in found)
+    return start + len(found) if (any(map(str.isdigit, found)) or special) and any(map(str.isalpha, found)) and not _is_code(found) else 0
+
+
+def _is_code(found: str) -> bool:
+    return re.match(r"[A-Za-z_][A-Za-z0-9_]*(?:[.][A-Za-z_][A-Za-z0-9_]*)+$|[a-z]+[0-9]?$|[A-Za-z]+(?:_[A-Za-z0-9]+)+$|/|[0-9.]+$|[a-z]+://", found) is not None
+
+
+def _pem(text, start, end):
+    # A heading alone is talk about keys.
+    return end if end - start > 80 or "-----END" in text[start:end] else 0
+
+
+def _card(text, start, end):
+    found = text[start:end]
+    groups = re.split("[ +-]", found)
+    digits = "".join(groups)
+    if len(groups) > 1 and [*map(len, groups)] not in ([4, 4, 4, 4], [4, 6, 5], [4, 6, 4], [4, 4, 4, 1], [4, 4, 4, 4, 3]):
+        return 0
+    sizes = {"4": (13, 16, 19), "5": (16,), "2": (16,), "6": (16, 17, 18, 19), "3": (14, 15, 16)}[digits[0]]
+    if len(digits) not in sizes or len(set(digits)) < 3:
+        return 0
+    if digits[0] == "2" and not "2221" <= digits[:4] <= "2720" or digits[1] not in {"5": "12345", "3": "045678"}.get(digits[0], digits[1]):
+        return 0
+    total = sum(int(sign) if n % 2 == 0 else sum(divmod(int(sign) * 2, 10)) for n, sign in enumerate(reversed(digits)))
+    return end if total % 10 == 0 else 0
+
+
+# Lengths by country: the IBAN registry of SWIFT.
+_IBANS = (
+    "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23"
+    " GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28"
+    " NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30"
+)
+
+
+def _iban(text, start, end):
+    size = {pair[:2]: int(pair[2:]) for pair in _IBANS.split()}.get(text[start : start + 2], 0)
+    signs = [(n, sign) for n, sign in enumerate(text[start:end], start) if sign not in " +-"]
+    # What follows an IBAN behind a space may look like more of it.
+    if not size or len(signs) < size or (len(signs) > size and signs[size][0] == signs[size - 1][0] + 1):
+        return 0
+    plain = "".join(sign for _, sign in signs[:size])
+    number = int("".join(str(int(sign, 36)) for sign in plain[4:] + plain[:4]))
+    return signs[size - 1][0] + 1 if number % 97 == 1 else 0
+
+
+def _mail(text, start, end):
+    before = text[max(0, start - 100) : start]
+    scheme = before.rfind("://")
+    # `git@` is no person, and what stands before the host of a URL no address.
+    if text[start : start + 4] == "git@" or (scheme >= 0 and not re.search(r"[\s/?#]", before[scheme + 3 :])):
+        return 0
+    return end
+
+
+def _phone(text, start, end):
+    found = text[start:end]
+    digits = sum(map(str.isdigit, found))
+    if found[0] == "+" or found[:2] == "00":
+        return end if 8 <= digits <= 15 else 0
+    return end if 9 <= digits <= 13 else 0
+
+
+def _ip(text, start, end):
+    found = text[start:end]
+    if ":" not in found:
+        octets = [*map(int, found.split("."))]
+        # Small numbers with dots are versions and sections.
+        return end if octets[0] not in (0, 127, 255) and max(octets) > 9 else 0
+    import socket
+
+    try:
+        socket.inet_pton(socket.AF_INET6, found)
+    except (OSError, ValueError):
+        return 0
+    return end if any(map(str.isdigit, found)) and (found.count(":") == 7 or "::" in found) and len(found) > 6 else 0
+
+
+CHECKS = {
+    "whole": _whole, "mixed": _mixed, "token": _token, "random": _random, "word": _word, "pem": _pem,
+    "card": _card, "iban": _iban, "mail": _mail, "phone": _phone, "ip": _ip,
+}  # fmt: skip
+
+
+# ---- looking ----
+
+
+def _present(shape: bytes, rules: dict) -> list[bytes]:
+    """The anchors that occur: by google-re2 in one pass where there is enough to look through and it is installed, else one by one."""
+    rules["seen"] += len(shape)
+    if rules["set"] is None and rules["seen"] > ENOUGH:
+        rules["order"] = list(rules["anchors"])
+        try:
+            import re2
+
+            options = re2.Options()
+            options.encoding = re2.Options.Encoding.LATIN1
+            many = re2.Set.SearchSet(options)
+            for anchor in rules["order"]:
+                many.Add(re2.escape(anchor))
+            many.Compile()
+            rules["set"] = many
+        except ImportError:
+            rules["set"] = False
+    if rules["set"]:
+        return [rules["order"][n] for n in rules["set"].Match(shape) or ()]
+    return [anchor for anchor in rules["anchors"] if anchor in shape]
+
+
+def _places(text: bytes, part: bytes):
+    at = text.find(part)
+    while at >= 0:
+        yield at
+        at = text.find(part, at + 1)
+
+
+def _matches(entry: dict, text: str, positions, end: int):
+    """Yields the spans (start, end) of what a pattern takes out of `text`, where its anchors are."""
+    rule = _rule(entry)
+    check = CHECKS[entry.get("check", "whole")]
+    before = entry.get("before", 0)
+    last = -1
+    for at in positions:
+        if at < last:
+            continue
+        for found in rule.finditer(text, max(at - before, last, 0), min(at + AROUND, end)) if before else [rule.match(text, at, end)]:
+            if found is None:
+                continue
+            n = found.lastindex if rule.groups and found.lastindex and entry.get("check") in ("word", "token", None) else 0
+            start, stop = found.span(n)
+            stop = check(text, start, stop)
+            if stop:
+                last = max(last, found.end() if n else stop)
+                yield start, stop
+        if before:
+            last = max(last, at + AROUND - before)
+
+
+def _look(views: list, rules: dict, held: dict, add) -> bytes:
+    """Calls add(view, start, end, rank, value) for all that stands in these views; returns their classes, to look for runs in."""
+    raw = "\n".join([view.text for view in views]).encode("latin-1", "replace")
+    starts = [0]
+    for view in views:
+        starts.append(starts[-1] + len(view.text) + 1)
+    shape, classes = raw.translate(SHAPE), raw.translate(CLASS)
+    hits: dict = {}
+    for anchor in _present(shape, rules):
+        for at in _places(shape, anchor):
+            n = bisect_right(starts, at) - 1
+            for rank in rules["anchors"][anchor]:
+                hits.setdefault((rank, n), []).append(at - starts[n])
+    for run, ranks in rules["runs"].items():
+        for at in _places(classes, run):
+            n = bisect_right(starts, at) - 1
+            for rank in ranks:
+                hits.setdefault((rank, n), []).append(at - starts[n])
+    for rank in rules["bare"]:
+        for n, view in enumerate(views):
+            hits[rank, n] = range(len(view.text))
+    for (rank, n), positions in hits.items():
+        entry, view = rules["patterns"][rank], views[n]
+        positions = sorted(set(positions))
+        for start, end in _matches(entry, view.text, positions, len(view.text)) if len(view.ends) < 2 else _across(entry, view, positions):
+            add(view, start, end, rank, view.text[start:end])
+    if held:
+        for view, start, end, value in _held_in(views, raw, starts, held):
+            add(view, start, end, -1, value)
+    return classes
+
+
+def _across(entry: dict, view: View, positions: list):
+    """_matches() in each piece of a group, and over the ends of pieces, where a secret may be cut."""
+    text, ends = view.text, view.ends
+    before = entry.get("before", 0)
+    pieces: dict = {}
+    for at in positions:
+        pieces.setdefault(bisect_right(ends, at), []).append(at)
+    joints: dict = {}
+    for n, own in pieces.items():
+        low, high = ends[n - 1] if n else 0, ends[n]
+        whole = False
+        last = 0
+        for start, end in _matches(entry, text[low:high], [at - low for at in own], high - low):
+            yield low + start, low + end
+            last = low + end
+            whole = whole or last == high
+        if n + 1 < len(ends):
+            left = [at for at in own if at >= last or last == high]
+            if left and (not before or high - left[-1] < AROUND):
+                joints.setdefault(n, [whole, []])[1].extend(left)
+        if n and before and own[0] - low < before:
+            joints.setdefault(n - 1, [False, []])[1].append(own[0])
+    for n, (whole, own) in joints.items():
+        low, high = ends[n - 1] if n else 0, ends[n]
+        # A private key has many lines, all else is cut once at most.
+        limit = len(text) if entry.get("check") == "pem" else ends[n + 1]
+        for start, end in _matches(entry, text[:limit] if limit < len(text) else text, sorted(set(own)), limit):
+            if low <= start < high < end and not (text[high] == "@" and before) and not (whole and _is_ordinary(text[high:end])):
+                yield start, end
+
+
+def _is_ordinary(rest: str) -> bool:
+    """True for what a line may begin with, where what was found before it was whole already."""
+    return len(rest) < 16 and rest.isalpha() and (rest.islower() or rest.isupper() or rest.istitle())
+
+
+def _held_in(views: list, raw: bytes, starts: list, held: dict):
+    """Yields (view, start, end, digest to show) where a value that ftai-keys holds stands."""
+    bits = raw.translate(held["table"])
+    for mark, sizes in held["marks"].items():
+        for at in _places(bits, mark):
+            n = bisect_right(starts, at) - 1
+            start = at - starts[n]
+            for size, base64 in sizes:
+                value = views[n].text[start : start + size]
+                if len(value) == size and (shown := held["digests"].get(_digest(held["salt"], value, base64))):
+                    yield views[n], start, start + size, shown
+
+
+def _scan(groups: list, rules: dict, held: dict) -> dict:
+    """(group, piece) -> list of (start, end, rank, value) of what is to be taken out of groups of strings, each in reading order."""
+    found: dict = {}
+    cats = ["".join(group) for group in groups]
+    noisy = [not cat.isascii() or "[redacted:" in cat or len(cat) != len(cat.encode().translate(None, _CONTROLS)) for cat in cats]
+    views, backs = [], {}
+    for n, group in enumerate(groups):
+        if noisy[n]:
+            group = list(group)
+            for piece, text in enumerate(group):
+                if not text.isascii() or not text.isprintable() or "[redacted:" in text:
+                    group[piece], edits = _noiseless(text, rules["kinds"])
+                    if edits:
+                        backs[n, piece] = _through(edits, None)
+            cats[n] = "".join(group)
+        size, ends = 0, []
+        for text in group:
+            size += len(text)
+            ends.append(size)
+        views.append(View(cats[n], None, n, 0, ends))
+
+    def add(view, start, end, rank, value):
+        if not view.ends:
+            start, end = view.back(start, end)
+            back = backs.get((view.group, view.piece))
+            found.setdefault((view.group, view.piece), []).append((*(back(start, end) if back else (start, end)), rank, value))
+            return
+        piece = bisect_right(view.ends, start)
+        while start < end:
+            low, high = view.ends[piece - 1] if piece else 0, view.ends[piece]
+            if start < high:
+                span = start - low, min(end, high) - low
+                back = backs.get((view.group, piece))
+                found.setdefault((view.group, piece), []).append((*(back(*span) if back else span), rank, value))
+            start, piece = max(start, high), piece + 1
+
+    classes = _look(views, rules, held, add)
+    # Where another reading is possible at all.
+    others = set()
+    offset = 0
+    for n, view in enumerate(views):
+        low = 0
+        signs = "%" in view.text or "\\" in view.text or "+" in view.text
+        runs = b"#" * RUN in classes[offset : offset + len(view.text)]
+        if signs or runs:
+            for piece, high in enumerate(view.ends):
+                text = view.text[low:high]
+                if ("%" in text or "\\" in text or "+" in text) or b"#" * RUN in classes[offset + low : offset + high]:
+                    others.add((n, piece, text))
+                low = high
+        offset += len(view.text) + 1
+    more = [View(text, back, n, piece, ()) for n, piece, whole in sorted(others) for text, back in _readings(whole, rules["kinds"])]
+    if more:
+        _look(more, rules, held, add)
+    return found
+
+
+def _marker(kind: str, value: str, warn) -> str:
+    plain = "".join(filter(str.isalnum, value)) if kind in ("card", "iban", "ssn", "phone") else value.lower() if kind == "email" else value
+    return f"{kind}:{_mac(_salt(warn), plain.encode('utf-8', 'surrogatepass'), 2).hex()}"
+
+
+def _merged(spans: list) -> list:
+    """Spans (start, end, rank, value) without overlaps: what overlaps is one, named by the pattern that stands first."""
+    merged: list = []
+    for start, end, rank, value in sorted(spans, key=lambda span: span[:3]):
+        if merged and start < merged[-1][1]:
+            last = merged[-1]
+            best = (rank, value) if rank < last[2] else last[2:]
+            merged[-1] = (last[0], max(end, last[1]), *best)
+        elif end > start:
+            merged.append((start, end, rank, value))
+    return merged
+
+
+def _cleared(groups: list, warn) -> list:
+    """Groups of strings with all that is to be taken out replaced; the same strings where there was nothing."""
+    rules, held = _rules(warn), _held(warn)
+    groups = [list(group) for group in groups]
+    todo = list(range(len(groups)))
+    for _ in range(ROUNDS):
+        found = _scan([groups[n] for n in todo], rules, held)
+        if not found:
+            break
+        for (n, piece), spans in found.items():
+            text, at = groups[todo[n]][piece], 0
+            parts: list[str] = []
+            for start, end, rank, value in _merged(spans):
+                shown = f"key:{value}" if rank < 0 else _marker(rules["patterns"][rank]["name"], value, warn)
+                parts += (text[at:start], f"[redacted:{shown}]")
+                at = end
+            groups[todo[n]][piece] = "".join(parts) + text[at:]
+        todo = sorted({todo[n] for n, _ in found})
+    return groups
+
+
+def text(string: str, warn=None) -> str:
+    """`string` without what is to be taken out of it; the same object where there is nothing."""
+    return _cleared([[string]], warn)[0][0]
+
+
+def lines(strings: list, warn=None) -> list:
+    """As text(), for lines that one read brought: secrets may be cut over two of them, and a private key goes over many."""
+    bare = [string.rstrip("\r\n") for string in strings]
+    groups: list = [[]]
+    for line in bare:
+        # An empty line ends what a cut could go over.
+        if line or not groups[-1]:
+            groups[-1].append(line)
+        else:
+            groups += [[line], []]
+    clear = [line for group in _cleared(groups, warn) for line in group]
+    return [old if new == line else new + old[len(line) :] for old, line, new in zip(strings, bare, clear, strict=True)]
+
+
+def found(string: str, warn=None) -> list:
+    """(kind, start, end) of all that is to be taken out of `string`, in order."""
+    rules = _rules(warn)
+    spans = _scan([[string]], rules, _held(warn)).get((0, 0), [])
+    return [("key" if rank < 0 else rules["patterns"][rank]["name"], start, end) for start, end, rank, _ in _merged(spans)]
+
+
+# ---- records ----
+
+
+def _is_own(value: str) -> bool:
+    """True for an id, a time, a digest as our own records have them."""
+    size = len(value)
+    if size == 36:
+        return record.UUID.match(value) is not None
+    if size == 24 and value[10] == "T":
+        return value.isascii() and value.encode().translate(SHAPE) == b"0000-00-00t00:00:00.000z"
+    return size in (12, 32, 40, 64) and not value.strip("0123456789abcdef")
+
+
+def _collect(rec: dict, at: tuple, strings: list, ways: list, names: set, depth: int) -> None:
+    known_names = _own["names"]
+    for key, value in rec.items():
+        if key not in known_names:
+            names.add(key)
+        kind = type(value)
+        if kind is str:
+            strings.append(value)
+            ways.append((at, key))
+        elif kind is list:
+            _collect_list(value, at, key, strings, ways, names, depth + 1)
+
+
+def _collect_list(values: list, at: tuple, key: str, strings: list, ways: list, names: set, depth: int) -> None:
+    if depth > DEPTH:
+        return
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            strings.append(value)
+            ways.append((at, key))
+        elif kind is list:
+            _collect_list(value, at, key, strings, ways, names, depth + 1)
+        elif kind is dict:
+            _collect(value, (*at, value.get("@tag")), strings, ways, names, depth + 1)
+
+
+def _rebuilt(value, texts, names: dict, depth: int = 0):
+    if type(value) is str:
+        return next(texts)
+    if type(value) is dict:
+        return {names.get(key, key): _rebuilt(item, texts, names, depth + 1) if type(item) in (str, list) else item for key, item in value.items()}
+    if type(value) is list:
+        if depth > DEPTH:
+            return ["[redacted:depth:0000]"]
+        return [_rebuilt(item, texts, names, depth + 1) for item in value]
+    return value
+
+
+def _is_deep(value, depth: int = 0) -> bool:
+    if depth > DEPTH:
+        return True
+    inner = value.values() if type(value) is dict else value
+    return any(type(item) in (list, dict) and _is_deep(item, depth + 1) for item in inner)
+
+
+def batch(records: list, warn=None) -> list:
+    """The records of one read, aligned: the same object where there was nothing to take out, else one with `[redacted:KIND:xxxx]` in its place.
+
+    Looks at all strings at any depth, names of fields too, but not by patterns at what is wholly an id, a time or a hex digest; records of
+    the same tag are looked at joined as well, field by field. Never raises for what it finds, or for what it can't read: warn(message) tells.
+    """
+    rules = _rules(warn)
+    held = _held(warn)
+    del rules, held
+    strings: list = []
+    ways: list = []
+    names: set = set()
+    bounds = [0]
+    for rec in records:
+        _collect(rec, (rec.get("@tag"),), strings, ways, names, 0)
+        bounds.append(len(strings))
+    order: dict = {}
+    whole = _own.get("held") and "stamp" in _own
+    apart: list = []
+    for n, value in enumerate(strings):
+        if _is_own(value):
+            if whole:
+                apart.append([n])
+        else:
+            order.setdefault(ways[n], []).append(n)
+    places = [*order.values(), *apart]
+    fresh = sorted(names)
+    groups = [[strings[n] for n in place] for place in places] + [[name] for name in fresh]
+    clear = _cleared(groups, warn)
+    new = list(strings)
+    for place, group in zip(places, clear, strict=False):
+        for n, value in zip(place, group, strict=True):
+            new[n] = value
+    renamed = {}
+    for name, (value,) in zip(fresh, clear[len(places) :], strict=True):
+        if value == name:
+            if len(_own["names"]) < 10_000:
+                _own["names"].add(name)
+        else:
+            renamed[name] = value.replace("[redacted:", "redacted_").replace(":", "_").replace("]", "")
+    out = []
+    for rec, low, high in zip(records, bounds, bounds[1:], strict=False):
+        same = all(one is other or one == other for one, other in zip(strings[low:high], new[low:high], strict=True))
+        if same and not (renamed and renamed.keys() & _keys(rec)) and not _is_deep(rec):
+            out.append(rec)
+        else:
+            out.append(_rebuilt(rec, iter(new[low:high]), renamed))
+    return out
+
+
+def _keys(rec: dict) -> set:
+    names = set(rec)
+    todo = [value for value in rec.values() if type(value) is list]
+    while todo:
+        for value in todo.pop():
+            if type(value) is list:
+                todo.append(value)
+            elif type(value) is dict:
+                names |= set(value)
+                todo += [item for item in value.values() if type(item) is list]
+    return names
