@@ -220,7 +220,7 @@ def _book() -> dict[str, dict]:
     made: dict[str, dict] = {}
     fine = not any(found.level == "error" for found in findings)
     for rec in records:
-        if rec["@tag"] == "key":
+        if rec.get("@tag") == "key":
             name, known = rec.get("name"), rec.get("readers", [])
             fine = fine and type(name) is str and rec.get("store", "file") in STORES and type(known) is list
             fine = fine and all(type(one) is str for one in (*known, *(rec.get(key, "") for key in TIMES)))
