@@ -222,7 +222,7 @@ def _book() -> dict[str, dict]:
     for rec in records:
         if rec.get("@tag") == "key":
             name, known = rec.get("name"), rec.get("readers", [])
-            fine = fine and type(name) is str and rec.get("store", "file") in STORES and type(known) is list
+            fine = fine and type(name) is str and name not in made and rec.get("store", "file") in STORES and type(known) is list
             fine = fine and all(type(one) is str for one in (*known, *(rec.get(key, "") for key in TIMES)))
             made[str(name)] = rec
     # Cut at the end of a record it would look whole, and grants would have come back that were revoked.
