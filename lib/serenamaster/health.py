@@ -13,6 +13,8 @@ Check = namedtuple("Check", "level what detail hint", defaults=("",))
 MB = 1024 * 1024
 WHOLE = 64 * MB  # a journal or archive of up to this size is checked whole
 SLOW = 4.5  # times `python -c pass`: what a stage may take to start
+KEEP = frozenset(("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "MANPATH"))
+KEEP_ALL = ("LC_", "XDG_", "PYTHON", "COVERAGE_")
 BIN = os.path.dirname(os.path.realpath(sys.argv[0]))
 
 
@@ -192,14 +194,16 @@ def surroundings():
         yield Check(OK if utf8 else WARN, "terminal", shown, hint)
 
 
-def _run(argv, environment=None) -> int:
-    """The status of a program that may neither read nor write; 127 where it can't be started, -9 where it takes 20 s."""
+def _run(argv, **more) -> int:
+    """The status of a program that may neither read nor write; 127 where it can't be started, -9 where it takes 20 s. more: for its environment."""
     import subprocess
     from threading import Timer
 
     quiet = subprocess.DEVNULL
+    # There may be keys in our own environment.
+    seen = {name: value for name, value in os.environ.items() if name in KEEP or name.startswith(KEEP_ALL)}
     try:
-        child = subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet, env=environment)
+        child = subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet, env=seen | more)
     except OSError:
         return 127
     # wait(timeout=…) would look at it in steps of up to 50 ms, which is no way to measure 40.
@@ -220,14 +224,12 @@ def starts(words: dict[str, str], times: int = 2, every: bool = False):
     from time import perf_counter
 
     with TemporaryDirectory(prefix="ftai-doctor-") as scratch:
-        # A home of their own: a stage that starts may compile specs, or bring the archive up to date.
-        environment = os.environ | {"FTAI_HOME": scratch}
-
         def best(argv):
             took = []
             for _ in range(times + 1):
                 before = perf_counter()
-                _run(argv, environment)
+                # A home of their own: a stage that starts may compile specs, or bring the archive up to date.
+                _run(argv, FTAI_HOME=scratch)
                 took.append(perf_counter() - before)
             return min(took[1:])
 

@@ -141,7 +141,7 @@ def boot() -> str:
     import subprocess
 
     try:  # macOS
-        return subprocess.run(["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, timeout=5).stdout.strip()
+        return subprocess.run(["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, timeout=5, env={}).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
 
