@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import sys
 import time
 
 from . import paths, stream
@@ -198,8 +197,6 @@ def cover(records: list) -> list:
     A record without anything to seal comes back as the same object. The keys are on the disk when it returns; only a public key is needed for
     that. Raises Failure 73, 74, 75, 77, 78 where they cannot be kept: then nothing is to be written.
     """
-    if not _asked_for():
-        return records
     on, clear, default = _settings()
     if not on:
         return records
@@ -212,25 +209,6 @@ def cover(records: list) -> list:
         rec = records[n]
         made[n] = _covered(rec, f"{rec['id']} {rec['@tag']}", ciphers[str(rec["thread"])], clear, rec.get("privacy", default) != "cloud", True)
     return made
-
-
-def _asked_for() -> bool:
-    """False where no one but the shipped spec has a say, which is off: a start is too dear to load the specs for that."""
-    if "FTAI_ENCRYPT" in os.environ or "serenamaster.specs" in sys.modules:
-        return True
-    name = "serenamaster.config.ftai"
-    if os.path.lexists(os.path.join(paths.where("config"), name)):
-        return True
-    try:
-        folder = os.getcwd()
-    except OSError:
-        return False
-    while not os.path.lexists(os.path.join(folder, ".ftai", name)):
-        above = os.path.dirname(folder)
-        if above == folder:
-            return False
-        folder = above
-    return True
 
 
 def _settings() -> tuple[bool, frozenset, str]:

@@ -6,6 +6,7 @@ from . import __version__
 from .record import STEERING, is_id
 
 _UNSAFE = re.compile(STEERING)
+_SEALED = r"\[sealed:[A-Za-z0-9_-]{43}:[A-Za-z0-9_-]+\]"  # nobody reads what is in there: ftai(5)
 _COLOURS = {"error": 31, "alert": 31, "result": 32, "command": 36, "task": 33, "memory": 35, "decision": 35}
 # Fields that the first columns show, or that say nothing to a person.
 _FRAME = frozenset(("id", "ts", "thread", "parent", "from", "agent", "privacy", "updates"))
@@ -14,6 +15,8 @@ _FRAME = frozenset(("id", "ts", "thread", "parent", "from", "agent", "privacy", 
 def plain(text: str) -> str:
     """`text` with U+FFFD for all that could steer a terminal; line ends are LF. Tabs and line ends stay."""
     text = text.replace("\r\n", "\n")
+    if "[sealed:" in text:
+        text = re.sub(_SEALED, "[sealed]", text)
     return _UNSAFE.sub("\ufffd", text)
 
 
