@@ -744,10 +744,20 @@ def setting(name: str, default=None):
     return value
 
 
+def pardon(name: str) -> None:
+    """Loads the config spec, for this process, as if the setting `name` had no value: who is to set it must be able to start. Raises Failure 78."""
+    spec = _Spec("config", files("config"))
+    for entry in spec.entries["setting"]:
+        if entry["name"] == name:
+            entry["value"] = ""
+    _check_config(spec)
+    loaded["config"] = {**spec.entries, "gone": spec.gone, "notes": spec.notes}
+
+
 def put_value(name: str, value: str) -> str:
     """Writes the value of a secret setting into the owner's config spec, and leaves all else in it as it stands; returns the path.
 
-    It does not load the spec: what it is to replace may be what breaks it. Raises Failure: 78 where no layer has a secret setting of that
+    Raises Failure: 78 where no layer has a secret setting of that
     name, or the file can't be read; 77 where it is a link; 73 where it can't be written.
     """
     from . import stream

@@ -59,8 +59,8 @@ def _bash_values(takes, words=()) -> str:
     if takes in ("file", "folder"):
         listed = "-W $'" + "\\n".join(words) + "' " if words else ""
         return f"compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen {listed}-{'f' if takes == 'file' else 'd'} -- \"$cur\"))"
-    if isinstance(takes, list):
-        listed = "\\n".join(takes)
+    if isinstance(takes, list) or words:
+        listed = "\\n".join(takes if isinstance(takes, list) else words)
         return f"COMPREPLY=($(compgen -W $'{listed}' -- \"$cur\"))"
     return ":"
 
@@ -116,7 +116,7 @@ def fish(seen) -> str:
                 values = {"": "", "word": " -x", "file": " -r -F", "folder": " -x -a '(__fish_complete_directories)'"}[option.takes]
             out += [f"complete -c {name}{when} {spelled}{values} -d {_fish(option.help)}"]
         if part.words:
-            out += [f"complete -c {name} -n __fish_use_subcommand -a {_fish(' '.join(part.words))}"]
+            out += [f"complete -c {name}{when if verb else ' -n __fish_use_subcommand'} -a {_fish(' '.join(part.words))}"]
         if part.takes == "folder":
             after = f"__fish_seen_subcommand_from {' '.join(part.words)}" if part.words else "true"
             out += [f"complete -c {name} -n {_fish(after)} -a '(__fish_complete_directories)'"]

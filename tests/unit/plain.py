@@ -7,6 +7,7 @@ COMMAND = RECORD.replace(b"message", b"command").replace(b"hello", b"remember to
 ARGUMENTS = {
     "ftai-archive": ["stats"],
     "ftai-doctor": [],
+    "ftai-keys": ["list"],
     "ftai-listen": ["remember to send the invoice tomorrow"],
     "ftai-recall": ["invoice"],
     "ftai-run": ["remember to send the invoice tomorrow"],

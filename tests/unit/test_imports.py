@@ -20,6 +20,7 @@ SQLITE = {"sqlite3", "__future__"}
 ALLOWED = {
     "ftai-archive": OURS | SQLITE | {"archive", "fcntl", "journal", "paths", "text"},
     "ftai-exec": OURS | {"execution", "fcntl", "paths", "state"},
+    "ftai-keys": OURS | {"binascii", "keys", "paths", "secret", "specs"},
     "ftai-listen": OURS | {"binascii", "intake", "paths", "specs"},
     "ftai-log": OURS | SQLITE | {"archive", "fcntl", "hashlib", "journal", "paths", "text"},
     "ftai-parse": OURS | {"convert", "text"},
