@@ -25,6 +25,7 @@ STEP = 10_000  # records that a writer on its way takes in at once, half a secon
 RANKED = 10_000  # hits that are ranked, the newest; and the number of records from which on a word has no weight
 ENOUGH = 1_000  # hits among the newest records that are enough where all words are very common
 BUSY = 1.0  # seconds to wait for a program that writes to the file without our lock
+PATIENCE = 10_000  # milliseconds that a purge waits for who reads what is to go
 
 # Blocks and records that say how, not what: who searches "invoice" wants the command and the task, not each candidate of the route.
 SILENT = frozenset(("route", "attempt", "specs", "checkpoint", "tombstone", "schema", "chain", "slots", "alternative"))
@@ -513,9 +514,10 @@ def _rebuild(folder: str, path: str, told: Callable | None) -> tuple[int, int]:
     return after, before
 
 
-def purge() -> None:
+def purge(names: set[str]) -> None:
     """Takes what the journal holds as tombstones out of the archive: rows, index, free pages and write-ahead log. A damaged one is made again.
 
+    names: "SEQ HASH" of records that are to go also where the journal had nothing of them left but damage.
     Raises Failure: 75 where another process holds the lock or reads what is to go, 74.
     """
     import sqlite3
@@ -533,6 +535,7 @@ def purge() -> None:
                 db.execute("DELETE FROM about WHERE key = 'seen'")
                 if (reason := _follow(db, folder, None)) is not None:
                     raise Failure(reason, IOERR)
+                _drop(db, names)
                 _clean(db)
             except (sqlite3.DatabaseError, Other) as bad:
                 if not (isinstance(bad, Other) or _damaged(bad)):
@@ -544,10 +547,21 @@ def purge() -> None:
         _caught.clear()
 
 
+def _drop(db, names: set[str]) -> None:
+    """Removes the rows of these records, where tombstones have not taken their places."""
+    import orjson
+
+    numbers = orjson.dumps([int(words.split()[0]) for words in names]).decode()
+    question = "SELECT r.seq, r.line FROM json_each(?) AS j CROSS JOIN records AS r ON r.seq = j.value WHERE r.tag IS NOT 'tombstone'"
+    gone = [(seq,) for seq, line in db.execute(question, (numbers,)) if f"{seq} {orjson.loads(line)['@blocks'][-1]['hash']}" in names]
+    with Transaction(db):
+        db.executemany("DELETE FROM records WHERE seq = ?", gone)
+
+
 def _clean(db) -> None:
     """Leaves nothing in the file, and in its write-ahead log, but what the rows hold now."""
     db.execute("PRAGMA secure_delete = ON")
-    db.execute("PRAGMA busy_timeout = 10000")
+    db.execute(f"PRAGMA busy_timeout = {PATIENCE}")
     # Words that are gone may stand in the index until it is merged; and the planner keeps samples of values.
     db.execute("INSERT INTO words (words) VALUES ('rebuild')")
     counted = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'sqlite_stat_'")]

@@ -66,7 +66,7 @@ class Choice:
 
     def says(self, words: str) -> bool:
         """True where `words`, which go into the journal, hold what is looked for."""
-        return bool(self.asked.pattern or self.words) and self._text([words])
+        return bool(self.asked.pattern) and self._pattern([words]) or bool(self.words) and self._words([words])
 
     def maybe(self, piece: bytes) -> bool:
         """False for most records that don't fit, without reading them."""
@@ -100,10 +100,14 @@ class Choice:
         return when is not None and (not self.asked.since or when >= self.asked.since) and (not self.asked.until or when < self.asked.until)
 
     def _text(self, texts: list[str]) -> bool:
-        if self.regex and not any(self.regex.search(text) for text in texts):
-            return False
-        if self.needles and not any(needle in _nfc(text) for text in texts for needle in self.needles):
-            return False
+        return self._pattern(texts) and self._words(texts)
+
+    def _pattern(self, texts: list[str]) -> bool:
+        if self.regex:
+            return any(self.regex.search(text) for text in texts)
+        return not self.needles or any(needle in _nfc(text) for text in texts for needle in self.needles)
+
+    def _words(self, texts: list[str]) -> bool:
         plain = " ".join(map(_plain, texts)) + " " if self.words else ""
         return all(word in plain for word in self.words)
 
@@ -186,10 +190,10 @@ class _Part:
 class _Search:
     """The journal, searched for what is to go, and for what earlier purges left to do. look() again takes in only what is new."""
 
-    def __init__(self, folder: str, choice: Choice | None):
-        self.folder, self.choice = folder, choice
+    def __init__(self, folder: str, choice: Choice | None, opened: Callable | None):
+        self.folder, self.choice, self.opened = folder, choice, opened
         self.parts: dict[tuple, _Part] = {}
-        self.stones: set[str] = set()
+        self.stones: dict[str, str] = {}  # "SEQ DIGEST" of the tombstones: hash
         self.proofs: dict[int, dict] = {}
         self.threads: dict[str, None] = {}
         self.files: dict[str, None] = {}
@@ -222,11 +226,11 @@ class _Search:
 
     def each(self, part: _Part, found, piece: bytes) -> None:
         if found.seq is not None and not found.salted:
-            self.stones.add(f"{found.seq} {found.digest}")
+            self.stones[f"{found.seq} {found.digest}"] = found.hash
             return
         proof = found.seq is not None and _proof(piece)
         if proof and proof["@tag"] != "checkpoint":
-            self.proofs[found.seq] = proof
+            self.proofs[found.seq] = self.opened(proof) if b"[sealed:" in piece and self.opened else proof
         if self.choice is None or not self.choice.fits(piece):
             return
         if proof:
@@ -332,7 +336,7 @@ def run(
     if choice and choice.says(because):
         raise Failure("the reason holds what is to go, and it stays in the journal", USAGE, "say it in other words")
     folder, began = paths.journal(), time.monotonic()
-    search = _Search(folder, choice)
+    search = _Search(folder, choice, opened)
     if dry_run:
         search.look()
         return [make("report", stage, subject="archive", act="purge", would=_would(search), records=search.count(), **_about(asked))]
@@ -343,7 +347,7 @@ def run(
             if agreed and not agreed(count):
                 raise Failure("nothing was purged")
             told.append(_name(search, asked, because, count, stage, warn))
-        stand = {words for rec in search.proofs.values() for words in journal.named(rec)} - search.stones
+        stand = {words for rec in search.proofs.values() for words in journal.named(rec)} - search.stones.keys()
         search.standing(stand)
         unended = _unended(search.proofs)
         if unended or any(part.found for part in search.parts.values()):
@@ -354,6 +358,7 @@ def run(
             if not certificates:
                 certificates.append(_certify(search, stage, {"purged": sorted(stand)}, done, began))
             journal.append(folder, certificates, stage=stage, warn=warn)
+            archive.catch_up(limit=None)
             told += certificates
     return told or [make("report", stage, subject="archive", act="purge", outcome="done", records=0, **_about(asked))]
 
@@ -382,7 +387,7 @@ def _effects(search: _Search) -> dict:
     """Files that the records tell of: those that hold our own long answers, which go too, and those that skills and others wrote, which stay."""
     there = [path for path in search.files if os.path.isabs(path) and os.path.dirname(path) != _answers() and os.path.lexists(path)]
     named = [path for path in there if search.choice and not search.choice.says(path)]
-    return {"files": named or None, "hidden": len(there) - len(named) or None, "answers": list(search.answers) or None}
+    return {"files": named or None, "hidden": len(there) - len(named) or None}
 
 
 def _name(search: _Search, asked: Asked | None, because: str, count: int, stage: str, warn) -> dict:
@@ -390,7 +395,7 @@ def _name(search: _Search, asked: Asked | None, because: str, count: int, stage:
     effects = _effects(search)
     said: dict = {"act": "purge", "subject": "journal", "who": journal._user()}
     intent = make("audit", stage, **said, outcome="intended", because=because, **_about(asked), records=count, **effects)
-    journal.append(search.folder, [intent], stage=stage, warn=warn)
+    at = journal.append(search.folder, [intent], stage=stage, warn=warn)[0][1]
     live = [found.seq for part in search.all if part.name == journal.LIVE for found in part.found]
     if live:
         journal.close(search.folder, max((seq for seq in live if seq), default=1 << 62), stage=stage)
@@ -405,12 +410,13 @@ def _name(search: _Search, asked: Asked | None, because: str, count: int, stage:
         size = os.path.getsize(os.path.join(search.folder, part.name)) if part.found else 0
         damage += [f"{part.name} {size} {found.at}" for found in part.found if found.seq is None]
     words, threads = list(dict.fromkeys(words)), [own for own in search.threads if is_id(own)] if _sealed() else []
-    named = []
-    for at in range(0, max(len(words), len(threads), len(damage)), NAMES):
-        lists: dict = {"purged": words[at : at + NAMES] or None, "damage": damage[at : at + NAMES] or None, "threads": threads[at : at + NAMES] or None}
+    answers, named = list(search.answers), []
+    for n in range(0, max(len(words), len(threads), len(damage), len(answers)), NAMES):
+        lists: dict = {name: all_[n : n + NAMES] or None for name, all_ in (("purged", words), ("damage", damage), ("threads", threads), ("answers", answers))}
         named.append(make("audit", stage, thread=intent["thread"], **said, outcome="named", of=len(words) + len(damage), **lists))
     last, _ = journal.enter(search.folder, named, stage=stage)
-    search.proofs |= {last - len(named) + 1 + n: rec for n, rec in enumerate(named)}
+    # The intent as it was made: in the journal its words may be encrypted.
+    search.proofs |= {at: intent, **{last - len(named) + 1 + n: rec for n, rec in enumerate(named)}}
     return intent
 
 
@@ -426,11 +432,14 @@ def _erase(search: _Search, intents: set[str], clean: Callable | None) -> dict:
     for part in search.parts.values():
         if part.found:
             journal.bury(search.folder, part.name, sorted(part.found))
-    archive.purge()
+    mine = [rec for rec in search.proofs.values() if rec.get("about") in intents]
+    stones = {f"{found.seq} {found.hash}" for part in search.parts.values() for found in part.found}
+    stones |= {f"{words.split()[0]} {search.stones[words]}" for rec in mine for words in journal.named(rec) if words in search.stones}
+    archive.purge({words for words in stones if not words.startswith("None")})
     if clean:
         clean()
     removed = _swept(search)
-    threads = {one for rec in search.proofs.values() if rec.get("about") in intents for one in rec.get("threads", ())} | search.threads.keys()
+    threads = {one for rec in mine for one in rec.get("threads", ())} | search.threads.keys()
     unreached = [name for name in sorted(os.listdir(search.folder)) if re.match(r"[0-9]{6,}\.ftai.", name)]
     return {"removed": removed or None, "keys": _keys(threads), "unreached": unreached or None}
 
@@ -504,7 +513,8 @@ def _certify(search: _Search, stage: str, intent: dict, done: dict, began: float
             runs.append([seq, seq])
     firsts = sorted((part.first, part.name) for part in search.parts.values())
     ends = [first for first, _ in firsts[1:]] + [1 << 63]
-    segments = [name for (first, name), end in zip(firsts, ends, strict=True) if any(low < end and high >= first for low, high in runs)]
+    segments = [name for (first, name), end in zip(firsts, ends, strict=False) if any(low < end and high >= first for low, high in runs)]
+    said = {name: intent.get(name) for name in ("asked", "ids", "since", "until", "because")}
     files = sorted({path for rec in [intent, *audits.values()] for path in rec.get("files", ()) if os.path.lexists(path)})
     head, digest = journal.enter(search.folder, [], stage=stage)
     return make(
@@ -515,7 +525,8 @@ def _certify(search: _Search, stage: str, intent: dict, done: dict, began: float
         act="purge",
         about=intent.get("id"),
         outcome="incomplete" if len(seqs) + damage < last else "done",
-        **{name: intent.get(name) for name in ("asked", "ids", "since", "until", "because")},
+        # What cannot be opened here would be no longer what it says it is, in another record.
+        **{name: value for name, value in said.items() if "[sealed:" not in str(value)},
         records=len(seqs),
         seqs=runs if len(runs) <= PAIRS else None,
         named=[named[0], named[-1]] if named else None,

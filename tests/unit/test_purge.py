@@ -1,0 +1,472 @@
+"""Purging: what is found, what is left of it anywhere, and what the journal, the archive and the certificate say afterwards."""
+
+import os
+import random
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+from serenamaster import archive, journal, paths, purge, record
+from serenamaster.errors import Failure
+
+ROOT = Path(__file__).parents[2]
+SCALE = int(os.environ.get("FTAI_TEST_SCALE", "1"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTAI_HOME", str(tmp_path / "ftai"))
+    (tmp_path / "ftai").mkdir(mode=0o700)
+    yield tmp_path / "ftai"
+    archive._close() if archive._writer else None
+    archive._caught.clear()
+    journal._live.clear()
+
+
+def put(*records):
+    """Journals records, and takes them into the archive."""
+    folder = paths.journal()
+    made = [record.stamp(rec) for rec in records]
+    assert [kind for kind, _, _ in journal.append(folder, made, stage="test")] == ["written"] * len(made)
+    assert archive.catch_up(limit=None) is None
+    return made
+
+
+def note(body="x", **fields):
+    return {"@tag": "note", "body": body, **fields}
+
+
+def gone(because="somebody asked", **asked):
+    return purge.run(purge.Asked(**asked), because, stage="test")
+
+
+def held():
+    return {seq: rec for seq, rec in journal.read(paths.journal())}
+
+
+def rows():
+    db = sqlite3.connect(paths.archive_db())
+    found = db.execute("SELECT * FROM records ORDER BY seq").fetchall()
+    db.close()
+    return found
+
+
+def sound():
+    """The chain holds, for us and for the script of ftai(5), and the archive is what a rebuild makes."""
+    summary, troubles = journal.verify(paths.journal())
+    assert (troubles, summary.notes) == ([], [])
+    folder = paths.journal()
+    segments = [os.path.join(folder, name) for name in [*journal.closed(folder), journal.LIVE]]
+    ran = subprocess.run(["sh", ROOT / "tests" / "vectors" / "verify.sh", *segments], capture_output=True, text=True, timeout=300, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert archive.catch_up(limit=None) is None
+    before = rows()
+    archive.rebuild()
+    assert rows() == before
+    return summary
+
+
+def traces(folder, word: str) -> list[str]:
+    """The files below a folder in which a word stands, in its bytes or in those of its other form; and their names."""
+    forms = {unicodedata.normalize(form, word).encode() for form in ("NFC", "NFD")}
+    found = []
+    for place, _, names in os.walk(folder):
+        for name in names:
+            data = (Path(place) / name).read_bytes() + name.encode()
+            if any(form in data for form in forms):
+                found.append(os.path.join(place, name))
+    return found
+
+
+# ---- what is found ----
+
+
+def test_by_id_and_by_thread():
+    first, second, third = put(note("one"), note("two"), note("three"))
+    put(note("four", thread=third["id"]))
+    gone(ids=(first["id"],))
+    assert [rec["@tag"] for rec in held().values()][:4] == ["tombstone", "note", "note", "note"]
+    told = gone(threads=(third["id"],))
+    assert [rec["@tag"] for rec in held().values()][:4] == ["tombstone", "note", "tombstone", "tombstone"]
+    assert told[-1]["seqs"] == [[3, 4]]
+    assert told[-1]["ids"] == [third["id"]]
+    sound()
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [
+        ({"subject": "falcon PROJECT"}, ["weather"]),
+        ({"subject": "falcon"}, ["weather"]),
+        ({"subject": "falc"}, ["Project Falcon", "the falcon project", "weather"]),
+        ({"pattern": "Falcon"}, ["the falcon project", "weather"]),
+        ({"pattern": "/(?i)FALCON/"}, ["weather"]),
+        ({"pattern": "/^the f/"}, ["Project Falcon", "weather"]),
+        ({"subject": "falcon", "pattern": "Pro"}, ["the falcon project", "weather"]),
+        ({"since": "2026-05-01T00:00:00.000Z"}, ["Project Falcon"]),
+        ({"until": "2026-05-01T00:00:00.000Z"}, ["the falcon project", "weather"]),
+        ({"since": "2026-05-01T00:00:00.000Z", "until": "2026-06-01T00:00:00.000Z"}, ["Project Falcon", "weather"]),
+    ],
+)
+def test_what_fits_goes(asked, left):
+    put(
+        note("Project Falcon", ts="2026-04-30T23:59:59.999Z"),
+        note("the falcon project", ts="2026-05-01T02:00:00+02:00"),
+        note("weather", ts="2026-06-01T00:00:00.000Z"),
+    )
+    gone(**asked)
+    assert [rec["body"] for rec in held().values() if "body" in rec] == left
+    sound()
+
+
+@pytest.mark.parametrize("asked", [{}, {"pattern": "/(/"}, {"subject": "?!"}, {"pattern": "customer"}, {"subject": "CUSTOMER"}, {"pattern": "/c.st/"}])
+def test_what_cannot_be_asked(asked):
+    put(note("one customer"))
+    with pytest.raises(Failure) as bad:
+        gone("a customer asked", **asked)
+    assert bad.value.code == 2
+    assert len(held()) == 1
+
+
+def test_nothing_found_leaves_nothing_behind():
+    put(note("one"))
+    told = gone(pattern="two")
+    assert [(rec["@tag"], rec["records"]) for rec in told] == [("report", 0)]
+    assert len(held()) == 1
+    assert journal.closed(paths.journal()) == []
+
+
+def test_dry_run_changes_nothing(home):
+    put(note("one"), note("two"))
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in home.rglob("*.ftai")}
+    told = purge.run(purge.Asked(pattern="two"), "", stage="test", dry_run=True)
+    assert told[0]["would"] == ["close current.ftai", "rewrite current.ftai", "clean the archive"]
+    assert told[0]["records"] == 1
+    assert "two" not in str(told)
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in home.rglob("*.ftai")} == before
+
+
+def test_who_says_no_keeps_all():
+    put(note("one"))
+    asked = []
+    with pytest.raises(Failure, match="nothing was purged"):
+        purge.run(purge.Asked(pattern="one"), "why", stage="test", agreed=lambda count: asked.append(count))
+    assert asked == [1]
+    assert len(held()) == 1
+
+
+# ---- what is left ----
+
+LONG = 1024 * 1024 + 1
+
+
+def planted(word: str) -> dict[str, dict]:
+    """Records that hold a word, each in its own way: {way: record}."""
+    return {
+        "plain": note(f"it is {word} here"),
+        "first": note(f"{word} here"),
+        "last": note(f"here is {word}"),
+        "alone": note(word),
+        "line": note(f"a\n{word}\nb"),
+        "quoted": note(f'say "{word}"'),
+        "backslash": note(f"C:\\{word}\\x"),
+        "tab": note(f"a\t{word}"),
+        "glued": note(f"xx{word}yy"),
+        "field": note("x", subject=word),
+        "name": note("x", **{f"x_{word}" if re.fullmatch("[A-Za-z0-9]+", word) else "subject": word}),
+        "list": note("x", tags=["a", word]),
+        "deep list": note("x", tags=["a", ["b", ["c", word]]]),
+        "block": note("x", **{"@blocks": [{"@tag": "slots", "what": word}]}),
+        "deep block": note("x", **{"@blocks": [{"@tag": "a", "@blocks": [{"@tag": "b", "@blocks": [{"@tag": "c", "what": word}]}]}]}),
+        "head": {"@tag": "document", "@head": word},
+        "text": {"@tag": "note", "@text": f"free\n{word} text"},
+        "narrative": {"@text": f"Narrative {word}"},
+        "thread": note("x", thread=f"thread {word}"),
+        "parent": note("x", parent=word),
+        "ref": note("x", id=f"T-{word}"),
+        "sample": {"@tag": "error", "class": "input", "message": "no", "sample": f"{{{word}"},
+        "title": {"@tag": "task", "title": f"call {word}"},
+        "update": {"@tag": "task", "updates": record.new_id(), "title": word},
+        "path": {"@tag": "file", "op": "read", "path": f"/nowhere/{word}.txt"},
+        "audit": {"@tag": "audit", "act": "close", "subject": word},
+        "forged": {"@tag": "audit", "act": "purge", "subject": "x", "because": "x", "body": word},
+        "checkpoint": {"@tag": "checkpoint", "because": "x", "note": word},
+        "long": note("y" * LONG + word + "z" * LONG),
+        "tombstone": {"@tag": "tombstone", "body": word},
+    }
+
+
+WORDS = ["geheim4711", "Zürich-Grüße", "机密项目", "Z\u0075\u0308rich", "two words", 'a"b\\c', "naïve café"][: 7 if SCALE > 1 else 2]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_no_trace_is_left(home, word, capfd):
+    ways = planted(word)
+    for part in range(0, len(ways), 7):
+        put(*list(ways.values())[part : part + 7], note("stays"))
+    db = sqlite3.connect(paths.archive_db(), isolation_level=None)
+    db.execute("ANALYZE")
+    # Free pages, and a WAL that was not emptied.
+    db.execute("CREATE TABLE free AS SELECT line || ? AS line FROM records", (word,))
+    db.execute("DROP TABLE free")
+    db.close()
+    state = home / "state"
+    (state / "journal" / ".torn").write_text(f"// torn\n{word}\n")
+    (state / "journal" / ".new").write_text(word)
+    (state / "archive.db.new").write_text(word)
+    (state / "bugs").mkdir(mode=0o700)
+    (state / "bugs" / "ftai-exec-x.txt").write_text(word)
+    (state / ".file.999999999.tmp").write_text(word)
+    (home / "cache" / "specs").mkdir(mode=0o700, parents=True)
+    (home / "cache" / "specs" / "x.json").write_text(word)
+    answer = home / "data" / "answers" / f"{record.new_id()}.txt"
+    answer.parent.mkdir(mode=0o700, parents=True)
+    answer.write_text("z" * LONG + word)
+    put({"@tag": "result", "status": "done", "body": f"The answer has 9 bytes and is in '{answer}'."})
+    expected = len(ways) + 1
+    assert len(traces(home, word)) >= 8, "it was not planted where it should be"
+    told = gone(pattern=word)
+    assert told[-1]["records"] == expected, [rec for rec in held().values() if rec["@tag"] not in ("tombstone", "audit")]
+    assert traces(home, word) == []
+    assert word not in str(told) + "".join(capfd.readouterr())
+    assert [rec["body"] for rec in held().values() if "body" in rec] == ["stays"] * -(-len(ways) // 7)
+    sound()
+    assert traces(home, word) == []
+
+
+def test_control_that_only_deletes_leaves_traces(home):
+    """What a plain DELETE leaves is what the test above looks for."""
+    put(*[note(f"geheim4711 {n} " + "x" * 200) for n in range(200)])
+    db = sqlite3.connect(paths.archive_db(), isolation_level=None)
+    db.execute("DELETE FROM records")
+    db.close()
+    assert any(name.endswith(("archive.db", "archive.db-wal")) for name in traces(home, "geheim4711"))
+
+
+def test_by_thread_no_word_of_it_is_left(home):
+    dice = random.Random(1)
+    words = ["".join(dice.choices("abcdefghijklmnop", k=12)) for _ in range(30)]
+    first = put(note(words[0]))[0]
+    put(*[note(f"other {n}") for n in range(50)], *[note(word, thread=first["id"]) for word in words[1:]])
+    told = gone(threads=(first["id"],))
+    assert told[-1]["records"] == 30
+    assert [word for word in words if traces(home, word)] == []
+    sound()
+
+
+def test_damage_goes_too(home):
+    put(note("one"), note("geheim4711"), note("three"), note("four"))
+    live = Path(paths.journal()) / journal.LIVE
+    data = live.read_bytes()
+    # A record that is not what the chain says, and one without a chain.
+    live.write_bytes(data.replace(b'"geheim4711"', b'"geheim4711 x"') + b'\n@note\n  body: "geheim4711"\n@end\n')
+    journal._live.clear()
+    put(note("five"))
+    assert len(journal.verify(paths.journal())[1]) == 2
+    told = gone(pattern="geheim4711")
+    assert (told[-1]["records"], told[-1]["damage"]) == (1, 1)
+    assert traces(home, "geheim4711") == []
+    assert [trouble.seq for trouble in journal.verify(paths.journal())[1]] == [2], "the record that was wrong is wrong"
+    assert [rec["body"] for rec in held().values() if "body" in rec] == ["one", "three", "four", "five"]
+
+
+def test_files_of_skills_are_named_and_stay(home, tmp_path):
+    written = tmp_path / "note.txt"
+    written.write_text("a note")
+    secret = tmp_path / "geheim4711.txt"
+    secret.write_text("a note")
+    put({"@tag": "file", "op": "write", "path": str(written), "body": "geheim4711"}, {"@tag": "file", "op": "write", "path": str(secret)})
+    told = gone(pattern="geheim4711")[-1]
+    assert told["files"] == [str(written)]
+    assert told["hidden"] == 1
+    assert written.exists() and secret.exists()
+    assert traces(home, "geheim4711") == []
+
+
+def test_proof_stays():
+    put(note("geheim"))
+    gone("the geheim thing", ids=(held()[1]["id"],))
+    told = gone("again", pattern="geheim")
+    assert told[0]["records"] == 0
+    put(note("geheim 2"))
+    told = gone("again", pattern="geheim")
+    assert told[-1]["kept"] == 2
+    sound()
+
+
+# ---- afterwards ----
+
+
+def test_the_certificate_tells(home):
+    put(*[note(f"a {n}") for n in range(5)])
+    intent, told = gone(pattern="a 3")
+    stored = {rec["id"]: rec for rec in held().values() if "id" in rec}
+    assert stored[told["id"]]["seqs"] == told["seqs"] == [[4, 4]]
+    assert told["about"] == intent["id"]
+    assert (told["segments"], told["records"], told["outcome"], told["because"]) == (["000001.ftai"], 1, "done", "somebody asked")
+    before = held()[told["last"]]
+    assert before["@blocks"][-1]["hash"] == told["hash"]
+    named = held()[told["named"][0]]
+    assert named["purged"][0].startswith("4 ")
+    kinds = [rec["@tag"] for rec in held().values()]
+    assert kinds == ["note", "note", "note", "tombstone", "note", "audit", "checkpoint", "audit", "report"]
+
+
+def test_many_are_named_in_several_records(monkeypatch):
+    monkeypatch.setattr(purge, "NAMES", 10)
+    put(*[note(f"a {n}") for n in range(35)])
+    told = gone(pattern="a ")[-1]
+    assert (told["records"], told["seqs"]) == (35, [[1, 35]])
+    assert told["named"][1] - told["named"][0] == 3
+    sound()
+
+
+def test_a_record_of_names_is_below_a_mebibyte():
+    words = [f"{10**9 + n} {'a' * 64}" for n in range(purge.NAMES)]
+    assert len(journal.prepare(record.make("audit", "test", act="purge", purged=words))[1]) < 1024 * 1024
+
+
+def test_cursors_and_followers_go_on(home):
+    put(*[note(f"a {n}") for n in range(10)])
+    folder = paths.journal()
+    cursor = journal.Cursor(str(home / "cursors"), "x")
+    cursor.save(4, held()[4]["@blocks"][-1]["hash"])
+    gone(pattern="/a [2345]$/")
+    told = []
+
+    class End(Exception):
+        pass
+
+    def wait():
+        raise End
+
+    seen = []
+    with pytest.raises(End):
+        for fresh in journal.follow(folder, cursor.seq, wait, digest=cursor.hash, warn=told.append):
+            seen += [seq for seq, _ in fresh]
+    assert seen == list(range(5, 15))
+    assert told == []
+
+
+def test_who_catches_up_later_sees_rewritten_segments(home):
+    put(note("one"), note("geheim4711"), note("three"))
+    data = Path(paths.archive_db()).read_bytes()
+    archive._close()
+    gone(pattern="geheim4711")
+    # An archive that comes back from a backup.
+    archive._close()
+    for path in home.rglob("archive.db*"):
+        path.unlink()
+    Path(paths.archive_db()).write_bytes(data)
+    os.chmod(paths.archive_db(), 0o600)
+    archive._caught.clear()
+    assert archive.catch_up(limit=None) is None
+    assert [row[5] for row in rows()] == ["note", "tombstone", "note", "audit", "checkpoint", "audit", "report"]
+    db = archive.connect()
+    assert archive.search(db, "geheim4711") == []
+    assert len(archive.search(db, "three")) == 1
+    db.close()
+
+
+def test_a_damaged_archive_is_made_again(home):
+    put(note("one"), note("geheim4711"))
+    archive._close()
+    Path(paths.archive_db()).write_bytes(b"geheim4711" * 9999)
+    gone(pattern="geheim4711")
+    assert traces(home, "geheim4711") == []
+    sound()
+
+
+def test_records_that_come_back_from_a_backup_go_again(home):
+    put(note("one"), note("geheim4711"))
+    put(note("three"))
+    journal.close(paths.journal(), 1, stage="test")
+    segment = Path(paths.journal()) / "000001.ftai"
+    data = segment.read_bytes()
+    gone(pattern="geheim4711")
+    segment.write_bytes(data)
+    found = journal.verify(paths.journal())[1]
+    assert [(trouble.seq, trouble.id) for trouble in found] == [(2, re.findall(rb'id: "([^"]*)"', data)[1].decode())]
+    assert "it stands: ftai-archive purge --finish" in found[0].message
+    told = purge.run(None, stage="test")
+    assert told[-1]["seqs"] == [[2, 2]]
+    assert traces(home, "geheim4711") == []
+    sound()
+
+
+def test_a_name_that_fits_no_record_is_nothing():
+    put(note("one"), {"@tag": "audit", "act": "purge", "purged": ["1 " + "a" * 64, "x", 7, "99 " + "b" * 64]})
+    sound()
+    assert purge.run(None, stage="test")[0]["records"] == 0
+
+
+def test_an_end_before_the_names_is_told():
+    put(note("one"), record.make("audit", "test", act="purge", subject="journal", who="me", outcome="intended", because="y", asked=["pattern"], records=3))
+    assert "seq 2 was interrupted" in journal.verify(paths.journal())[0].notes[0]
+    told = purge.run(None, stage="test")[-1]
+    assert (told["outcome"], told["records"]) == ("incomplete", 0)
+    sound()
+
+
+def test_a_purge_under_way_is_75(monkeypatch):
+    put(note("one"))
+    monkeypatch.setattr(purge, "WAIT", 0.05)
+    with purge._Alone(paths.journal()), pytest.raises(Failure) as bad:
+        gone(pattern="one")
+    assert bad.value.code == 75
+
+
+def test_a_reader_in_a_snapshot_is_75_and_the_next_one_ends_it(home, monkeypatch):
+    put(note("one"), note("geheim4711"))
+    reader = sqlite3.connect(paths.archive_db(), isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM records").fetchone()
+    monkeypatch.setattr(archive, "PATIENCE", 50)
+    with pytest.raises(Failure) as bad:
+        gone(pattern="geheim4711")
+    assert bad.value.code == 75
+    assert "was interrupted" in journal.verify(paths.journal())[0].notes[0]
+    reader.close()
+    told = gone(pattern="nothing else")
+    assert told[-1]["outcome"] == "done"
+    assert traces(home, "geheim4711") == []
+    sound()
+
+
+def test_who_writes_meanwhile_loses_nothing(home, tmp_path):
+    """Four writers and a reader; a purge in between, again and again."""
+    put(*[note(f"geheim4711 {n}") for n in range(300 * SCALE)])
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{ROOT}/bin:{os.environ['PATH']}"}
+    script = 'for i in $(seq 1 %d); do echo "{\\"@tag\\":\\"note\\",\\"body\\":\\"w%d $i\\"}"; sleep 0.01; done | ftai-log'
+    outs = [open(tmp_path / f"{n}.out", "wb") for n in range(4)]
+    running = [subprocess.Popen(["bash", "-c", script % (60 * SCALE, n)], stdout=out, env=env) for n, out in enumerate(outs)]
+    with open(tmp_path / "reader", "wb") as out:
+        reader = subprocess.Popen(["ftai-log", "--follow", "--cursor", "all"], stdout=out, env=env)
+    turn = 0
+    while any(one.poll() is None for one in running):
+        gone(pattern=f"/^geheim4711 {turn}$/" if turn < 300 * SCALE - 1 else "/never/")
+        turn += 1
+    assert [one.wait() for one in running] == [0] * 4
+    assert turn > 1
+    gone(pattern="geheim4711")
+    last = journal.position(paths.journal())
+    until = time.monotonic() + 60
+    while time.monotonic() < until and f'"seq":{last},'.encode() not in (tmp_path / "reader").read_bytes():
+        time.sleep(0.05)
+    reader.terminate()
+    reader.wait()
+    for out in outs:
+        out.close()
+    passed = [record.decode(line) for n in range(4) for line in (tmp_path / f"{n}.out").read_bytes().splitlines()]
+    assert len(passed) == 4 * 60 * SCALE
+    bodies = {rec["id"]: rec["body"] for rec in held().values() if rec["@tag"] == "note"}
+    assert bodies == {rec["id"]: rec["body"] for rec in passed}
+    seen = [record.decode(line)["@blocks"][-1]["seq"] for line in (tmp_path / "reader").read_bytes().splitlines()]
+    assert seen == list(range(1, last + 1))
+    assert traces(home, "geheim4711") == []
+    sound()
