@@ -584,3 +584,84 @@ def test_an_installed_tree_has_its_specs_beside_the_module(home):
     code = "from serenamaster import routing, specs; print(specs.shipped(), routing.decide({'@tag': 'command', 'body': 'status'}, routing.load())['target'])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(home / "site")})
     assert ran.stdout.split() == [str(site / "specs"), "skill:status"]
+
+
+# -- keys, consent, secret settings
+
+KEY = '@key\n  name: "k"\n  summary: "s"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (KEY + '  check: "http://example.org/"\n  header: "a: {key}"\n@end\n', "would show the key to the network"),
+        (KEY + '  check: "http://127.0.0.1.example.org/"\n  header: "a: {key}"\n@end\n', "would show the key to the network"),
+        (KEY + '  check: "http://localhost@example.org/"\n  header: "a: {key}"\n@end\n', "would show the key to the network"),
+        (KEY + '  check: "file:///etc/passwd"\n  header: "a: {key}"\n@end\n', "would show the key to the network"),
+        (KEY + '  check: "https://example.org/"\n@end\n', "'header' is not what 'check' needs"),
+        (KEY + '  check: "https://example.org/"\n  header: "a: b"\n@end\n', "'header' is not what 'check' needs"),
+        (KEY + '  check: "https://example.org/"\n  header: ["a: {key}", "b"]\n@end\n', "'header' is not what 'check' needs"),
+        (KEY + '  check: "https://example.org/"\n  header: ["a: {key}", "b: {key}"]\n@end\n', "'header' is not what 'check' needs"),
+        (KEY + '  key: "value"\n@end\n', "unknown key 'key'"),
+        ('@consent\n  name: "k"\n  until: "friday"\n@end\n', "'until' is 'friday'"),
+    ],
+)
+def test_keys_and_consents_that_are_wrong(text, reason):
+    own("config", text)
+    with pytest.raises(Failure) as bad:
+        specs.load("config")
+    assert bad.value.code == 78 and reason in bad.value.message and "config.ftai:" in bad.value.message
+
+
+@pytest.mark.parametrize("url", ["https://example.org/v1", "http://127.0.0.1:8080/v1", "http://[::1]/", "http://localhost"])
+def test_where_a_key_may_be_checked(url):
+    own("config", f'{KEY}  check: "{url}"\n  header: "a: {{key}}"\n@end\n')
+    assert specs.find("config", "key", "k")["check"] == url
+
+
+SECRET = '// mine\n\n@setting\n  name: "token"\n  secret: true\n  summary: "s"\n  value: "{}"\n@end\n'
+
+
+def test_a_secret_in_the_clear():
+    path = own("config", SECRET.format("in the clear"))
+    with pytest.raises(Failure) as bad:
+        specs.load("config")
+    assert bad.value.code == 78 and "in the clear" not in bad.value.message + bad.value.hint and "setting:token" in bad.value.hint
+    specs.pardon("token")
+    assert specs.setting("token") == ""
+    assert specs.put_value("token", "aes256gcm:AAAA") == str(path)
+    assert specs.setting("token") == "aes256gcm:AAAA"
+    assert path.read_text().endswith("\n\n" + SECRET.format("aes256gcm:AAAA") + "\n")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_pardon_is_for_one_setting():
+    own("config", SECRET.format("in the clear"))
+    with pytest.raises(Failure):
+        specs.pardon("other")
+
+
+@pytest.mark.parametrize("name", ["lang", "no-such", ""])
+def test_only_a_secret_setting_is_written(name):
+    path = own("config", SECRET.format(""))
+    with pytest.raises(Failure) as bad:
+        specs.put_value(name, "aes256gcm:AAAA")
+    assert bad.value.code == 78
+    assert path.read_text().endswith("\n\n" + SECRET.format("") + "\n")
+
+
+def test_a_value_without_its_line_gets_one():
+    path = own("config", SECRET.format("").replace('  value: ""\n', ""))
+    specs.put_value("token", "aes256gcm:AAAA")
+    assert specs.setting("token") == "aes256gcm:AAAA"
+    assert path.read_text().count("value:") == 1
+
+
+def test_a_config_that_is_a_link_is_not_written():
+    path = own("config", SECRET.format(""))
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+    with pytest.raises(Failure) as bad:
+        specs.put_value("token", "aes256gcm:AAAA")
+    assert bad.value.code == 77
+    assert path.is_symlink()
