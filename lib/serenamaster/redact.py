@@ -27,8 +27,6 @@ ROUNDS = 8  # what is left after one redaction is looked at again, so that anoth
 DEPTH = 200  # lists and blocks in one another; a record has 64 at most
 READINGS = 12  # of one text: percent signs, escapes, base64 in one another
 ENOUGH = 256 * 1024  # bytes of text after which google-re2 is worth its import
-AROUND = 400  # characters behind an anchor that a match may reach, where it may begin ahead of it
-RUN = 16  # letters, digits and the like in a row that may be base64
 
 # Letters small, digits 0: what anchors are looked for in.
 SHAPE = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789", b"abcdefghijklmnopqrstuvwxyz000000000")
@@ -37,6 +35,8 @@ CLASS = bytes(35 if byte in _WORDLY else 32 for byte in range(256))
 _CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\r") + b"\x7f"
 _PRINTED = bytes(112 if 32 <= byte < 127 or byte in b"\t\n\r" else 32 for byte in range(256))
 _SAFE = bytes.maketrans(b"-_", b"+/")
+
+_RUN = b"#" * 16  # letters, digits and the like in a row that may be base64
 
 View = namedtuple("View", "text back group piece ends")  # ends: of the pieces of a group in `text`, () for one piece alone
 
@@ -102,7 +102,13 @@ def _mac(salt: bytes, data: bytes, size: int = 16) -> bytes:
 
 
 def _folder(made: bool = False) -> str:
-    return paths.make(os.path.join(paths.state(), "keys")) if made else os.path.join(paths.where("state"), "keys")
+    if made:
+        return paths.make(os.path.join(paths.state(), "keys"))
+    # Asked for every batch.
+    asked = os.environ.get("FTAI_HOME"), os.environ.get("XDG_STATE_HOME"), os.environ.get("HOME")
+    if _own.get("asked") != asked:
+        _own["folder"], _own["asked"] = os.path.join(paths.where("state"), "keys"), asked
+    return _own["folder"]
 
 
 def _content(path: str) -> bytes:
@@ -288,7 +294,8 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 def _edited(text: str, rule, change) -> tuple[str, list]:
     """`text` with what the rule matches changed, and the changes: starts and ends in the new text, starts and ends in the old one."""
     parts: list[str] = []
-    edits: tuple[list, list, list, list] = ([], [], [], [])
+    edits: list[list] = [[], [], [], []]
+    new_starts, new_ends, starts, ends = edits
     at = size = 0
     for found in rule.finditer(text):
         new = change(found)
@@ -297,14 +304,16 @@ def _edited(text: str, rule, change) -> tuple[str, list]:
         start, end = found.span()
         parts += (text[at:start], new)
         size += start - at
-        for column, value in zip(edits, (size, size + len(new), start, end), strict=True):
-            column.append(value)
+        new_starts.append(size)
         size += len(new)
+        new_ends.append(size)
+        starts.append(start)
+        ends.append(end)
         at = end
     if not parts:
         return text, []
     parts.append(text[at:])
-    return "".join(parts), list(edits)
+    return "".join(parts), edits
 
 
 def _through(edits: list, before):
@@ -339,11 +348,16 @@ _NOISE = (
 
 def _noiseless(text: str, kinds) -> tuple[str, list]:
     """`text` without what can't be seen, in NFKC sign by sign, and the edits that made it so."""
+    plain = _own.setdefault("plain", set(map(chr, range(32, 127))) | {"\t", "\n", "\r"})
+    fresh = set(text) - plain
+    if not fresh and "[redacted:" not in text:
+        return text, []
     odd: dict = {}
     if not text.isascii():
         from unicodedata import normalize
 
-        odd = {sign: new for sign in set(text) if sign > "\x7f" and (new := normalize("NFKC", sign)) != sign}
+        odd = {sign: new for sign in fresh if sign > "\x7f" and (new := normalize("NFKC", sign)) != sign}
+        plain.update(sign for sign in fresh if sign not in odd and not _compiled("noise", _NOISE).match(sign))
 
     def change(found):
         if found[1] is not None:
@@ -380,7 +394,7 @@ def _readings(text: str, kinds, layer: int = 1):
                 made.append((new, _through(edits, before), layer))
                 if "+" in new:
                     made.append((new.replace("+", " "), _through(edits, before), layer))
-        elif "+" in text and "=" in text:
+        elif "+" in text and "=" in text and ("&" in text or "?" in text):
             made.append((text.replace("+", " "), before or _same, layer))
         if "\\" in text:
             pattern = r"\\u[dD][89aAbB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\[\"'\\/bfnrt]"
@@ -404,16 +418,29 @@ def _same(start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+def _runs(classes: bytes, low: int = 0, high: int | None = None):
+    """Yields (start, end) of the runs in these classes that may be base64."""
+    high = len(classes) if high is None else high
+    while (low := classes.find(_RUN, low, high)) >= 0:
+        end = classes.find(b" ", low, high)
+        end = high if end < 0 else end
+        yield low, end
+        low = end
+
+
 def _from_base64(text: str, before):
     """(text, back, 0) of what the runs of base64 in `text` hold, where that is text."""
     made = []
-    # Lines of base64, as programs break them, go on from one to the next.
-    for found in _compiled("run", r"[A-Za-z0-9+/_-]{16,}(?:(?<=[A-Za-z0-9+/_-]{60})\r?\n[A-Za-z0-9+/_-]+)*").finditer(text):
-        run, start = found[0], found.start()
-        if run.islower() or run.isupper() or run.isdecimal():
+    done = 0
+    for start, end in _runs(text.encode("latin-1", "replace").translate(CLASS)):
+        run = text[start:end]
+        if start < done or run.islower() or run.isupper() or run.isdecimal():
             continue
         breaks: list = []
-        if "\n" in run:
+        # Lines of base64, as programs break them, go on from one to the next.
+        if end - start >= 60 and text[end : end + 1] in ("\r", "\n"):
+            run = _compiled("lines", r"[A-Za-z0-9+/_-]{60,1000}(?:\r?\n[A-Za-z0-9+/_-]{1,1000}){0,100000}").match(text, start)[0]
+            done = start + len(run)
             run, breaks = _edited(run, _compiled("break", r"\r?\n"), lambda _: "")
         data = run.encode().translate(_SAFE)
         unbroken = _through(breaks, None) if breaks else _same
@@ -455,7 +482,7 @@ def _mixed(text, start, end):
 
 def _token(text, start, end):
     found = text[start:end].rstrip(".,;:/-")
-    if len(found) < 8 or _is_place(found):
+    if len(found) < 8 or _is_place(found) or _is_code(found) or text[start + len(found) :][:1] == "(":
         return 0
     # Words, in small letters or with a capital, are talk about tokens.
     words = all(word.islower() or word.istitle() or word.isupper() or not word for word in re.split("[._~+/-]", found))
@@ -464,16 +491,18 @@ def _token(text, start, end):
 
 def _random(text, start, end):
     found = text[start:end]
-    if found.islower() or found.isupper() or not any(map(str.isdigit, found)):
+    if found.islower() or found.isupper() or found.isalpha():
         return 0
-    classes = [0 if sign.isdigit() else 1 if sign.islower() else 2 if sign.isupper() else 3 for sign in found]
+    classes = [1 if sign.islower() else 2 if sign.isupper() else 0 for sign in found]
     changes = sum(one != other for one, other in zip(classes, classes[1:], strict=False))
-    return end if len(set(found)) >= 20 and changes >= 14 and {0, 1, 2} <= set(classes) else 0
+    # What is text in base64 is no secret by itself.
+    said = a2b_base64(found.encode() + b"=" * (-len(found) % 4)).translate(_PRINTED).count(b"p") * 4 >= len(found) * 3
+    return end if len(set(found)) >= 18 and changes >= 12 and {1, 2} <= set(classes) and not said else 0
 
 
 def _is_place(found: str) -> bool:
     """True for what stands in the place of a secret: `$TOKEN`, `{token}`, `<token>`, `****`."""
-    if found[0] in "$<{(" or found[:2] in ("%(", "%s", "[r", "[w", "[s") or len(set(found)) <= 2:
+    if found[0] in "<{(" or found[:2] in ("%(", "%s", "${", "$(") or len(set(found)) <= 2 or (found[0] == "$" and found[1:].replace("_", "").isalpha()):
         return True
     return record.UUID.match(found) is not None or found.lower().strip("_-").rstrip("0123456789") in _PLACES
 
@@ -500,7 +529,11 @@ def _word(text, start, end):
 
 
 def _is_code(found: str) -> bool:
-    return re.match(r"[A-Za-z_][A-Za-z0-9_]*(?:[.][A-Za-z_][A-Za-z0-9_]*)+$|[a-z]+[0-9]?$|[A-Za-z]+(?:_[A-Za-z0-9]+)+$|/|[0-9.]+$|[a-z]+://", found) is not None
+    """True for names with dots, names of one case, numbers, paths, URLs."""
+    if sum(map(str.isdigit, found)) > 2 and not found.islower() and not found.isupper():
+        return False
+    code = r"[A-Za-z_][a-z0-9_]*(?:[.][A-Za-z_][A-Za-z0-9_]*)+$|(?:[a-z]+(?:_[a-z]+)+|[A-Z]+(?:_[A-Z]+)+)(?:_?[0-9]{1,2})?$|[.~]?/|[0-9.]+$|[a-z]+://"
+    return _compiled("code", code).match(found) is not None
 
 
 def _pem(text, start, end):
@@ -553,9 +586,11 @@ def _mail(text, start, end):
 
 def _phone(text, start, end):
     found = text[start:end]
-    digits = sum(map(str.isdigit, found))
+    groups = re.findall("[0-9]+", found)
+    digits = sum(map(len, groups))
     if found[0] == "+" or found[:2] == "00":
-        return end if 8 <= digits <= 15 else 0
+        # North America has 1 and ten digits; a number with one digit behind a dot is no telephone's.
+        return end if 8 <= digits <= 15 and len(groups[-1]) > 1 and (groups[0][0] != "1" or digits == 11 and "".join(groups)[1] > "1") else 0
     return end if 9 <= digits <= 13 else 0
 
 
@@ -564,7 +599,7 @@ def _ip(text, start, end):
     if ":" not in found:
         octets = [*map(int, found.split("."))]
         # Small numbers with dots are versions and sections.
-        return end if octets[0] not in (0, 127, 255) and max(octets) > 9 else 0
+        return end if octets[0] not in (0, 255) and octets[:2] != [127, 0] and max(octets) > 9 else 0
     import socket
 
     try:
@@ -606,10 +641,30 @@ def _present(shape: bytes, rules: dict) -> list[bytes]:
 
 
 def _places(text: bytes, part: bytes):
+    """Yields where `part` stands; one of digits alone once in each run of them, as a number is matched from its first digit."""
+    digits = not part.strip(b"0")
     at = text.find(part)
     while at >= 0:
         yield at
+        if digits:
+            at += len(part) - 1
+            while text[at + 1 : at + 2] == b"0":
+                at += 1
         at = text.find(part, at + 1)
+
+
+def _starts(text: str, classes: bytes, size: int):
+    """Yields where a run of at least `size` signs begins, and where one of that size could begin in it, behind a slash."""
+    run = b"#" * size
+    at = 0
+    while (at := classes.find(run, at)) >= 0:
+        end = classes.find(b" ", at)
+        end = len(classes) if end < 0 else end
+        yield at
+        while (at := text.find("/", at, end - size)) >= 0:
+            at += 1
+            yield at
+        at = end
 
 
 def _matches(entry: dict, text: str, positions, end: int):
@@ -617,11 +672,13 @@ def _matches(entry: dict, text: str, positions, end: int):
     rule = _rule(entry)
     check = CHECKS[entry.get("check", "whole")]
     before = entry.get("before", 0)
+    # What begins that far ahead of its anchor does not go on for much longer behind it.
+    reach = 4 * before + 40
     last = -1
     for at in positions:
         if at < last:
             continue
-        for found in rule.finditer(text, max(at - before, last, 0), min(at + AROUND, end)) if before else [rule.match(text, at, end)]:
+        for found in rule.finditer(text, max(at - before, last, 0), min(at + reach, end)) if before else [rule.match(text, at, end)]:
             if found is None:
                 continue
             n = found.lastindex if rule.groups and found.lastindex and entry.get("check") in ("word", "token", None) else 0
@@ -631,27 +688,29 @@ def _matches(entry: dict, text: str, positions, end: int):
                 last = max(last, found.end() if n else stop)
                 yield start, stop
         if before:
-            last = max(last, at + AROUND - before)
+            last = max(last, at + reach - before)
 
 
 def _look(views: list, rules: dict, held: dict, add) -> bytes:
     """Calls add(view, start, end, rank, value) for all that stands in these views; returns their classes, to look for runs in."""
-    raw = "\n".join([view.text for view in views]).encode("latin-1", "replace")
+    whole = "\n".join([view.text for view in views])
+    raw = whole.encode("latin-1", "replace")
     starts = [0]
     for view in views:
         starts.append(starts[-1] + len(view.text) + 1)
     shape, classes = raw.translate(SHAPE), raw.translate(CLASS)
     hits: dict = {}
-    for anchor in _present(shape, rules):
-        for at in _places(shape, anchor):
-            n = bisect_right(starts, at) - 1
-            for rank in rules["anchors"][anchor]:
-                hits.setdefault((rank, n), []).append(at - starts[n])
-    for run, ranks in rules["runs"].items():
-        for at in _places(classes, run):
+
+    def note(places, ranks):
+        for at in places:
             n = bisect_right(starts, at) - 1
             for rank in ranks:
                 hits.setdefault((rank, n), []).append(at - starts[n])
+
+    for anchor in _present(shape, rules):
+        note(_places(shape, anchor), rules["anchors"][anchor])
+    for run, ranks in rules["runs"].items():
+        note(_starts(whole, classes, len(run)), ranks)
     for rank in rules["bare"]:
         for n, view in enumerate(views):
             hits[rank, n] = range(len(view.text))
@@ -676,15 +735,15 @@ def _across(entry: dict, view: View, positions: list):
     joints: dict = {}
     for n, own in pieces.items():
         low, high = ends[n - 1] if n else 0, ends[n]
-        whole = False
         last = 0
         for start, end in _matches(entry, text[low:high], [at - low for at in own], high - low):
             yield low + start, low + end
             last = low + end
-            whole = whole or last == high
+        # Checks may leave out a few signs at the end.
+        whole = last > high - 4
         if n + 1 < len(ends):
-            left = [at for at in own if at >= last or last == high]
-            if left and (not before or high - left[-1] < AROUND):
+            left = [at for at in own if at >= last or whole or entry.get("check") == "pem"]
+            if left and (not before or high - left[-1] < 4 * before + 40):
                 joints.setdefault(n, [whole, []])[1].extend(left)
         if n and before and own[0] - low < before:
             joints.setdefault(n - 1, [False, []])[1].append(own[0])
@@ -693,13 +752,20 @@ def _across(entry: dict, view: View, positions: list):
         # A private key has many lines, all else is cut once at most.
         limit = len(text) if entry.get("check") == "pem" else ends[n + 1]
         for start, end in _matches(entry, text[:limit] if limit < len(text) else text, sorted(set(own)), limit):
-            if low <= start < high < end and not (text[high] == "@" and before) and not (whole and _is_ordinary(text[high:end])):
+            if low <= start < high < end and not (whole and _is_ordinary(text[high:end])) and not _is_apart(entry, text, start, high, end):
                 yield start, end
 
 
 def _is_ordinary(rest: str) -> bool:
     """True for what a line may begin with, where what was found before it was whole already."""
     return len(rest) < 16 and rest.isalpha() and (rest.islower() or rest.isupper() or rest.istitle())
+
+
+def _is_apart(entry: dict, text: str, start: int, cut: int, end: int) -> bool:
+    """True for what two lines of code make of each other: a decorator no address, a number and a name no secret."""
+    if entry.get("check") == "word":
+        return text[start:cut].isdecimal() or re.match(r"\s{0,9}[=:(]", text[end : end + 10]) is not None
+    return entry.get("check") == "mail" and text[cut] == "@"
 
 
 def _held_in(views: list, raw: bytes, starts: list, held: dict):
@@ -713,6 +779,28 @@ def _held_in(views: list, raw: bytes, starts: list, held: dict):
                 value = views[n].text[start : start + size]
                 if len(value) == size and (shown := held["digests"].get(_digest(held["salt"], value, base64))):
                     yield views[n], start, start + size, shown
+
+
+def _codings(view: View, classes: bytes, offset: int):
+    """Yields (piece, text) of the pieces that may be read in another way too."""
+    text, ends = view.text, view.ends
+    found = set()
+    for sign in ("%", "\\", "+"):
+        at = text.find(sign)
+        while at >= 0:
+            piece = bisect_right(ends, at)
+            found.add(piece)
+            at = text.find(sign, ends[piece])
+    for start, end in _runs(classes, offset, offset + len(text)):
+        start, end = start - offset, end - offset
+        piece = bisect_right(ends, start)
+        while start < end:
+            run = text[start : min(end, ends[piece])]
+            if len(run) >= len(_RUN) and not (run.islower() or run.isupper() or run.isdecimal()):
+                found.add(piece)
+            start, piece = ends[piece], piece + 1
+    for piece in sorted(found):
+        yield piece, text[ends[piece - 1] if piece else 0 : ends[piece]]
 
 
 def _scan(groups: list, rules: dict, held: dict) -> dict:
@@ -752,21 +840,12 @@ def _scan(groups: list, rules: dict, held: dict) -> dict:
             start, piece = max(start, high), piece + 1
 
     classes = _look(views, rules, held, add)
-    # Where another reading is possible at all.
-    others = set()
+    more = []
     offset = 0
     for n, view in enumerate(views):
-        low = 0
-        signs = "%" in view.text or "\\" in view.text or "+" in view.text
-        runs = b"#" * RUN in classes[offset : offset + len(view.text)]
-        if signs or runs:
-            for piece, high in enumerate(view.ends):
-                text = view.text[low:high]
-                if ("%" in text or "\\" in text or "+" in text) or b"#" * RUN in classes[offset + low : offset + high]:
-                    others.add((n, piece, text))
-                low = high
+        for piece, text in _codings(view, classes, offset):
+            more += [View(other, back, n, piece, ()) for other, back in _readings(text, rules["kinds"])]
         offset += len(view.text) + 1
-    more = [View(text, back, n, piece, ()) for n, piece, whole in sorted(others) for text, back in _readings(whole, rules["kinds"])]
     if more:
         _look(more, rules, held, add)
     return found
