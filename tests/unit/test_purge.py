@@ -196,7 +196,7 @@ def planted(word: str) -> dict[str, dict]:
         "audit": {"@tag": "audit", "act": "close", "subject": word},
         "forged": {"@tag": "audit", "act": "purge", "subject": "x", "because": "x", "body": word},
         "checkpoint": {"@tag": "checkpoint", "because": "x", "note": word},
-        "long": note("y" * LONG + word + "z" * LONG),
+        "long": note("lorem ipsum " * (LONG // 12) + word + " dolor sit" * (LONG // 10)),
         "tombstone": {"@tag": "tombstone", "body": word},
     }
 
