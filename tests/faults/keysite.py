@@ -64,19 +64,19 @@ class Provider:
 class Home:
     """A scratch home whose config spec has the key `trial`, checked with the provider at `url`, and consent to that."""
 
-    def __init__(self, folder, url: str, more: str = "", *, consent: bool = True):
+    def __init__(self, folder, url: str, **environment):
         self.path = Path(folder)
         config = self.path / "config"
         config.mkdir(mode=0o700, parents=True)
         self.path.chmod(0o700)
-        entry = f'@key\n  name: "trial"\n  summary: "t"\n  check: "{url}/models"\n  header: "x-api-key: {{key}}"\n  {more}\n@end\n'
-        agreed = '@consent\n  name: "trial"\n@end\n' if consent else ""
+        entry = f'@key\n  name: "trial"\n  summary: "t"\n  check: "{url}/models"\n  header: "x-api-key: {{key}}"\n@end\n'
+        agreed = '@consent\n  name: "trial"\n@end\n'
         spec = config / "serenamaster.config.ftai"
         spec.write_text(f"@ftai v2.0\n\n{entry}\n{agreed}")
         spec.chmod(0o600)
         kept = {name: os.environ[name] for name in ("COVERAGE_PROCESS_START", "COVERAGE_FILE") if name in os.environ}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.environment = kept | {"PATH": path, "HOME": str(self.path), "FTAI_HOME": str(self.path), "LC_ALL": "C.UTF-8"}
+        self.environment = kept | {"PATH": path, "HOME": str(self.path), "FTAI_HOME": str(self.path), "LC_ALL": "C.UTF-8"} | environment
 
     def start(self, *words, given: str = "", program=None):
         """ftai-keys with these arguments, which reads `given`; its standard output is a pipe."""
@@ -101,17 +101,17 @@ class Home:
 
     def states(self) -> list[tuple[str, str]]:
         """(state, value) of all that the store holds of the key."""
-        before = os.environ.get("FTAI_HOME")
-        os.environ["FTAI_HOME"] = str(self.path)
+        names = ("FTAI_HOME", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR")
+        before = {name: os.environ.pop(name) for name in names if name in os.environ}
+        os.environ |= {name: self.environment[name] for name in names if name in self.environment}
         try:
             from serenamaster import secret
 
             return [(each["state"], each["value"]) for each in (secret.item("trial") or {"values": ()})["values"]]
         finally:
-            if before is None:
-                del os.environ["FTAI_HOME"]
-            else:
-                os.environ["FTAI_HOME"] = before
+            for name in names:
+                os.environ.pop(name, None)
+            os.environ |= before
 
 
 def careless() -> None:

@@ -9,6 +9,7 @@ import time
 
 import keysite
 import pytest
+from test_secret_service import GONE, session
 
 SCALE = int(os.environ.get("FTAI_TEST_SCALE", "1"))
 KILLS = 20 * SCALE
@@ -51,7 +52,20 @@ def took(home, key, *options) -> float:
 
 @pytest.mark.parametrize(("options", "share"), [(["--check"], 0.8), ([], 0.2)], ids=["checked", "plain"])
 def test_one_of_both_keys_works(tmp_path, provider, options, share):
-    home = keysite.Home(tmp_path / "home", provider.url)
+    storm(keysite.Home(tmp_path / "home", provider.url), provider, options, share)
+
+
+@pytest.mark.skipif(bool(GONE), reason=f"{' '.join(GONE).upper()} MISSING: no real keychain is tried")
+def test_one_of_both_keys_works_in_a_keychain(tmp_path, provider):
+    with session(tmp_path) as environment:
+        named = ("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR")
+        home = keysite.Home(tmp_path / "home", provider.url, **{name: environment[name] for name in named})
+        storm(home, provider, ["--check"], 0.3)
+        assert '"source":"keychain"' in home.run("list")[1]
+
+
+def storm(home, provider, options, share):
+    """Kills rotations at random moments between their intent and their end, and looks each time at what is left."""
     key = fresh(provider)
     assert home.run("set", "trial", given=key)[0] == 0
     kills, seen, half = 0, set(), 0
