@@ -124,8 +124,6 @@ class Keeper:
             self._fit(name, value)
         with self.store.turn():
             values = self.values(name)
-            if value is None and not any(each["state"] == "next" for each in values):
-                return ""  # another process has finished it
             if check and "check" not in self.entries.get(name, ()):
                 raise Failure(f"nothing says how the key '{name}' is checked", CONFIG, f"give its @key entry a check and a header, or: ftai-keys rotate {name}")
             if value is not None and any(each["value"] == value for each in values if each["state"] != "next"):
@@ -200,18 +198,18 @@ class Keeper:
 
     def _due(self, name, entry, run) -> bool:
         """True where the key was rotated."""
-        values = self.values(name)
-        if any(each["state"] == "old" and self._over(name, each) for each in values):
-            with self.store.turn():
-                values = self.values(name)
-                kept = [each for each in values if each["state"] != "old" or not self._over(name, each)]
+        # All in one turn: of two at once, one would else rotate what the other has just rotated.
+        with self.store.turn():
+            values = self.values(name)
+            kept = [each for each in values if each["state"] != "old" or not self._over(name, each)]
+            if kept != values:
                 self.done("key-expire", name, lambda: self._put(name, kept), "past its time of grace")
-        if any(each["state"] == "next" for each in values):
-            self.rotate(name, None, check="check" in entry)
-            return True
-        if overdue(days(current(values).get("added")), entry.get("max_age")) and "rotate_cmd" in entry:
-            self.rotate(name, checked(run(entry["rotate_cmd"])), check="check" in entry)
-            return True
+            if any(each["state"] == "next" for each in values):
+                self.rotate(name, None, check="check" in entry)
+                return True
+            if overdue(days(current(values).get("added")), entry.get("max_age")) and "rotate_cmd" in entry:
+                self.rotate(name, checked(run(entry["rotate_cmd"])), check="check" in entry)
+                return True
         return False
 
     def plan(self) -> list[str]:
@@ -253,7 +251,9 @@ class Keeper:
         subject = f"setting:{name}"
         if not hidden:
             raise Failure(f"the setting '{name}' has no value", UNAVAILABLE, f"ftai-keys set {subject}")
-        return reveal(self._cipher(), name, hidden)
+        cipher = self._cipher()
+        self.tell("key-read", subject, "done", "the owner, from the config")
+        return reveal(cipher, name, hidden)
 
     def _cipher(self, *, make: bool = False) -> bytes:
         from base64 import b64decode, b64encode

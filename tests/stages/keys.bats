@@ -295,7 +295,7 @@ END
     ftai-keys consent withdraw anthropic >/dev/null
     same "$(ftai-keys consent list | jq -r '.missing[:16]')" "it was withdrawn"
     for words in "" "grant" "nonsense anthropic" "grant a b" "grant mail:x" "grant anthropic --scope Ümlaut" "grant anthropic --until soonish" \
-        "grant anthropic --until 2020-01-01"; do
+        "grant anthropic --until 2020-01-01" "withdraw anthropic --scope task" "list --scope task" "list anthropic"; do
         try ftai-keys consent $words
         ended 2
         empty "$T/out"
@@ -369,6 +369,7 @@ END
     ftai-keys set setting:mail_token <<<"$new" >/dev/null
     same "$(grep -c 'value:' "$file")" 1
     same "$(ftai-keys get setting:mail_token)" "$new"
+    same "$(ftai-keys audit | acts | grep -c 'key-read setting:mail_token done')" 2
     # Encrypted for one name, it is no value for another.
     sed -i 's/mail_token/mail_other/' "$file"
     try ftai-keys get setting:mail_other
@@ -475,7 +476,7 @@ END
 @test "usage" {
     try ftai-keys
     ended 2
-    for words in nonsense set "get a b" "list a" rotate "rotate a b" "rotate --due a" "remove" "grant a" "audit a" "set a/b"; do
+    for words in nonsense set "get a b" "list a" rotate "rotate a b" "rotate --due a" "rotate --due --check" "rotate --due --fd 0" "set a --fd 0 --cmd true" "remove" "grant a" "audit a" "set a/b"; do
         try ftai-keys $words </dev/null
         ended 2
         empty "$T/out"

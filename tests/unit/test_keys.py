@@ -1,5 +1,6 @@
 """Keys: what a provider makes of a new one, what is kept of the old, and what is said of times and targets."""
 
+import multiprocessing
 import secrets as chance
 import socket
 import sys
@@ -241,6 +242,30 @@ def test_what_is_due_is_rotated_and_checked(desk, provider):
     assert asked == [["make-one"]]
     assert [pair for pair in desk.states() if pair[0] == "current"] == [("current", new)]
     assert provider.asked == [("/models", new)]
+
+
+def test_of_two_at_once_one_rotates(desk, provider, tmp_path):
+    desk.keeper.entries["trial"] = {"max_age": 10, "rotate_cmd": ["make-one"]}
+    desk.shelve(added="2020-01-01T00:00:00.000Z")
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(4)
+
+    def run(argv):
+        with (tmp_path / "made").open("a") as made:
+            made.write("one\n")
+        return fake().encode()
+
+    def act():
+        barrier.wait()
+        desk.keeper.due(pytest.fail, pytest.fail, run)
+
+    crons = [context.Process(target=act) for _ in range(4)]
+    for cron in crons:
+        cron.start()
+    for cron in crons:
+        cron.join()
+    assert (tmp_path / "made").read_text() == "one\n"
+    assert [state for state, _ in desk.states()] == ["current", "old"]
 
 
 @pytest.mark.parametrize("added", ["2020-01-01T00:00:00.000Z", "2999-01-01T00:00:00.000Z"])
