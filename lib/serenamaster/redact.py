@@ -25,7 +25,7 @@ from .errors import Failure
 LEAST = 6  # characters of a value that can be told from words
 ROUNDS = 8  # what is left after one redaction is looked at again, so that another changes nothing
 DEPTH = 200  # lists and blocks in one another; a record has 64 at most
-READINGS = 12  # of one text: percent signs, escapes, base64 in one another
+READINGS = 8  # of one text: percent signs, escapes, base64 in one another
 ENOUGH = 256 * 1024  # bytes of text after which google-re2 is worth its import
 
 # Letters small, digits 0: what anchors are looked for in.
@@ -518,14 +518,14 @@ def _word(text, start, end):
     if _is_place(found):
         return 0
     if text[start - 1] in "\"'":
-        return end if not any(map(str.isspace, found)) and (len(found) >= 6 or not found.isalpha()) and "%s" not in found and "{" not in found else 0
+        return end if not _compiled("space", r"\s").search(found) and (len(found) >= 6 or not found.isalpha()) and "%s" not in found and "{" not in found else 0
     if text[start - 1] == ":" and text[end : end + 1] == "@":
         return end if found.lower() not in _PLACES and not found.startswith("[") else 0
     found = found.rstrip(".,;:)]}\\")
     if len(found) < 6 or "(" in found or "[" in found or "{" in found or _is_place(found):
         return 0
-    special = any(sign in "!@#$%^&*~?" for sign in found)
-    return start + len(found) if (any(map(str.isdigit, found)) or special) and any(map(str.isalpha, found)) and not _is_code(found) else 0
+    odd = _compiled("odd", "[0-9!@#$%^&*~?]").search(found) and _compiled("letter", "[^\\W\\d_]").search(found)
+    return start + len(found) if odd and not _is_code(found) else 0
 
 
 def _is_code(found: str) -> bool:
@@ -541,19 +541,22 @@ def _pem(text, start, end):
     return end if end - start > 80 or "-----END" in text[start:end] else 0
 
 
+_DOUBLED = str.maketrans("0123456789", "0246813579")  # the digits of the double, added
+
+
 def _card(text, start, end):
-    found = text[start:end]
-    groups = re.split("[ +-]", found)
-    digits = "".join(groups)
-    if len(groups) > 1 and [*map(len, groups)] not in ([4, 4, 4, 4], [4, 6, 5], [4, 6, 4], [4, 4, 4, 1], [4, 4, 4, 4, 3]):
+    groups = re.split("[ +-]", text[start:end])
+    digits, sizes = "".join(groups), [*map(len, groups)]
+    first = digits[0]
+    if len(set(digits)) < 3 or (first == "2" and not "2221" <= digits[:4] <= "2720") or digits[1] not in {"5": "12345", "3": "045678"}.get(first, digits[1]):
         return 0
-    sizes = {"4": (13, 16, 19), "5": (16,), "2": (16,), "6": (16, 17, 18, 19), "3": (14, 15, 16)}[digits[0]]
-    if len(digits) not in sizes or len(set(digits)) < 3:
-        return 0
-    if digits[0] == "2" and not "2221" <= digits[:4] <= "2720" or digits[1] not in {"5": "12345", "3": "045678"}.get(digits[0], digits[1]):
-        return 0
-    total = sum(int(sign) if n % 2 == 0 else sum(divmod(int(sign) * 2, 10)) for n, sign in enumerate(reversed(digits)))
-    return end if total % 10 == 0 else 0
+    for size in {"4": (16, 13, 19), "5": (16,), "2": (16,), "6": (16, 17, 18, 19), "3": (15, 14, 16)}[first]:
+        # What follows a card behind a space may be another one.
+        count = next((n for n in (1, 3, 4, 5) if sum(sizes[:n]) == size and sizes[:n] in ([size], [4] * 4, [4, 4, 4, 4, 3], [4, 6, 5], [4, 6, 4])), 0)
+        own = digits[size - 1 :: -1] if size < len(digits) else digits[::-1]
+        if count and not (sum(map(int, own[::2])) + sum(map(int, own[1::2].translate(_DOUBLED)))) % 10:
+            return start + size + count - 1
+    return 0
 
 
 # Lengths by country: the IBAN registry of SWIFT.
@@ -585,13 +588,16 @@ def _mail(text, start, end):
 
 
 def _phone(text, start, end):
-    found = text[start:end]
-    groups = re.findall("[0-9]+", found)
-    digits = sum(map(len, groups))
-    if found[0] == "+" or found[:2] == "00":
-        # North America has 1 and ten digits; a number with one digit behind a dot is no telephone's.
-        return end if 8 <= digits <= 15 and len(groups[-1]) > 1 and (groups[0][0] != "1" or digits == 11 and "".join(groups)[1] > "1") else 0
-    return end if 9 <= digits <= 13 else 0
+    groups = [*re.finditer("[0-9]+", text[start:end])]
+    abroad = text[start] == "+" or text.startswith("00", start)
+    # What follows a number behind a space may be another one.
+    while sum(len(group[0]) for group in groups) > (15 if abroad else 13):
+        groups.pop()
+    digits = "".join(group[0] for group in groups)
+    if len(digits) < (8 if abroad else 9) or len(groups[-1][0]) < 2:
+        return 0
+    # North America has 1 and ten digits.
+    return start + groups[-1].end() if not abroad or digits[0] != "1" or len(digits) == 11 and digits[1] > "1" else 0
 
 
 def _ip(text, start, end):
@@ -624,7 +630,7 @@ def _present(shape: bytes, rules: dict) -> list[bytes]:
     if rules["set"] is None and rules["seen"] > ENOUGH:
         rules["order"] = list(rules["anchors"])
         try:
-            import re2
+            import re2  # type: ignore[import-untyped]
 
             options = re2.Options()
             options.encoding = re2.Options.Encoding.LATIN1
@@ -660,10 +666,12 @@ def _starts(text: str, classes: bytes, size: int):
     while (at := classes.find(run, at)) >= 0:
         end = classes.find(b" ", at)
         end = len(classes) if end < 0 else end
-        yield at
-        while (at := text.find("/", at, end - size)) >= 0:
-            at += 1
+        # A digest is no secret, and logs are full of them.
+        if not text[at:end].islower():
             yield at
+            while (at := text.find("/", at, end - size)) >= 0:
+                at += 1
+                yield at
         at = end
 
 

@@ -74,6 +74,7 @@ IGNORED = frozenset(("ftai", "document", "schema", "note", "warning", "intent"))
 NARROWED = frozenset(("phrase", "rule", "program", "server", "provider", "model", "agent", "skill"))
 HARMLESS = frozenset(("bom", "header", "no-tag", "upper-case", "reserved"))
 TARGETS = ("skill", "cmd", "mcp", "model", "agent")
+REDACT_CHECKS = ("whole", "mixed", "token", "random", "word", "pem", "card", "iban", "mail", "phone", "ip")  # what redaction asks of a match
 NEEDS = {"commands": ("system",), "mcp": ("system", "commands")}
 
 loaded: dict = {}  # what this process has: spec -> data; "" -> layers; "#" -> digest; "@" -> the table of routing.py
@@ -502,7 +503,7 @@ def compile_(name: str, sources: list[tuple[str, str]], others: dict | None = No
     spec.others = {needed: (others or {}).get(needed) or load(needed) for needed in NEEDS.get(name, ())}
     if name in TAGS and not any(layer == "shipped" and os.path.exists(path) for layer, path in sources):
         raise Failure(f"the shipped spec is missing: '{sources[0][1]}'", CONFIG, "install again")
-    check = {"commands": _check_commands, "mcp": _check_mcp, "system": _check_system, "config": _check_config}.get(name)
+    check = {"commands": _check_commands, "mcp": _check_mcp, "system": _check_system, "config": _check_config, "redact": _check_redact}.get(name)
     if check:
         check(spec)
     return {**spec.entries, "gone": spec.gone, "notes": spec.notes}
@@ -707,6 +708,26 @@ def _check_config(spec) -> None:
     for entry in spec.entries["model"]:
         if entry["provider"] not in known:
             raise spec.bad(entry, f"there is no provider '{entry['provider']}'", "provider")
+
+
+def _check_redact(spec) -> None:
+    import re
+
+    for entry in spec.entries["pattern"]:
+        pattern = entry["pattern"]
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as bad:
+            raise spec.bad(entry, f"pattern '{pattern}' is no regular expression: {bad}", "pattern") from None
+        # Without what is escaped and what stands in brackets, each of these repeats without end.
+        bare = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", pattern, flags=re.DOTALL)
+        if found := re.search(r"\*|\{\d*,\}|(?<![}?+*])\+", bare):
+            raise spec.bad(entry, f"'{found[0]}' in pattern '{entry['name']}' repeats without end, expected an upper bound as in '{{1,200}}'", "pattern")
+        if "check" in entry and entry["check"] not in REDACT_CHECKS:
+            raise spec.bad(entry, f"there is no check '{entry['check']}', expected {_either(REDACT_CHECKS)}", "check")
+        for anchor in entry.get("anchors", ()):
+            if len(anchor) < 2 and anchor != "@" or not anchor.isascii():
+                raise spec.bad(entry, f"anchor '{anchor}' stands nearly everywhere or is no ASCII, expected two characters or more", "anchors")
 
 
 # --- asking
