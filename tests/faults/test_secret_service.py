@@ -415,6 +415,24 @@ def test_a_child_ends_by_itself_when_nobody_waits(deaf):
     until(lambda: not ours(deaf))
 
 
+def test_nobody_writes_before_the_child_of_a_killed_writer_has_ended(deaf, monkeypatch):
+    script = f"import sys; sys.path.insert(0, {str(LIB)!r})\nfrom serenamaster import secret\nsecret.write('vendor', 'the value')"
+    with subprocess.Popen([sys.executable, "-c", script], env=deaf) as asking:
+        until(lambda: ours(deaf))
+        asking.kill()
+    monkeypatch.setattr(secret, "WAIT", 0.0)
+    refused = 0
+    while ours(deaf):
+        try:
+            with secret.turn():
+                assert not ours(deaf)
+        except Failure as bad:
+            refused += bad.code == 75
+    assert refused
+    with secret.turn():
+        pass
+
+
 def test_a_signal_ends_the_child_too(deaf):
     script = f"import sys; sys.path.insert(0, {str(LIB)!r})\nfrom serenamaster import secret\nsecret._keychain('get', 'vendor')"
     with subprocess.Popen([sys.executable, "-c", script], env=deaf, stderr=subprocess.DEVNULL) as asking:

@@ -1,6 +1,7 @@
 """Keys without a keychain: the age file, environment, commands, readers, and what can't be read. Real keychains: tests/faults/test_secret_service.py."""
 
 import os
+import pty
 import secrets
 import subprocess
 import sys
@@ -181,7 +182,7 @@ def test_an_age_file_that_age_itself_can_read(keys, tmp_path):
     assert orjson.loads(seen)["keys"]["vendor"]["values"][0]["value"] == VALUE
 
 
-def test_a_passphrase_from_a_callable_a_descriptor_and_a_command(keys, home, monkeypatch):
+def test_a_passphrase_from_a_callable_a_descriptor_a_command_and_a_terminal(keys, home, monkeypatch):
     phrase = secrets.token_urlsafe(12)
     assert secret.write("vendor", VALUE, ask=lambda: phrase + "\n") == "file"
     assert (keys / "keys.age").read_bytes().startswith(b"age-encryption.org/v1\n-> scrypt ")
@@ -192,17 +193,38 @@ def test_a_passphrase_from_a_callable_a_descriptor_and_a_command(keys, home, mon
     os.close(put)
     monkeypatch.setenv("FTAI_PASSPHRASE_FD", str(got))
     assert read() == (VALUE, "file")
-    assert read() == (VALUE, "file"), "a pipe can be read once"
     os.close(got)
+    assert secret._phrase() == phrase, "a pipe can be read once"
     secret._phrases.clear()
-    fails(69, read, "unknown")
+    assert "FTAI_PASSPHRASE_FD" in fails(69, read).message
     monkeypatch.delenv("FTAI_PASSPHRASE_FD")
     (home / "phrase").write_text(phrase + "\n")
     spec(home, f'@key\n  name: "passphrase"\n  summary: "x"\n  cmd: ["cat", "{home}/phrase"]\n@end')
-    assert read() == (VALUE, "file")
+    assert secret._phrase() == phrase
     spec(home, "")
     secret._phrases.clear()
     assert "its passphrase was not given" in fails(69, read).message
+    assert typed(phrase) == "passphrase of the keys: \n0"
+
+
+def typed(phrase):
+    """What a terminal shows while a key is read there and the passphrase is typed, and how that ended."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        try:
+            os._exit(read() != (VALUE, "file"))
+        except BaseException:
+            os._exit(2)
+    shown = b""
+    try:
+        while part := os.read(terminal, 1024):
+            if not shown.endswith(b": ") and (shown + part).endswith(b": "):
+                os.write(terminal, phrase.encode() + b"\n")
+            shown += part
+    except OSError:
+        pass  # how Linux says that nobody has it open any more
+    os.close(terminal)
+    return shown.decode().replace("\r", "") + str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def test_a_wrong_passphrase(keys):
@@ -212,7 +234,6 @@ def test_a_wrong_passphrase(keys):
     bad = fails(77, read, ask=lambda: "a wrong passphrase")
     assert "another passphrase" in bad.message and "wrong" not in bad.message
     assert secret._phrases == [], "the next try asks again"
-    fails(77, secret.write, "more", VALUE, ask=lambda: "a wrong passphrase")
     assert (keys / "keys.age").read_bytes() == before
 
 
@@ -616,10 +637,16 @@ def test_backends_that_protect_nothing_are_refused(backend, by, home, monkeypatc
     monkeypatch.chdir(home)
     bad = fails(78, secret._keychain, "set", "vendor", VALUE)
     assert bad.message.startswith(f"the backend '{backend}'") and by in bad.message and bad.message.endswith("is refused")
-    fails(78, secret.write, "vendor", VALUE, store="keychain")
     assert not (home / "ran").exists(), "what the name leads to is not even loaded"
+
+
+def test_a_refused_backend_is_as_none(home, monkeypatch):
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={home}/none")
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", REFUSED[0])
+    assert fails(78, secret.write, "vendor", VALUE, store="keychain").message.startswith("cannot use the keychain: the backend 'keyring.backends.null.Keyring'")
     assert secret.write("vendor", VALUE) == "file"
     assert read() == (VALUE, "file")
+    assert "is refused" in fails(69, read, "other").message
 
 
 def test_a_keyringrc_that_is_none(home, monkeypatch):
