@@ -292,20 +292,19 @@ def opened(rec: dict, identity, warn=None) -> dict:
         return rec
     from cryptography.exceptions import InvalidTag
 
-    ciphers: dict = {}
+    thread = str(rec.get("thread"))
+    _refresh(warn)
 
     def reveal_text(words: str, path: str) -> str:
         found = re.fullmatch(SEALED, words)
         if not found:
             return words
         try:
-            name = found[1]
-            if name not in ciphers:
-                ciphers[name] = _opener(str(rec.get("thread")), _bytes(name), identity, warn)
-            if ciphers[name] is None:
+            cipher = _opener(thread, found[1], identity, warn)
+            if cipher is None:
                 return words
             data = _bytes(found[2])
-            return ciphers[name].decrypt(data[:12], data[12:], path.encode("utf-8", "surrogatepass")).decode()
+            return cipher.decrypt(data[:12], data[12:], path.encode("utf-8", "surrogatepass")).decode()
         except (InvalidTag, ValueError):  # the latter for what is no key, no base64 or no UTF-8
             _tell(warn, f"a sealed text of the record '{rec.get('id')}' is damaged, or was moved there")
             return DAMAGED
@@ -355,7 +354,8 @@ _told: set[str] = set()
 _session: dict = {"count": MOST}
 _desk: dict = {}  # the connection, for which file and process, and the version that was last seen
 _sealing: dict = {}  # thread -> (name, cipher) of this process
-_opening: dict = {}  # thread -> its private key, None where it cannot be opened
+_opening: dict = {}  # (thread, name) -> cipher, None where it cannot be opened
+_private: dict = {}  # thread -> its private key, or None
 _identities: dict = {}  # what was asked -> what it said
 _inherited: list = []  # connections of a process that forked: SQLite allows neither to use nor to close them here
 
@@ -409,12 +409,14 @@ def _known(db, threads: list[str]) -> dict[str, bytes]:
 def _make(db, threads: list[str]) -> None:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+    # That there were none is true no more.
+    _opening.clear()
+    _private.clear()
     owner = recipient()
     rows = []
     for thread in threads:
         own = X25519PrivateKey.generate()
         rows.append((thread, own.public_key().public_bytes_raw(), lock(own.private_bytes_raw(), [owner])))
-        _opening.pop(thread, None)
     db.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have been first: then its key is the thread's.
@@ -426,29 +428,44 @@ def _make(db, threads: list[str]) -> None:
         raise
 
 
-def _opener(thread: str, theirs: bytes, identity, warn):
-    """The cipher for what the process with this public key sealed in a thread; None where the key of the thread can't be had."""
+def _refresh(warn) -> None:
+    """Forgets keys that were destroyed since the last record."""
+    import sqlite3
+
+    try:
+        _database(False)
+    except (Failure, sqlite3.Error, OSError) as bad:
+        _forget()
+        _tell(warn, f"cannot open what is sealed: {bad}")
+
+
+def _opener(thread: str, name: str, identity, warn):
+    """The cipher for what the process of this name sealed in a thread; None where the key of the thread can't be had. Raises ValueError."""
+    if (thread, name) in _opening:
+        return _opening[thread, name]
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
-    own = _private(thread, identity, warn)
-    if own is None:
-        return None
-    return _derived(own.exchange(X25519PublicKey.from_public_bytes(theirs)), theirs, own.public_key().public_bytes_raw(), thread)
+    theirs = _bytes(name)
+    if thread not in _private:
+        _private[thread] = _unlocked(thread, identity, warn)
+    own = _private[thread]
+    if len(_opening) >= KEPT:
+        _opening.clear()
+        _private.clear()
+    found = own and _derived(own.exchange(X25519PublicKey.from_public_bytes(theirs)), theirs, own.public_key().public_bytes_raw(), thread)
+    _opening[thread, name] = found
+    return found
 
 
-def _private(thread: str, identity, warn):
+def _unlocked(thread: str, identity, warn):
+    """The private key of a thread; None where it can't be had, which is told."""
     import sqlite3
 
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     try:
         db = _database(False)
-        if thread in _opening:
-            return _opening[thread]
         row = db and db.execute("SELECT locked FROM threads WHERE thread = ?", (thread,)).fetchone()
-        if len(_opening) >= KEPT:
-            _opening.clear()
-        _opening[thread] = None
         if not row:
             _tell(warn, f"cannot open what is sealed in the thread '{thread}': its key is not here, or was destroyed")
             return None
@@ -457,13 +474,16 @@ def _private(thread: str, identity, warn):
             _identities[identity] = identity()
             if not _identities[identity]:
                 _tell(warn, "cannot open what is sealed: the identity is not at hand")
-        if not _identities[identity]:
-            return None
-        _opening[thread] = X25519PrivateKey.from_private_bytes(unlock(row[0], _identities[identity]))
-        return _opening[thread]
+        return X25519PrivateKey.from_private_bytes(unlock(row[0], _identities[identity])) if _identities[identity] else None
     except (Failure, sqlite3.Error, OSError, ValueError) as bad:
         _tell(warn, f"cannot open what is sealed: {bad}")
         return None
+
+
+def _forget() -> None:
+    _sealing.clear()
+    _opening.clear()
+    _private.clear()
 
 
 def destroy(thread: str) -> int:
@@ -474,16 +494,15 @@ def destroy(thread: str) -> int:
     import mmap
     import sqlite3
 
-    _sealing.clear()
-    _opening.clear()
+    _forget()
     try:
         db = _database(False)
-        row = db and db.execute("DELETE FROM threads WHERE thread = ? RETURNING thread, public, locked", (str(thread),)).fetchone()
-        if not row:
+        rows = db.execute("DELETE FROM threads WHERE thread = ? RETURNING thread, public, locked", (str(thread),)).fetchall() if db else ()
+        if not rows:
             return 0
         # SQLite's secure_delete blanks the row, but not the copies of it that may be left where pages were split.
         with open(_desk["key"][0], "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            left = any(data.find(part) >= 0 for part in (row[0].encode(), row[1], row[2][-64:]))
+            left = any(data.find(part) >= 0 for name, public, locked in rows for part in (name.encode(), public, locked[-64:]))
         if left:
             db.execute("VACUUM")
         return 1
@@ -498,21 +517,24 @@ def _database(make: bool):
     """
     import sqlite3
 
-    place = paths.unlinked(os.path.join(folder(), THREADS))
+    place = os.path.join(paths.where("state"), "keys", THREADS)
     try:
-        seen = os.stat(place)
+        seen = os.lstat(place)
     except FileNotFoundError:
         if not make:
-            return None
+            return _forget()
         recipient()
         try:
             os.close(os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         except OSError as bad:
             raise Failure(f"cannot make '{place}': {bad.strerror}", CANTCREAT) from None
-        seen = os.stat(place)
+        seen = os.lstat(place)
+    if not make and not seen.st_size:
+        return _forget()  # another process is about to make it
     key = place, seen.st_dev, seen.st_ino, os.getpid()
     if _desk.get("key") != key:
-        paths.guard(place, seen)
+        folder()
+        paths.guard(paths.unlinked(place), seen)
         if _desk:
             if _desk["key"][-1] == os.getpid():
                 _desk["db"].close()
@@ -534,8 +556,7 @@ def _database(make: bool):
     if version != _desk["version"]:
         _desk["version"] = version
         # Another process made keys, or destroyed some.
-        _sealing.clear()
-        _opening.clear()
+        _forget()
     return _desk["db"]
 
 

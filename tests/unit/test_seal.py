@@ -505,3 +505,31 @@ def test_with_a_broken_config_what_was_sealed_is_sealed(place):
     assert alone() is False
     config(folder, "encrypt", '"\n@end\n@setting\n  nonsense: "1')
     assert alone() is False
+
+
+# ---- the keys while a process goes on ----
+
+
+def test_known_and_new_threads_come_together(on):
+    first = [record.make("message", "x", body=f"one {n}", thread=f"t{n}") for n in range(3)]
+    second = [record.make("message", "x", body=f"two {n}", thread=f"t{n}") for n in range(6)]
+    for recs in (first, second, second[::-1]):
+        assert [seal.opened(rec, identity) for rec in seal.cover(recs)] == recs
+
+
+def test_keys_are_never_written_into_a_file_that_is_gone(on, place):
+    seal.cover([record.make("message", "x", body="one", thread="t")])
+    (place / seal.THREADS).rename(place / "elsewhere")
+    covered = seal.cover([rec := record.make("message", "x", body="two", thread="t")])
+    assert seal.opened(covered[0], identity) == rec
+    with sqlite3.connect(place / seal.THREADS) as db:
+        assert db.execute("SELECT thread FROM threads").fetchall() == [("t",)]
+    db.close()
+
+
+def test_a_process_keeps_only_so_many_keys_at_hand(on, monkeypatch):
+    monkeypatch.setattr(seal, "KEPT", 5)
+    recs = [record.make("message", "x", body=f"words {n}") for n in range(40)]
+    covered = [rec for at in range(0, 40, 4) for rec in seal.cover(recs[at : at + 4])]
+    assert [seal.opened(rec, identity) for rec in covered * 2] == recs * 2
+    assert max(map(len, (seal._sealing, seal._opening, seal._private))) <= 5
