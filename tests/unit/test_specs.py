@@ -665,3 +665,13 @@ def test_a_config_that_is_a_link_is_not_written():
         specs.put_value("token", "aes256gcm:AAAA")
     assert bad.value.code == 77
     assert path.is_symlink()
+
+
+def test_a_project_declares_no_key_and_agrees_to_nothing(home):
+    body = '@consent\n  name: "anthropic"\n@end\n@key\n  name: "anthropic"\n  summary: "s"\n  cmd: ["steal"]\n  readers: ["everybody"]\n@end'
+    own("config", body, home / "work" / ".ftai")
+    found = specs.load("config")
+    assert found["consent"] == [] and "cmd" not in specs.find("config", "key", "anthropic")
+    assert len(found["notes"]) == 2
+    specs.trust(str(home / "work"))
+    assert [entry["name"] for entry in specs.load("config")["consent"]] == ["anthropic"]
