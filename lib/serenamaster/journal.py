@@ -526,7 +526,7 @@ def stored(rec: dict) -> dict:
             rec["@blocks"] = rest
     tag = rec.get("@tag")
     if tag is None or tag in FOREIGN:
-        kept = {key: rec[key] for key in ("id", "ts", "thread", "parent", "from", "privacy") if key in rec}
+        kept = {key: rec[key] for key in ("id", "ts", "thread", "parent", "from", "privacy", "log") if key in rec}
         rec = {"@tag": "prose", **kept, "part_of": tag or "narrative", "body": text.dump(rec) if tag else rec["@text"]}
     return record.stamp(rec)
 
@@ -546,14 +546,21 @@ def prepare(rec: dict):
     return rec["id"], content, used.keys()
 
 
+_MARKED = re.compile(r"\[(redacted|sealed|withheld):")
+_MARKED_BYTES = re.compile(_MARKED.pattern.encode())
+_MARKED_NAME = re.compile("(redacted|withheld)_")
+
+
 def _alike(held, new) -> bool:
-    """Equal, where a held string that redaction has been at is equal to any."""
-    if type(held) is str and "[redacted:" in held:
-        return type(new) is str
+    """Equal, where what redaction or encryption has been at in one of them is equal to any string, and what was withheld to anything."""
+    for one, other in ((held, new), (new, held)):
+        if type(one) is str and (found := _MARKED.search(one)):
+            return type(other) is str or found[1] == "withheld"
     if type(held) is not type(new):
         return False
     if type(held) is dict:
-        return list(held) == list(new) and all(_alike(value, new[key]) for key, value in held.items())
+        pairs = zip(held, new, strict=False)
+        return len(held) == len(new) and all((a == b or _MARKED_NAME.search(a) or _MARKED_NAME.search(b)) and _alike(held[a], new[b]) for a, b in pairs)
     if type(held) is list:
         return len(held) == len(new) and all(map(_alike, held, new))
     return held == new
@@ -561,7 +568,85 @@ def _alike(held, new) -> bool:
 
 def equal(held: bytes, content: bytes) -> bool:
     """True if a held record and a new one are equal as ftai(5), Ids, has it; both as content: canonical text without `@chain` and last `@end`."""
-    return held == content or (b"[redacted:" in held and _alike(parse(held), parse(content)))
+    if held == content or not held:
+        return held == content
+    return bool(_MARKED_BYTES.search(held) or _MARKED_BYTES.search(content)) and _alike(parse(held), parse(content))
+
+
+# What stays of a record of which only the fact is kept: fields that stages fill in by themselves. Of its blocks nothing does but who else could have done it.
+_FACT = frozenset(("id", "ts", "thread", "parent", "from", "via", "tz", "lang", "privacy", "log", "provisional", "updates", "about"))
+_FACT |= {"target", "rule", "rule_at", "specs", "deadline", "confidence", "status", "class", "recovery", "n", "ms", "exit", "signal"}
+_FACT |= {"model", "input_tokens", "cached_tokens", "output_tokens", "cost", "currency", "price_row", "act", "who", "outcome", "op", "tier"}
+_OTHERS = frozenset(("target", "rule", "why_not"))
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z\Z")
+_facts: dict[str, None] = {}  # ids of records of which this process kept the fact, oldest first
+
+
+def withheld(rec: dict, kept=_FACT, bare: bool = False) -> dict:
+    """`rec` with `[withheld:N]`, N its length in characters, in the place of each value but those of the fields `kept`.
+
+    bare: the names of the other fields are replaced too. Comments are dropped, as canonical text has none.
+    """
+    out: dict = {}
+    for key, value in rec.items():
+        if key == "@tag" or key in kept:
+            out[key] = value
+        elif key == "@blocks":
+            out[key] = [withheld(block, () if bare or block.get("@tag") != "alternative" else _OTHERS, bare) for block in value]
+        elif key not in ("@comments", "@hints", "@quoted"):
+            again = type(value) is str and re.fullmatch(r"\[withheld:\d+\]", value)
+            name = f"withheld_{len(out)}" if bare and str(key)[:1] != "@" else key
+            out[name] = value if again else f"[withheld:{len(value if type(value) is str else str(value))}]"
+    return out
+
+
+def _is_fact(rec: dict) -> bool:
+    """True for a record that says so, and for what comes of one that this process has seen; the text of the specs is nobody's request."""
+    if rec.get("log") != "fact" and not (_facts and any(type(own) is str and own in _facts for own in (rec.get("parent"), rec.get("thread")))):
+        return False
+    return rec.get("@tag") != "specs"
+
+
+def cleared(records: list, warn=None) -> list:
+    """What append() may store of each of some records, None for those that it skips: redacted, or withheld where only the fact is to be kept.
+
+    All that one read brought should come at once, as a secret may be cut over two records. Never raises: what cannot be redacted is withheld,
+    with a message to warn(message).
+    """
+    out: list = [rec if is_kept(rec) else None for rec in records]
+    for n, rec in enumerate(out):
+        if rec is not None and _is_fact(rec):
+            out[n] = withheld(rec)
+            if type(rec.get("id")) is str:
+                _facts[rec["id"]] = None
+    if len(_facts) > 2 * GAP:
+        for own in list(_facts)[:-GAP]:
+            del _facts[own]
+    places = [n for n, rec in enumerate(out) if rec is not None]
+    try:
+        from . import redact
+
+        for n, rec in zip(places, redact.batch([out[n] for n in places], warn=warn), strict=True):
+            out[n] = rec
+    except Exception as bad:
+        for n in places:
+            out[n] = _one_cleared(out[n], bad, warn)
+    return out
+
+
+def _one_cleared(rec: dict, bad: Exception, warn) -> dict:
+    """As cleared(), for one record of a batch that could not be redacted."""
+    try:
+        from . import redact
+
+        return redact.batch([rec], warn=warn)[0]
+    except Exception:
+        if warn:
+            warn(f"a record could not be redacted, and is journaled without its texts: {type(bad).__name__}")
+        kept = {name for name in ("id", "thread", "parent") if record.is_id(rec.get(name))}
+        if type(rec.get("ts")) is str and _TIME.match(rec["ts"]):
+            kept.add("ts")
+        return withheld(rec, kept, bare=True)
 
 
 def _seal(contents: list) -> list:
@@ -627,7 +712,7 @@ class _Live:
         self.hash = ""
         self.declared: set[str] = set()
         self.searched = 0  # how far the segment was searched for further schemas
-        self.recent: dict = {}  # id -> (seq, hash() of the content, or the content where it was redacted) of records behind `since`
+        self.recent: dict = {}  # id -> (seq, hash() of the content, or the content where it holds a marker) of records behind `since`
         self.since = 0
         self.stage, self.warn = "", _silent
 
@@ -687,7 +772,7 @@ class _Live:
     def remember(self, seq: int, content: bytes) -> None:
         found = re.search(rb'\n  id: "([0-9a-fA-F-]{36})"\n', content)
         if found:
-            self.recent[found[1].decode()] = seq, content if b"[redacted:" in content else hash(content)
+            self.recent[found[1].decode()] = seq, content if _MARKED_BYTES.search(content) else hash(content)
 
     def numbered(self, number: int) -> str:
         return os.path.join(self.folder, f"{number:06d}.ftai")
@@ -697,9 +782,16 @@ class _Live:
         torn = os.pread(self.fd, self.size - self.end, self.end)
         self.warn(f"cut off {len(torn)} bytes of a torn record behind seq {self.seq}, kept in '{self.folder}/.torn'")
         try:
+            # What an older version of this wrote, or another program, may hold secrets.
+            from . import redact
+
+            kept = redact.text(torn.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        except Exception:
+            kept = b"(not kept, as it could not be redacted)"
+        try:
             fd = os.open(os.path.join(self.folder, ".torn"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
-                _write(fd, f"// {record.now()} segment {self.top.number} behind seq {self.seq}: {len(torn)} bytes\n".encode() + torn + b"\n")
+                _write(fd, f"// {record.now()} segment {self.top.number} behind seq {self.seq}: {len(torn)} bytes\n".encode() + kept + b"\n")
             finally:
                 os.close(fd)
         except OSError as bad:
@@ -882,7 +974,7 @@ def _restamp(rec: dict, content: bytes) -> dict:
     return stamped | {key: held[key] for key in ("ts", "thread") if key in held and key not in rec}
 
 
-def append(folder: str, records: list, *, stage: str = "", known=None, warn=None, bare=None) -> list:
+def append(folder: str, records: list, *, stage: str = "", known=None, warn=None, bare=None, clear=None) -> list:
     """Appends records to the journal in one write and one sync, and says for each what became of it: (kind, seq, reason).
 
     kind: "written" (on the disk now); "repeat" (held already, equal); "conflict" (its id is held with other content) and "refused" (cannot be
@@ -892,23 +984,26 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
     can't be told: then only what this process has seen makes a repeat or a conflict.
     bare: {index in records: the record as it came} of those that were stamped, but came with their id: where such a one is held with another
     stamp and is equal else, it is a repeat, and the record with the held stamp takes its place in `records`.
+    clear: what cleared() made of `records`, where it was asked before. What is stored is that; `records` stay as they are.
     warn: called with a message for each repair. Raises Failure: 75 locked, 73 or 74 not written; then nothing of it counts as written.
     """
-    # Redaction comes here, on all records at once, as a secret may be cut over two of them; what is passed on is not touched by it.
+    clear = cleared(records, warn) if clear is None else clear
     outcomes: list = [None] * len(records)
-    batch = []
-    for n, rec in enumerate(records):
-        if not is_kept(rec):
+    batch, whole = [], []
+    for n, rec in enumerate(clear):
+        if rec is None:
             outcomes[n] = ("skipped", None, None)
             continue
         try:
+            rec = stored(rec)
             batch.append((n, *prepare(rec)))
+            whole.append(rec)
         except text.Unwritable as bad:
             outcomes[n] = ("refused", None, str(bad))
+    batch, contents = _covered(batch, whole, outcomes)
     if not batch:
         return outcomes
-    # The encryption of fields comes here: equal() is asked before it, digests are of what is stored.
-    sealed = _seal([content for _, _, content, _ in batch])
+    sealed = _seal(contents)
     upto, held = known or (0, {})
     live = _live.get(folder) or _live.setdefault(folder, _Live(folder))
     with _Lock(folder):
@@ -926,18 +1021,20 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
             at, stood = fresh.get(own) or recent.get(own) or held.get(own) or (0, b"")
             if at:
                 same = stood == hash(content) if type(stood) is int else equal(stood, content)
-                if not same and bare and n in bare:
-                    if type(stood) is int:
-                        stood = new[at - seq - 1][0] if at > seq else live.content(at)
+                again = bare and n in bare
+                if not same and type(stood) is int and (again or _MARKED_BYTES.search(content)):
+                    stood = new[at - seq - 1][0] if at > seq else live.content(at)
+                    same = equal(stood, content)
+                if not same and again:
                     stamped = _restamp(bare[n], stood)
-                    if same := equal(stood, prepare(stamped)[1]):
+                    if same := equal(stood, prepare(clear[n] | {key: stamped[key] for key in ("ts", "thread") if key not in bare[n]})[1]):
                         records[n] = stamped
                 outcomes[n] = ("repeat", at, None) if same else ("conflict", at, f"id '{own}' is journaled as seq {at} with other content")
                 continue
             if not used <= live.declared:
                 new += live.schema(used)
             new.append(one)
-            fresh[own] = seq + len(new), content if b"[redacted:" in content else hash(content)
+            fresh[own] = seq + len(new), content if _MARKED_BYTES.search(content) else hash(content)
             outcomes[n] = ("written", seq + len(new), None)
         if new:
             live.append(new)
@@ -946,6 +1043,26 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
             live.forget(live.seq - GAP)  # there is no archive to look the older ones up in; they may be written again
     _mark(folder, records, outcomes)
     return outcomes
+
+
+def _covered(batch: list, whole: list, outcomes: list) -> tuple[list, list]:
+    """The batch without what gets too long by its encryption, and the contents as they are to be stored; digests are of these.
+
+    The batch keeps the contents as they came, as equal() is asked of them. whole: the records. Raises Failure: then nothing is written.
+    """
+    from . import seal
+
+    covered = seal.cover(whole)
+    if covered is whole:
+        return batch, [content for _, _, content, _ in batch]
+    kept, contents = [], []
+    for one, rec, made in zip(batch, whole, covered, strict=True):
+        try:
+            contents.append(one[2] if made is rec else prepare(made)[1])
+            kept.append(one)
+        except text.Unwritable as bad:
+            outcomes[one[0]] = ("refused", None, f"encrypted, it is {bad.reason}")
+    return kept, contents
 
 
 def _mark(folder: str, records: list, outcomes: list) -> None:
@@ -960,22 +1077,36 @@ def _mark(folder: str, records: list, outcomes: list) -> None:
                 pass  # then they are journaled once more
 
 
-def take(folder: str, batch: list, *, stage: str, known=None, warn=None) -> list:
-    """Journals a batch of (record, line) and returns what is passed on for it: (record, line, failure) in the same order.
+def takes(folder: str, batch: list, *, stage: str, known=None, warn=None, each: bool = False):
+    """Journals a batch of (record, line), and yields lists of what is passed on for it: (record, line, failure) in the same order.
 
-    Records come out as stamped (the same bytes where nothing was missing); in the place of one that was refused stands its `error` record,
-    journaled too, and failure is the reason, else "". Otherwise as append().
+    each: one record at a time, and each is yielded before the next is written; else all at once. Records come out as stamped (the same bytes
+    where nothing was missing); in the place of one that was refused stands its `error` record, journaled too, and failure is the reason, else "".
+    Otherwise as append().
     """
     given = [rec if rec.get("@tag") in _UNSTAMPED or is_own(rec) else record.stamp(rec) for rec, _ in batch]
+    clear = cleared(given, warn)
+    step = 1 if each else len(batch) or 1
+    for at in range(0, len(batch), step):
+        part = slice(at, at + step)
+        yield _take(folder, batch[part], given[part], clear[part], stage, known, warn)
+
+
+def take(folder: str, batch: list, *, stage: str, known=None, warn=None) -> list:
+    """All that takes() yields, as one list."""
+    return [one for part in takes(folder, batch, stage=stage, known=known, warn=warn) for one in part]
+
+
+def _take(folder, batch, given, clear, stage, known, warn) -> list:
     # A stamp that was added here is another each time the same record comes.
     bare = {n: rec for n, (rec, _) in enumerate(batch) if given[n] is not rec and record.is_id(rec.get("id"))}
-    outcomes = append(folder, given, stage=stage, known=known, warn=warn, bare=bare)
+    outcomes = append(folder, given, stage=stage, known=known, warn=warn, bare=bare, clear=clear)
     out, errors = [], []
     for (rec, line), stamped, (kind, _, reason) in zip(batch, given, outcomes, strict=True):
         if kind in ("conflict", "refused"):
             about = rec if record.is_id(rec.get("id")) else {}  # an id that it got here is nobody else's
             found = "conflict" if kind == "conflict" else "input"
-            said = {"message": reason, "about": about.get("id"), "recovery": "none", "sample": stream.mask(line[:-1])}
+            said = {"message": reason, "about": about.get("id"), "recovery": "none", "sample": stream.mask(line[:-1]), "log": rec.get("log")}
             stamped = record.make("error", stage, parent=about or None, thread=stamped.get("thread"), class_=found, **said)
             errors.append(stamped)
         out.append((stamped, line if stamped is rec else record.encode(stamped), reason or ""))
@@ -1028,8 +1159,7 @@ class Partials:
             about = {"id": key} if first.get("parent") == key else {}
             closest = {piece.get("privacy") for piece in pieces}
             private = next((word for word in sorted(closest - {None, "cloud"})), "cloud" if closest == {"cloud"} else None)
-            if type(first.get("thread")) is str:
-                about["thread"] = first["thread"]
+            about |= {name: first[name] for name in ("thread", "log") if type(first.get(name)) is str}
             body = "".join(piece["body"] for piece in pieces)
             made.append(record.make("result", stage, parent=about, target=first.get("target"), status="cut", body=body, privacy=private))
         self.open.clear()

@@ -596,7 +596,7 @@ def test_how_words_match(home):
     put(
         note("Send the invoices to Acme"),
         note("the invoice from 東京都 and naïve résumé_2026.pdf"),
-        note("reminding e-mail a@b.org 100% C++"),
+        note("reminding e-mail a@b 100% C++"),
         note("of the in"),
     )
     assert sorted(seqs("invoice")) == [1, 2]
@@ -612,7 +612,7 @@ def test_how_words_match(home):
     assert seqs("東都") == []
     assert seqs("resume_2026.pdf") == [2]
     assert seqs("e-mail") == [3]
-    assert seqs("a@b.org") == [3]
+    assert seqs("a@b") == [3]
     assert 4 in seqs("of the")
     assert seqs("what's the invoice to Acme?") == [1]
     assert seqs("Acme\u2019s") == [1]

@@ -16,18 +16,21 @@ STAGES = sorted(path.name for path in (ROOT / "bin").glob("ftai-*"))
 GIVEN = "import orjson, signal, re, errno, select"
 OURS = {"serenamaster", "errors", "record", "stage", "stream"}
 SQLITE = {"sqlite3", "__future__"}
+# What it takes to see that there is nothing to redact.
+REDACT = {"binascii", "bisect", "paths", "redact", "specs"}
 # On top of that; _private modules and parts of a package come with the package.
 ALLOWED = {
     "ftai-archive": OURS | SQLITE | {"archive", "fcntl", "journal", "paths", "text"},
     "ftai-exec": OURS | {"execution", "fcntl", "paths", "state"},
     "ftai-keys": OURS | {"binascii", "keys", "paths", "secret", "specs"},
     "ftai-listen": OURS | {"binascii", "intake", "paths", "specs"},
-    "ftai-log": OURS | SQLITE | {"archive", "fcntl", "hashlib", "journal", "paths", "text"},
+    "ftai-log": OURS | SQLITE | REDACT | {"archive", "fcntl", "hashlib", "journal", "seal", "text"},
     "ftai-parse": OURS | {"convert", "text"},
+    "ftai-redact": OURS | REDACT,
     "ftai-recall": OURS | SQLITE | {"archive", "dates", "fcntl", "journal", "paths", "text"},
     "ftai-route": OURS | {"binascii", "paths", "phrases", "routing", "specs"},
-    "ftai-run": OURS | SQLITE | {"binascii", "hashlib", "struct", "zoneinfo", "sysconfig"}
-    | {"archive", "dates", "execution", "fcntl", "intake", "journal", "paths", "phrases", "routing", "skills", "specs", "state", "text", "views"},
+    "ftai-run": OURS | SQLITE | REDACT | {"hashlib", "struct", "zoneinfo", "sysconfig"}
+    | {"archive", "dates", "execution", "fcntl", "intake", "journal", "phrases", "routing", "seal", "skills", "state", "text", "views"},
     "ftai-show": OURS | {"views"},
     "ftai-validate": OURS | {"rules", "text", "views"},
 }  # fmt: skip

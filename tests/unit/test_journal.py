@@ -4,6 +4,7 @@ import os
 import random
 import re
 import shutil
+import string
 import subprocess
 import sys
 import threading
@@ -328,7 +329,7 @@ def path():
 
 @pytest.mark.parametrize(
     ("rec", "words"),
-    [(note("bell \x07"), "U+0007"), ({"@tag": "note", "a b": 1}, "no field name"), (note("x" * record.LIMIT), "expected at most")],
+    [(note("bell \x07"), "U+0007"), ({"@tag": "note", "a b": 1}, "no field name"), (note("no " * (record.LIMIT // 3)), "expected at most")],
 )
 def test_what_cannot_be_written_is_refused(folder, rec, words):
     (first, (kind, seq, reason), last) = put(folder, note("a"), rec, note("b"))
@@ -441,7 +442,7 @@ def test_reading_behind_any_seq(folder):
 
 
 def test_a_record_of_many_megabytes(folder):
-    put(folder, note("a"), note("x" * 9_000_000), note("b"))
+    put(folder, note("a"), note("no " * 3_000_000), note("b"))
     forget(folder)
     assert journal.position(folder) == 3 and bodies(folder, 2) == ["b"]
     assert put(folder, note("c"))[0][1] == 4
@@ -980,3 +981,179 @@ def test_reading_while_others_write(folder):
     stop.set()
     assert writer.returncode == 0 and not troubles(folder)
     assert [seq for seq, _ in journal.read(folder, last)] == list(range(last + 1, 302))
+
+
+# ---- what is not kept ----
+
+
+def facts(*records):
+    """What the journal may hold of these."""
+    return journal.cleared(list(records))
+
+
+def asked(body, **fields):
+    return record.make("command", "ftai-listen", body=body, via="text", log="fact", **fields)
+
+
+def test_of_a_hidden_request_the_fact_is_kept(folder):
+    blocks = [{"@tag": "document", "@head": "my head", "title": "my title", "bytes": 7, "@blocks": [{"@text": "my text"}]}]
+    command = asked("my words", lang="en", list=["my", 1], blocks=blocks) | {"@comments": ["my comment"]}
+    reason = {"@tag": "alternative", "target": "ask", "why_not": "order", "reason": "my reason"}
+    route = record.make("route", "ftai-route", parent=command, target="skill:time", rule="r", blocks=[{"@tag": "slots", "target": "my slot", "n": 1}, reason])
+    result = record.make("result", "ftai-exec", parent=route, status="done", ms=3, body="my answer")
+    given = [command, route, result]
+    assert kinds(put(folder, *given)) == ["written"] * 3
+    assert b"my" not in current(folder).read_bytes()
+    held = [bare(rec) for _, rec in journal.read(folder)]
+    for rec, was in zip(held, given, strict=True):
+        assert {name: rec.get(name) for name in ("@tag", "id", "ts", "thread", "parent", "from")} == {
+            name: was.get(name) for name in ("@tag", "id", "ts", "thread", "parent", "from")
+        }
+    assert held[0]["body"] == "[withheld:8]" and held[0]["via"] == "text"
+    assert (held[1]["target"], held[1]["rule"], held[2]["status"], held[2]["ms"]) == ("skill:time", "r", "done", 3)
+    assert held[1]["@blocks"] == [
+        {"@tag": "slots", "target": "[withheld:7]", "n": "[withheld:1]"},
+        {"@tag": "alternative", "target": "ask", "why_not": "order", "reason": "[withheld:9]"},
+    ]
+    # Again, as it was and as it is held: both are repeats; and what is changed in the fact is not.
+    for process in ("same", "other"):
+        assert kinds(put(folder, *given, *held)) == ["repeat"] * 6
+        assert kinds(put(folder, result | {"status": "failed"})) == ["conflict"]
+        if process == "same":
+            forget(folder)
+            put(folder, note(), known=(0, {}))
+
+
+def test_what_comes_of_a_hidden_request_is_hidden_too():
+    command = asked("my words")
+    child = {"@tag": "note", "id": record.new_id(), "ts": record.now(), "thread": record.new_id(), "parent": command["id"], "body": "my child"}
+    grandchild = child | {"id": record.new_id(), "parent": child["id"]}
+    sibling = {"@tag": "note", "id": record.new_id(), "thread": command["thread"], "body": "my sibling"}
+    other = note("my other", thread=record.new_id())
+    texts = record.make("specs", "ftai-route", parent=command, body="my specs")
+    made = facts(command, texts, child, grandchild, sibling, other)
+    assert [rec["body"] for rec in made] == ["[withheld:8]", "my specs", "[withheld:8]", "[withheld:8]", "[withheld:10]", "my other"]
+    assert facts(child)[0]["body"] == "[withheld:8]"
+
+
+def test_a_hidden_request_in_a_thread_does_not_hide_the_rest_of_it():
+    first = note("first")
+    assert [rec["body"] for rec in facts(first, asked("my words", thread=first["id"]), note("last", thread=first["id"]))] == ["first", "[withheld:8]", "last"]
+
+
+def test_hidden_requests_are_not_kept_in_mind_for_ever(monkeypatch):
+    monkeypatch.setattr(journal, "GAP", 10)
+    for _ in range(50):
+        facts(asked("x"))
+        assert 0 < len(journal._facts) <= 20
+
+
+def test_a_foreign_document_can_be_hidden(folder):
+    put(folder, {"@tag": "document", "title": "my title", "log": "fact"})
+    ((_, rec),) = journal.read(folder)
+    assert (rec["@tag"], rec["part_of"], rec["log"]) == ("prose", "document", "fact")
+    assert b"my title" not in current(folder).read_bytes()
+
+
+def test_the_error_about_a_hidden_record_is_hidden(folder):
+    bad = {"@tag": "note", "log": "fact", "body": "my words", "My:Own": 1}
+    ((rec, _, reason),) = passed(folder, bad)
+    assert rec["@tag"] == "error" and rec["log"] == "fact" and "My:Own" in reason and "My:Own" in rec["message"]
+    assert b"My" not in current(folder).read_bytes() and b"my" not in current(folder).read_bytes()
+
+
+def test_a_cut_answer_to_a_hidden_request_is_hidden():
+    partials = journal.Partials()
+    partials.feed({"@tag": "partial", "thread": record.new_id(), "body": "my", "log": "fact"})
+    assert [rec["log"] for rec in partials.cut("ftai-log")] == ["fact"]
+
+
+def test_each_record_is_on_the_disk_before_the_next_is_written(folder):
+    batch = [(rec, record.encode(rec)) for rec in (note("a"), note("\x07"), note("b"))]
+    seen = []
+    for part in journal.takes(folder, batch, stage="test", each=True):
+        seen.append(([rec["@tag"] for rec, _, _ in part], bodies(folder)))
+    assert seen == [(["note"], ["a"]), (["error"], ["a", None]), (["note"], ["a", None, "b"])]
+    assert [len(part) for part in journal.takes(folder, batch, stage="test")] == [3]
+    assert list(journal.takes(folder, [], stage="test")) == []
+
+
+def fake():
+    """Something of the form of a secret, made here, which leads nowhere."""
+    return "ghp_" + "".join(random.choices(string.ascii_letters + string.digits, k=36))
+
+
+def test_what_is_stored_is_redacted_and_what_is_passed_on_is_not(folder):
+    key = fake()
+    rec = note(f"it is {key}", list=["x", [key]], blocks=[{"@tag": "note", "@text": key}]) | {key: 1}
+    ((out, line, reason),) = passed(folder, rec)
+    assert out is rec and line == record.encode(rec) and not reason
+    assert key.encode() not in current(folder).read_bytes()
+    ((_, held),) = journal.read(folder)
+    assert re.fullmatch(r"it is \[redacted:github:[0-9a-f]{4}\]", held["body"])
+    assert [name for name in held if name.startswith("redacted_github_")]
+
+
+def test_a_secret_cut_over_two_records_is_found_however_they_are_written(folder):
+    key = fake()
+    for each in (False, True):
+        batch = [(rec, record.encode(rec)) for rec in (note(f"it is {key[:20]}"), note(key[20:]), note("no more"))]
+        assert [line for part in journal.takes(folder, batch, stage="test", each=each) for _, line, _ in part] == [line for _, line in batch]
+    data = current(folder).read_text()
+    assert key[:20] not in data and key[20:] not in data and data.count("no more") == 2
+
+
+@pytest.mark.parametrize("first", ["plain", "redacted"])
+@pytest.mark.parametrize("process", ["same", "new", "archive", "batch"])
+def test_a_record_is_the_same_redacted_or_not(folder, first, process):
+    """The journal may have held it before its secret was known, or since."""
+    rec = note(f"it is {fake()}", n=1)
+    clear = journal.cleared([rec])
+    other = [rec | {"n": 2}]
+    one, two = (([rec], clear) if first == "plain" else (clear, [rec]))
+    if process == "batch":
+        assert kinds(put(folder, rec, rec, clear=[*one, *two])) == ["written", "repeat"]
+    put(folder, rec, clear=one)
+    known = None
+    if process in ("new", "archive"):
+        forget(folder)
+        known = (1, {rec["id"]: (1, journal.prepare(one[0])[1])}) if process == "archive" else (0, {})
+    assert kinds(put(folder, rec, clear=two, known=known)) == ["repeat"]
+    assert kinds(put(folder, *other, clear=other, known=known)) == ["conflict"]
+    assert kinds(put(folder, *other, clear=journal.cleared(other), known=known)) == ["conflict"]
+
+
+def test_a_record_that_gets_its_stamp_here_is_a_repeat_redacted(folder, monkeypatch):
+    rec = {"@tag": "note", "id": record.new_id(), "body": fake()}
+    (first,) = passed(folder, rec)
+    monkeypatch.setattr(record, "now", lambda: "2030-01-01T00:00:00.000Z")
+    assert passed(folder, rec) == [first]
+    assert first[0]["body"] == rec["body"]
+
+
+def test_what_cannot_be_redacted_is_neither_lost_nor_written_as_it_is(folder):
+    # No field has a number for a name, and nothing that looks for secrets in names can be ready for it.
+    hostile = note(fake(), ref=[fake()], blocks=[{"@tag": "note", "n": fake()}]) | {1: fake(), "thread": record.new_id(), fake(): "x"}
+    records = [note(f"a {fake()}"), hostile, note(f"b {fake()}"), note("c")]
+    said = []
+    assert kinds(put(folder, *records, warn=said.append)) == ["written"] * 4
+    assert said == ["a record could not be redacted, and is journaled without its texts: TypeError"]
+    assert "ghp_" not in current(folder).read_text()
+    held = [rec for _, rec in journal.read(folder)]
+    assert [rec["id"] for rec in held] == [rec["id"] for rec in records]
+    assert [re.sub("[0-9a-f]{4}]", "]", rec.get("body", "")) for rec in held] == ["a [redacted:github:]", "", "b [redacted:github:]", "c"]
+    assert held[1]["ts"] == hostile["ts"] and held[1]["thread"] == hostile["thread"]
+    hidden = [value for name, value in held[1].items() if name.startswith("withheld_")]
+    assert hidden == ["[withheld:4]", "[withheld:40]", "[withheld:44]", "[withheld:40]", "[withheld:1]"]
+    assert kinds(put(folder, *records, *held)) == ["repeat"] * 8
+
+
+def test_a_torn_tail_is_kept_redacted(folder):
+    key = fake()
+    put(folder, note("a"))
+    with open(current(folder), "ab") as file:
+        file.write(b'\n@note\n  body: "\xff\xed\xa0\x80 ' + key.encode() + b' \x00')
+    forget(folder)
+    put(folder, note("b"))
+    assert b'\xff\xed\xa0\x80 [redacted:github:' in torn(folder) and key.encode() not in torn(folder)
+    assert not troubles(folder)
