@@ -50,6 +50,7 @@ def run(main, options=None, *, doc: str, usage: str = "[FILE...]") -> None:
     name = os.path.basename(os.path.realpath(sys.argv[0]))
     ctx = Context(name)
     _hold_places()
+    stream.through = cleared  # type: ignore[assignment]
     # A stage is a filter first: it dies silently of SIGPIPE, as cat does (Python's default would be a traceback).
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.umask(0o077)
@@ -74,6 +75,16 @@ def run(main, options=None, *, doc: str, usage: str = "[FILE...]") -> None:
         code = bug(ctx, bad)
     # Nothing is left to do that the interpreter's own shutdown would do, and it costs a fifth of a start.
     os._exit(code)
+
+
+def cleared(text: str) -> str:
+    """`text` redacted, for stderr and for tracebacks; nothing of it where that can't be done."""
+    try:
+        from . import redact
+
+        return redact.text(text)
+    except Exception as bad:
+        return f"a message that could not be redacted, and is not shown: {type(bad).__name__}"
 
 
 def _hold_places() -> None:
@@ -173,7 +184,10 @@ def _click(ctx, main, options, doc, usage, argv) -> int:
 
 
 def bug(ctx: Context, bad: BaseException) -> int:
-    """Writes the traceback to a file and names it: it may hold what records hold, so it is 0600 and not on the screen."""
+    """Writes the traceback to a file and names it: it may hold what records hold, so it is redacted, 0600 and not on the screen.
+
+    What the exception itself says is left out where a record was in hand of which only the fact is to be kept, and outside the state folder.
+    """
     import tempfile
     import traceback
 
@@ -181,19 +195,31 @@ def bug(ctx: Context, bad: BaseException) -> int:
         stream.flush()  # the good records before it
     except (Failure, OSError):
         pass
+    wordless = _holds_fact([frame.f_locals for frame, _ in traceback.walk_tb(bad.__traceback__)])
     try:
         from . import paths
 
         folder = paths.make(os.path.join(paths.state(), "bugs"))
     except (Failure, OSError):
-        folder = tempfile.gettempdir()
+        # Nobody would look for it there to purge it.
+        folder, wordless = tempfile.gettempdir(), True
+    said = [f"{type(bad).__name__}\n", *traceback.format_tb(bad.__traceback__)] if wordless else traceback.format_exception(bad)
     place = "nowhere (it could not be written)"
     try:
         fd, place = tempfile.mkstemp(prefix=f"{ctx.name}-", suffix=".txt", dir=folder)
-        with os.fdopen(fd, "w") as out:
-            out.write(f"{ctx.name} {__version__}, Python {sys.version}\n")
-            traceback.print_exception(bad, file=out)
+        with os.fdopen(fd, "w", errors="backslashreplace") as out:
+            out.write(f"{ctx.name} {__version__}, Python {sys.version}\n{cleared(''.join(said))}\n")
     except OSError:
         pass
     ctx.error(f"a bug in the program: {type(bad).__name__}", f"the traceback is in '{place}'")
     return SOFTWARE
+
+
+def _holds_fact(values, depth: int = 4) -> bool:
+    """True if a record with `log: "fact"` is among these values, or in those that they hold."""
+    for value in values:
+        if isinstance(value, dict) and value.get("log") == "fact":
+            return True
+        if depth and isinstance(value, (dict, list, tuple)) and _holds_fact(value.values() if isinstance(value, dict) else value, depth - 1):
+            return True
+    return False

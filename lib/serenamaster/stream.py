@@ -251,8 +251,14 @@ def save(path: str, data: bytes, mode: int = 0o600) -> None:
         os.close(fd)
 
 
+def through(text: str) -> str:
+    """What talk passes through on its way to stderr; who runs a stage puts something else in its place."""
+    return text
+
+
 def say(text: str) -> None:
     """One line of talk on stderr, without what would steer a terminal; a closed stderr is no reason to stop the work."""
+    text = through(text)
     try:
         sys.stderr.write(safe(text) + "\n")
         sys.stderr.flush()

@@ -2,9 +2,11 @@
 
 import os
 import pty
+import random
 import select
 import signal
 import stat
+import string
 import subprocess
 import sys
 
@@ -144,6 +146,47 @@ def test_a_bug_is_named_where_its_traceback_cannot_be_kept(plain, tmp_path):
     ran = plain("    raise RecursionError")(env=os.environ | {"FTAI_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)})
     assert ran.returncode == 70
     assert b"RecursionError" in ran.stderr
+
+
+def secret():
+    """Something of the form of a secret, which leads nowhere."""
+    return "ghp_" + "".join(random.choices(string.ascii_letters + string.digits, k=36))
+
+
+def test_no_message_and_no_traceback_holds_a_secret(plain, tmp_path):
+    key = secret()
+    env = os.environ | {"FTAI_HOME": str(tmp_path / "home")}
+    say = f"ctx.warn('a {key}'); ctx.note('b {key}'); ctx.error('c {key}', 'd {key}'); stream.say('e {key}')"
+    ran = plain(f"    {say}\n    raise ValueError('f {key}')")("-v", env=env)
+    assert ran.returncode == 70
+    lines = ran.stderr.decode().splitlines()
+    beginnings = [line.removeprefix("ftai-try: ").partition("[redacted:github:")[0] for line in lines[:5]]
+    assert beginnings == ["warning: a ", "b ", "c ", "hint: d ", "e "]
+    (path,) = (tmp_path / "home/state/bugs").iterdir()
+    assert "ValueError: f [redacted:" in path.read_text()
+    # The line of the source that raised it stands in the traceback, and holds it too.
+    assert key not in ran.stderr.decode() + path.read_text()
+
+
+def test_the_traceback_of_a_hidden_request_has_no_words(plain, tmp_path):
+    hidden = GOOD.replace(b'"x"', b'"xylophone","log":"fact"')
+    fall = "    for batch in stream.read(files, ctx):\n        raise ValueError(batch[0][0]['title'])"
+    for given, said in ((hidden, False), (GOOD.replace(b'"x"', b'"xylophone"'), True)):
+        ran = plain(fall)(given=given, env=os.environ | {"FTAI_HOME": str(tmp_path / str(said))})
+        assert ran.returncode == 70
+        (path,) = (tmp_path / str(said) / "state/bugs").iterdir()
+        assert ("xylophone" in path.read_text()) is said
+        assert "ValueError" in path.read_text() and "in main" in path.read_text()
+
+
+def test_a_traceback_outside_the_state_folder_has_no_words(plain, tmp_path):
+    (tmp_path / "home").write_text("")
+    (tmp_path / "tmp").mkdir()
+    ran = plain("    raise ValueError(''.join(['xylo', 'phone']))")(env=os.environ | {"FTAI_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")})
+    (path,) = (tmp_path / "tmp").iterdir()
+    assert str(path) in ran.stderr.decode()
+    assert "in main" in path.read_text() and "xylophone" not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_quiet_and_verbose(plain):
