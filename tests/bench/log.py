@@ -1,4 +1,4 @@
-"""The journal: ftai-log, one writer, each record synced and in batches, with and without the archive; and how fast it is verified.
+"""The journal: ftai-log, one writer, each record synced and in batches, with and without archive, redaction and encryption; and how fast it is verified.
 
 Prints rows: name, value, unit, yardstick, ratio, with tabs between them.
 """
@@ -47,6 +47,19 @@ with open(sys.argv[1], "rb") as file:
     for one in file.read().split(b"\\n@end\\n"):
         sha256(sha256(one).hexdigest().encode() * 2).hexdigest()
 """
+# ftai-log after some other lines of Python.
+CHANGED = """
+import runpy, sys
+sys.path.insert(0, sys.argv[1] + "/lib")
+{}
+sys.argv = [sys.argv[1] + "/bin/ftai-log", *sys.argv[2:]]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+WAYS = {
+    "redaction by re2": "",
+    "redaction by re": "sys.modules['re2'] = None",
+    "no redaction": "from serenamaster import redact\nredact.batch = lambda records, **more: records",
+}
 
 
 def row(name: str, value: float, yardstick: float) -> None:
@@ -59,11 +72,11 @@ def seconds(command: list, env: dict) -> float:
     return time.perf_counter() - begun
 
 
-def supply(path: str, count: int) -> None:
+def supply(path: str, count: int, thread: str | None = None) -> None:
     with open(path, "wb") as file:
         for n in range(count):
             words = f"what was said at {n}, of average length and with word{n % 1009} of its own in it"
-            file.write(record.encode(record.make("command", "bench", body=words, via="text", lang="en", tz="UTC", privacy="local")))
+            file.write(record.encode(record.make("command", "bench", thread=thread, body=words, via="text", lang="en", tz="UTC", privacy="local")))
 
 
 class Home:
@@ -106,6 +119,32 @@ def batches(folder: str) -> str:
     return home.segment
 
 
+def redaction(folder: str) -> None:
+    """What it costs to look for secrets in records that hold none, in turn with not looking; with the archive."""
+    rates: dict = {way: [] for way in WAYS}
+    for _ in range(3):
+        for way, lines in WAYS.items():
+            home = Home(folder)
+            rates[way].append(MANY / seconds(["python", "-c", CHANGED.format(lines), ROOT, "--sink", f"{folder}/many"], home.env))
+    for way in list(WAYS)[:-1]:
+        row(f"ftai-log in batches, with the archive, {way} (yardstick: none)", statistics.median(rates[way]), statistics.median(rates["no redaction"]))
+
+
+def encryption(folder: str) -> None:
+    """What it costs to seal, where all is one thread and where each record begins one; and to open it again. With the archive."""
+    for what, thread, count in (("one thread", "bench", MANY), ("a new thread each", None, MANY // 10)):
+        supply(f"{folder}/sealed", count, thread)
+        writes: dict = {"off": [], "local": []}
+        reads: dict = {"off": [], "local": []}
+        for _ in range(3):
+            for way, found in writes.items():
+                home = Home(folder)
+                found.append(count / seconds(["ftai-log", "--sink", f"{folder}/sealed"], home.env | {"FTAI_ENCRYPT": way}))
+                reads[way].append(count / seconds(["ftai-recall", "--after", "0"], home.env))
+        for name, rates in ((f"ftai-log in batches, with the archive, encrypted, {what}", writes), (f"ftai-recall of it, {what}", reads)):
+            row(f"{name} (yardstick: clear)", statistics.median(rates["local"]), statistics.median(rates["off"]))
+
+
 def verify(folder: str, segment: str) -> None:
     """In this process, against no more than splitting and two hashes a record."""
     env = Home(folder).env
@@ -124,7 +163,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=os.environ.get("FTAI_BENCH_DIR", "/var/tmp")) as folder:
         each(folder, archive=True)
         each(folder, archive=False)
-        verify(folder, batches(folder))
+        segment = batches(folder)
+        redaction(folder)
+        encryption(folder)
+        verify(folder, segment)
 
 
 main()
