@@ -368,13 +368,8 @@ def _asked(op: str, name: str, value: str | None, person: bool, seconds: float) 
     if copy:
         ring.set_password(SERVICE, copy, value)
     ring.set_password(SERVICE, name, value)
-    # Another program's item of the same name, with other attributes, may be found before ours.
-    for _ in range(16 if "SecretService" in backend else 0):
-        if ring.get_password(SERVICE, name) == value:
-            break
-        ring.delete_password(SERVICE, name)
     if ring.get_password(SERVICE, name) != value:
-        raise Failure("it did not keep what it was given", IOERR)
+        raise Failure("it does not give back what it was given", IOERR)
     if copy:
         _drop(ring, copy)
     return None

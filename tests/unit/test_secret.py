@@ -455,10 +455,11 @@ def test_commands_that_give_no_key(argv, why):
 
 
 def test_a_command_that_does_not_end_is_ended(home):
-    script = f"echo $$ > {home}/pid; echo {VALUE}; trap '' TERM; sleep 60"
+    script = f"echo $$ > {home}/pid; echo {VALUE}; trap '' TERM; sleep 5; touch {home}/late"
     assert "took longer" in fails(75, secret.command, ["sh", "-c", script], 0.3).message
     with pytest.raises(ProcessLookupError):
         os.kill(int((home / "pid").read_text()), 0)
+    assert not (home / "late").exists()
 
 
 def test_children_see_no_keys_and_are_no_program_of_a_relative_folder(home, monkeypatch):
