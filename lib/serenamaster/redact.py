@@ -38,7 +38,8 @@ _SAFE = bytes.maketrans(b"-_", b"+/")
 
 _RUN = b"#" * 16  # letters, digits and the like in a row that may be base64
 
-View = namedtuple("View", "text back group piece ends")  # ends: of the pieces of a group in `text`, () for one piece alone
+# ends: of the pieces of a group in `text`, () for one piece alone. piece: -1 - n for the n-th as it came, which `back` maps to at once.
+View = namedtuple("View", "text back group piece ends")
 
 _own: dict = {}  # what this process has: rules, fingerprints, salt, what was warned of
 
@@ -58,13 +59,13 @@ def _rules(warn) -> dict:
     """The patterns in order, by anchor; made anew when other specs were loaded. A broken spec of the owner's leaves the shipped ones."""
     if specs.loaded.get("redact") is not None and _own.get("data") is specs.loaded["redact"]:
         return _own["rules"]
-    if "broken" in _own:
+    if _own.get("broken") is not None and _own["broken"] is specs.loaded.get(""):
         return _own["rules"]
     try:
         data = specs.load("redact")
     except (Failure, OSError) as bad:
         _tell(warn, f"redaction by the shipped patterns alone: {getattr(bad, 'message', bad)}")
-        _own["broken"] = True
+        _own["broken"] = specs.loaded.get("")
         try:
             data = specs.compile_("redact", [("shipped", os.path.join(specs.shipped(), "serenamaster.redact.ftai"))])
         except (Failure, OSError) as worse:
@@ -79,14 +80,15 @@ def _rules(warn) -> dict:
             rules["bare"].append(rank)
     rules["kinds"] = {"key", "depth", *(entry["name"] for entry in data["pattern"]), *data["gone"].get("pattern", ())}
     _own["data"], _own["rules"] = data, rules
-    _own["names"] = set()
+    _own["names"] = {}
     return rules
 
 
-def _rule(entry: dict):
-    if "compiled" not in entry:
-        entry["compiled"] = re.compile(entry["pattern"])
-    return entry["compiled"]
+def _compiled(pattern: str):
+    rules = _own.setdefault("compiled", {})
+    if pattern not in rules:
+        rules[pattern] = re.compile(pattern)
+    return rules[pattern]
 
 
 # ---- what the keys are known by ----
@@ -213,7 +215,7 @@ def _held(warn) -> dict:
     except (OSError, Failure, ValueError, KeyError, TypeError, AttributeError) as bad:
         _tell(warn, f"the keys of ftai-keys are not known to redaction: {getattr(bad, 'message', bad)}")
         held = {}
-    _own["stamp"], _own["held"], _own["names"] = stamp, held, set()
+    _own["stamp"], _own["held"], _own["names"] = stamp, held, {}
     return held
 
 
@@ -330,23 +332,17 @@ def _through(edits: list, before):
     return back
 
 
-def _compiled(name: str, pattern: str):
-    rules = _own.setdefault("compiled", {})
-    if name not in rules:
-        rules[name] = re.compile(pattern)
-    return rules[name]
-
-
 # U+FFFD stands for ESC in what was taken in from outside. Marks of former redactions end what can be matched.
-_NOISE = (
-    r"\[redacted:([a-zA-Z0-9_.-]{1,64}):[0-9a-f]{4}\]|[\x1b\ufffd\x9b]\[[0-?]{0,60}[ -/]{0,9}[@-~]|\x9b[0-?]{0,60}[ -/]{0,9}[@-~]"
-    r"|\x1b\][^\x07\x1b]{0,500}(?:\x07|\x1b\\)|\x1b[ -/]{0,4}[0-~]|"
+_MARKS = r"\[redacted:([a-zA-Z0-9_.-]{1,64}):[0-9a-f]{4}\]"
+_CODES = r"[\x1b\ufffd\x9b]\[[0-?]{0,60}[ -/]{0,9}[@-~]|\x9b[0-?]{0,60}[ -/]{0,9}[@-~]|\x1b\][^\x07\x1b]{0,500}(?:\x07|\x1b\\)|\x1b[ -/]{0,4}[0-~]"
+_UNSEEN = (
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufffd"
     r"\U000e0000-\U000e01ef]"
 )
+_NOISE, _BARE_NOISE = f"{_MARKS}|{_CODES}|{_UNSEEN}", f"{_MARKS}|{_UNSEEN}"
 
 
-def _noiseless(text: str, kinds) -> tuple[str, list]:
+def _noiseless(text: str, kinds, noise: str = _NOISE) -> tuple[str, list]:
     """`text` without what can't be seen, in NFKC sign by sign, and the edits that made it so."""
     plain = _own.setdefault("plain", set(map(chr, range(32, 127))) | {"\t", "\n", "\r"})
     fresh = set(text) - plain
@@ -357,17 +353,24 @@ def _noiseless(text: str, kinds) -> tuple[str, list]:
         from unicodedata import normalize
 
         odd = {sign: new for sign in fresh if sign > "\x7f" and (new := normalize("NFKC", sign)) != sign}
-        plain.update(sign for sign in fresh if sign not in odd and not _compiled("noise", _NOISE).match(sign))
+        plain.update(sign for sign in fresh if sign not in odd and not _compiled(_UNSEEN).match(sign))
 
     def change(found):
         if found[1] is not None:
             return "\n" if found[1] in kinds else None
         return odd.get(found[0], "")
 
-    rule = _compiled("noise", _NOISE)
+    rule = _compiled(noise)
     if odd:
-        rule = re.compile(f"{_NOISE}|[{''.join(map(re.escape, odd))}]")
+        rule = re.compile(f"{noise}|[{''.join(map(re.escape, odd))}]")
     return _edited(text, rule, change)
+
+
+# One sign at a time, which in UTF-8 is up to four bytes.
+_PERCENT = (
+    "%[0-7][0-9A-Fa-f]|%[CDcd][0-9A-Fa-f]%[89ABab][0-9A-Fa-f]|%[Ee][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f]){2}|%[Ff][0-7](?:%[89ABab][0-9A-Fa-f]){3}"
+    "|%[89A-Fa-f][0-9A-Fa-f]"
+)
 
 
 def _unpercent(found) -> str:
@@ -389,16 +392,17 @@ def _readings(text: str, kinds, layer: int = 1):
         text, before, layer = todo.pop(0)
         made: list = []
         if "%" in text:
-            new, edits = _edited(text, _compiled("percent", r"%[0-7][0-9A-Fa-f]|(?:%[89A-Fa-f][0-9A-Fa-f]){1,4}"), _unpercent)
+            new, edits = _edited(text, _compiled(_PERCENT), _unpercent)
             if edits:
                 made.append((new, _through(edits, before), layer))
-                if "+" in new:
-                    made.append((new.replace("+", " "), _through(edits, before), layer))
+                if "+" in text:
+                    new, edits = _edited(text.replace("+", " "), _compiled(_PERCENT), _unpercent)
+                    made.append((new, _through(edits, before), layer))
         elif "+" in text and "=" in text and ("&" in text or "?" in text):
             made.append((text.replace("+", " "), before or _same, layer))
         if "\\" in text:
             pattern = r"\\u[dD][89aAbB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\[\"'\\/bfnrt]"
-            new, edits = _edited(text, _compiled("escape", pattern), _unescape)
+            new, edits = _edited(text, _compiled(pattern), _unescape)
             if edits:
                 made.append((new, _through(edits, before), layer))
         if before and (not text.isascii() or len(text) != len(text.encode().translate(None, _CONTROLS))):
@@ -439,9 +443,9 @@ def _from_base64(text: str, before):
         breaks: list = []
         # Lines of base64, as programs break them, go on from one to the next.
         if end - start >= 60 and text[end : end + 1] in ("\r", "\n"):
-            run = _compiled("lines", r"[A-Za-z0-9+/_-]{60,1000}(?:\r?\n[A-Za-z0-9+/_-]{1,1000}){0,100000}").match(text, start)[0]
+            run = _compiled(r"[A-Za-z0-9+/_-]{60,1000}(?:\r?\n[A-Za-z0-9+/_-]{1,1000}){0,100000}").match(text, start)[0]
             done = start + len(run)
-            run, breaks = _edited(run, _compiled("break", r"\r?\n"), lambda _: "")
+            run, breaks = _edited(run, _compiled(r"\r?\n"), lambda _: "")
         data = run.encode().translate(_SAFE)
         unbroken = _through(breaks, None) if breaks else _same
         for ahead in range(4):
@@ -518,13 +522,13 @@ def _word(text, start, end):
     if _is_place(found):
         return 0
     if text[start - 1] in "\"'":
-        return end if not _compiled("space", r"\s").search(found) and (len(found) >= 6 or not found.isalpha()) and "%s" not in found and "{" not in found else 0
+        return end if not _compiled(r"\s").search(found) and (len(found) >= 6 or not found.isalpha()) and "%s" not in found and "{" not in found else 0
     if text[start - 1] == ":" and text[end : end + 1] == "@":
         return end if found.lower() not in _PLACES and not found.startswith("[") else 0
     found = found.rstrip(".,;:)]}\\")
     if len(found) < 6 or "(" in found or "[" in found or "{" in found or _is_place(found):
         return 0
-    odd = _compiled("odd", "[0-9!@#$%^&*~?]").search(found) and _compiled("letter", "[^\\W\\d_]").search(found)
+    odd = _compiled("[0-9!@#$%^&*~?]").search(found) and _compiled("[^\\W\\d_]").search(found)
     return start + len(found) if odd and not _is_code(found) else 0
 
 
@@ -533,7 +537,7 @@ def _is_code(found: str) -> bool:
     if sum(map(str.isdigit, found)) > 2 and not found.islower() and not found.isupper():
         return False
     code = r"[A-Za-z_][a-z0-9_]*(?:[.][A-Za-z_][A-Za-z0-9_]*)+$|(?:[a-z]+(?:_[a-z]+)+|[A-Z]+(?:_[A-Z]+)+)(?:_?[0-9]{1,2})?$|[.~]?/|[0-9.]+$|[a-z]+://"
-    return _compiled("code", code).match(found) is not None
+    return _compiled(code).match(found) is not None
 
 
 def _pem(text, start, end):
@@ -677,7 +681,7 @@ def _starts(text: str, classes: bytes, size: int):
 
 def _matches(entry: dict, text: str, positions, end: int):
     """Yields the spans (start, end) of what a pattern takes out of `text`, where its anchors are."""
-    rule = _rule(entry)
+    rule = _compiled(entry["pattern"])
     check = CHECKS[entry.get("check", "whole")]
     before = entry.get("before", 0)
     # What begins that far ahead of its anchor does not go on for much longer behind it.
@@ -816,7 +820,9 @@ def _scan(groups: list, rules: dict, held: dict) -> dict:
     found: dict = {}
     cats = ["".join(group) for group in groups]
     noisy = [not cat.isascii() or "[redacted:" in cat or len(cat) != len(cat.encode().translate(None, _CONTROLS)) for cat in cats]
-    views, backs = [], {}
+    views: list = []
+    backs: dict = {}
+    more: list = []
     for n, group in enumerate(groups):
         if noisy[n]:
             group = list(group)
@@ -825,6 +831,10 @@ def _scan(groups: list, rules: dict, held: dict) -> dict:
                     group[piece], edits = _noiseless(text, rules["kinds"])
                     if edits:
                         backs[n, piece] = _through(edits, None)
+                        bare, edits = _noiseless(text, rules["kinds"], _BARE_NOISE)
+                        # What looks like a code of a terminal may be none.
+                        if bare != group[piece]:
+                            more.append(View(bare, _through(edits, None) if edits else _same, n, -1 - piece, ()))
             cats[n] = "".join(group)
         size, ends = 0, []
         for text in group:
@@ -833,6 +843,9 @@ def _scan(groups: list, rules: dict, held: dict) -> dict:
         views.append(View(cats[n], None, n, 0, ends))
 
     def add(view, start, end, rank, value):
+        if view.piece < 0:
+            found.setdefault((view.group, -1 - view.piece), []).append((*view.back(start, end), rank, value))
+            return
         if not view.ends:
             start, end = view.back(start, end)
             back = backs.get((view.group, view.piece))
@@ -848,7 +861,6 @@ def _scan(groups: list, rules: dict, held: dict) -> dict:
             start, piece = max(start, high), piece + 1
 
     classes = _look(views, rules, held, add)
-    more = []
     offset = 0
     for n, view in enumerate(views):
         for piece, text in _codings(view, classes, offset):
@@ -867,10 +879,11 @@ def _marker(kind: str, value: str, warn) -> str:
 def _merged(spans: list) -> list:
     """Spans (start, end, rank, value) without overlaps: what overlaps is one, named by the pattern that stands first."""
     merged: list = []
-    for start, end, rank, value in sorted(spans, key=lambda span: span[:3]):
+    for start, end, rank, value in sorted(spans):
         if merged and start < merged[-1][1]:
             last = merged[-1]
-            best = (rank, value) if rank < last[2] else last[2:]
+            # Of one that was cut the whole tells more than its part.
+            best = (rank, value) if (rank, -len(value)) < (last[2], -len(last[3])) else last[2:]
             merged[-1] = (last[0], max(end, last[1]), *best)
         elif end > start:
             merged.append((start, end, rank, value))
@@ -907,9 +920,11 @@ def lines(strings: list, warn=None) -> list:
     """As text(), for lines that one read brought: secrets may be cut over two of them, and a private key goes over many."""
     bare = [string.rstrip("\r\n") for string in strings]
     groups: list = [[]]
+    within = False
     for line in bare:
-        # An empty line ends what a cut could go over.
-        if line or not groups[-1]:
+        within = "-----BEGIN " in line or (within and "-----END " not in line)
+        # An empty line ends what a cut could go over, but stands behind the head of a private key.
+        if line or within or not groups[-1]:
             groups[-1].append(line)
         else:
             groups += [[line], []]
@@ -925,6 +940,8 @@ def found(string: str, warn=None) -> list:
 
 
 # ---- records ----
+
+_SAMPLE = "1aB2cD3eF4"  # what no pattern finds by itself
 
 
 def _is_own(value: str) -> bool:
@@ -989,9 +1006,8 @@ def batch(records: list, warn=None) -> list:
     Looks at all strings at any depth, names of fields too, but not by patterns at what is wholly an id, a time or a hex digest; records of
     the same tag are looked at joined as well, field by field. Never raises for what it finds, or for what it can't read: warn(message) tells.
     """
-    rules = _rules(warn)
+    _rules(warn)
     held = _held(warn)
-    del rules, held
     strings: list = []
     ways: list = []
     names: set = set()
@@ -999,30 +1015,37 @@ def batch(records: list, warn=None) -> list:
     for rec in records:
         _collect(rec, (rec.get("@tag"),), strings, ways, names, 0)
         bounds.append(len(strings))
-    order: dict = {}
-    whole = _own.get("held") and "stamp" in _own
-    apart: list = []
-    for n, value in enumerate(strings):
-        if _is_own(value):
-            if whole:
-                apart.append([n])
-        else:
-            order.setdefault(ways[n], []).append(n)
-    places = [*order.values(), *apart]
     fresh = sorted(names)
-    groups = [[strings[n] for n in place] for place in places] + [[name] for name in fresh]
+    telling = {name for name, tells in _own["names"].items() if tells}
+    renamed = {}
+    for name, (value,) in zip(fresh, _cleared([[name] for name in fresh], warn), strict=True):
+        if value != name:
+            renamed[name] = value.replace("[redacted:", "redacted_").replace(":", "_").replace("]", "")
+        elif _is_said(name):
+            telling.add(name)
+        if value == name and len(_own["names"]) < 10_000:
+            _own["names"][name] = name in telling
+    order: dict = {}
+    apart: list = []
+    said: list = []
+    for n, value in enumerate(strings):
+        if ways[n][1] in telling:
+            said.append(n)
+        elif not _is_own(value):
+            order.setdefault(ways[n], []).append(n)
+        elif held:
+            apart.append([n])
+    places = [*order.values(), *apart, *([n] for n in said)]
+    groups = [[strings[n] for n in place] for place in places]
+    for n, group in zip(said, groups[len(groups) - len(said) :], strict=True):
+        group[0] = f'{ways[n][1]}="{group[0]}"'
     clear = _cleared(groups, warn)
     new = list(strings)
-    for place, group in zip(places, clear, strict=False):
+    for place, group in zip(places, clear, strict=True):
         for n, value in zip(place, group, strict=True):
             new[n] = value
-    renamed = {}
-    for name, (value,) in zip(fresh, clear[len(places) :], strict=True):
-        if value == name:
-            if len(_own["names"]) < 10_000:
-                _own["names"].add(name)
-        else:
-            renamed[name] = value.replace("[redacted:", "redacted_").replace(":", "_").replace("]", "")
+    for n in said:
+        new[n] = new[n][len(ways[n][1]) + 2 : -1]
     out = []
     for rec, low, high in zip(records, bounds, bounds[1:], strict=False):
         same = all(one is other or one == other for one, other in zip(strings[low:high], new[low:high], strict=True))
@@ -1031,6 +1054,11 @@ def batch(records: list, warn=None) -> list:
         else:
             out.append(_rebuilt(rec, iter(new[low:high]), renamed))
     return out
+
+
+def _is_said(name: str) -> bool:
+    """True for the name of a field that says of its value what a text says by `password=`."""
+    return any(start > len(name) for _, start, _ in found(f'{name}="{_SAMPLE}"'))
 
 
 def _keys(rec: dict) -> set:
