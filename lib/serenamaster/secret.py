@@ -67,9 +67,9 @@ def _prctl():
 
 
 def named(name: str) -> str:
-    """`name`, where it can be that of a key or a reader: letters, digits and `_.-:`. Raises Failure 2."""
+    """`name`, where it can be that of a key or a reader: letters, digits and `_.-:`. Raises Failure 2, and does not quote what may be a key."""
     if not name or len(name) > 100 or not all(char.isascii() and (char.isalnum() or char in "_.-:") for char in name):
-        raise Failure(f"'{name[:40]}' is no name of a key, expected at most 100 letters, digits and _.-:", USAGE)
+        raise Failure("this is no name of a key or a reader: expected at most 100 letters, digits and _.-:", USAGE)
     return name
 
 
@@ -307,7 +307,8 @@ def _keychain(op: str, name: str, value: str | None = None) -> str | None:
     if sys.platform != "darwin" and not os.environ.get("DBUS_SESSION_BUS_ADDRESS", "").startswith("unix:"):
         # Nor is one started, as "autolaunch:" would: it would be left running.
         raise Failure("there is no session bus", UNAVAILABLE)
-    person = os.isatty(2)
+    # On a terminal without a display nobody could answer what a window asks.
+    person = os.isatty(2) and (sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")))
     seconds = PATIENCE if person else DEADLINE
     asked = orjson.dumps({"op": op, "name": name, "value": value, "person": person, "seconds": seconds})
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -470,7 +471,8 @@ def _phrase(ask=None, wait: bool = True) -> str | None:
                 parts.append(part)
             given = b"".join(parts).decode()
         except (ValueError, OSError):
-            raise Failure(f"FTAI_PASSPHRASE_FD is '{number[:20]}', expected the number of a descriptor that a passphrase can be read from", USAGE) from None
+            # What it is instead may be the passphrase itself.
+            raise Failure("FTAI_PASSPHRASE_FD is not the number of a descriptor that a passphrase can be read from", USAGE) from None
     elif entry and "cmd" in entry:
         given = command(entry["cmd"])
     elif not given and wait and os.isatty(2):

@@ -375,6 +375,10 @@ def test_nobody_is_asked_for_the_password(own, monkeypatch):
     monkeypatch.setattr(secret, "PATIENCE", 3.0)
     with watched(own) as lines:
         fails(69, read, ask=lambda: None)
+    assert not prompts(lines), "it could be shown nowhere"
+    monkeypatch.setenv("DISPLAY", ":99")
+    with watched(own) as lines:
+        fails(69, read, ask=lambda: None)
     assert prompts(lines)
     assert not ours(own)
 
