@@ -15,7 +15,6 @@ import os
 import re
 from binascii import Error, a2b_base64, b2a_base64
 from bisect import bisect_right
-from collections import namedtuple
 
 import orjson
 
@@ -37,9 +36,6 @@ _PRINTED = bytes(112 if 32 <= byte < 127 or byte in b"\t\n\r" else 32 for byte i
 _SAFE = bytes.maketrans(b"-_", b"+/")
 
 _RUN = b"#" * 16  # letters, digits and the like in a row that may be base64
-
-# ends: of the pieces of a group in `text`, () for one piece alone. piece: -1 - n for the n-th as it came, which `back` maps to at once.
-View = namedtuple("View", "text back group piece ends")
 
 _own: dict = {}  # what this process has: rules, fingerprints, salt, what was warned of
 
@@ -628,6 +624,18 @@ CHECKS = {
 # ---- looking ----
 
 
+class View:
+    """A text to look at: the pieces of a group, which end at `ends`, or one piece alone in another reading, with `back` mapping to it.
+
+    piece: its number; -1 - n for the n-th as it came, which `back` maps to at once.
+    """
+
+    __slots__ = ("text", "back", "group", "piece", "ends")
+
+    def __init__(self, text, back, group, piece, ends):
+        self.text, self.back, self.group, self.piece, self.ends = text, back, group, piece, ends
+
+
 def _present(shape: bytes, rules: dict) -> list[bytes]:
     """The anchors that occur: by google-re2 in one pass where there is enough to look through and it is installed, else one by one."""
     rules["seen"] += len(shape)
@@ -957,7 +965,7 @@ def _is_own(value: str) -> bool:
 def _collect(rec: dict, at: tuple, strings: list, ways: list, names: set, depth: int) -> None:
     known_names = _own["names"]
     for key, value in rec.items():
-        if key not in known_names:
+        if key not in known_names and key not in record.STRUCTURE:
             names.add(key)
         kind = type(value)
         if kind is str:
@@ -1058,6 +1066,9 @@ def batch(records: list, warn=None) -> list:
 
 def _is_said(name: str) -> bool:
     """True for the name of a field that says of its value what a text says by `password=`."""
+    shape = name.encode("latin-1", "replace").translate(SHAPE)
+    if not any(anchor in shape for anchor in _own["rules"]["anchors"]):
+        return False
     return any(start > len(name) for _, start, _ in found(f'{name}="{_SAMPLE}"'))
 
 
