@@ -198,7 +198,7 @@ class turn:
                     if time.monotonic() > deadline:
                         os.close(fd)
                         raise Failure(f"the keys are locked: no turn within {WAIT:.0f} s", TEMPFAIL, f"fuser '{path}'") from None
-                    time.sleep(0.005)
+                    time.sleep(0.001)
             _turns[0] = fd
         _turns[1] += 1
 
