@@ -5,10 +5,10 @@ A text is first looked at for anchors, plain bytes that one of which every match
 batch, and nothing is compiled before one was found. Then the patterns of that anchor are tried there, on the text as it stands (without
 what can't be seen, in NFKC) and as it reads without percent signs, escapes and one layer of base64; what is found is mapped back.
 
-Fingerprints: of each value, and of what it is in base64 at each of three alignments, the file keeps the length, a keyed hash, and one bit
-for each of the first 16 characters, by a keyed table of which byte stands for which bit. The bits find the places where the hash is worth
-computing. Who has that file and the salt beside it learns the length and these 16 bits, and can try guesses against the hash as fast as he
-can compute it: nothing for a key of a vendor, but a password that can be guessed is not safe with them. Hence both are 0600.
+Fingerprints: of each value, and of what it is in base64 at each of three alignments, the file keeps the length, a keyed hash, and for five
+characters in the middle which of 16 letters each is by a keyed table. These letters find the places where the hash is worth computing.
+Who has that file and the salt beside it learns the length and 4 times 20 bits of the value, and can try guesses against the hash as fast as
+he can compute it: of no use for a key of a vendor, but a password that can be guessed is not safe with them. Hence both are 0600.
 """
 
 import os
@@ -156,17 +156,19 @@ def _salt(warn) -> bytes:
 
 
 def _table(salt: bytes) -> bytes:
-    """One bit for each byte, as many of both among digits, small letters, capitals and the rest. `-` and `_` are as in the other base64."""
+    """One of 16 letters for each byte, evenly among digits, small letters, capitals and the rest. `-` and `_` are as in the other base64."""
     table = bytearray(256)
     for group in (range(48, 58), range(97, 123), range(65, 91), [byte for byte in range(256) if not chr(byte).isalnum() or byte > 127]):
-        for n, byte in enumerate(sorted(group, key=lambda byte: _mac(salt, b"bit %d" % byte))):
-            table[byte] = 48 + n % 2
+        for n, byte in enumerate(sorted(group, key=lambda byte: _mac(salt, b"byte %d" % byte))):
+            table[byte] = 65 + n % 16
     table[45], table[95] = table[43], table[47]
     return bytes(table)
 
 
-def _bits(text: str, table: bytes) -> bytes:
-    return text[:16].encode("latin-1", "replace").translate(table)
+def _mark(text: str, table: bytes) -> tuple[int, bytes]:
+    """(offset, letters) of the five characters in the middle of `text`: at its beginning keys of one vendor are alike."""
+    at = (len(text) - 5) // 2
+    return at, text[at : at + 5].encode("latin-1", "replace").translate(table)
 
 
 def _forms(value: str) -> list[tuple[str, str]]:
@@ -203,8 +205,8 @@ def _held(warn) -> dict:
         salt, known = _stored_salt(False), _known(path)
         if known["check"] != _mac(salt, b"fingerprints").hex():
             raise ValueError(f"'{path}' was made with another salt")
-        for _, form, length, bits, digest, shown in known["values"]:
-            held.setdefault("marks", {}).setdefault(bits.encode(), set()).add((length, form.startswith("base64")))
+        for _, form, length, at, mark, digest, shown in known["values"]:
+            held.setdefault("marks", {}).setdefault(mark.encode(), set()).add((int(at), int(length), form.startswith("base64")))
             held.setdefault("digests", {})[digest] = shown
         if held:
             held["table"], held["salt"] = _table(salt), salt
@@ -264,7 +266,10 @@ def remember(name: str, value: str) -> bool:
     def change(salt, values):
         table = _table(salt)
         shown = _mac(salt, value.encode("utf-8", "surrogatepass"), 2).hex()
-        made = [[name, form, len(text), _bits(text, table).decode(), _digest(salt, text, form.startswith("base64")), shown] for form, text in _forms(value)]
+        made = []
+        for form, text in _forms(value):
+            at, mark = _mark(text, table)
+            made.append([name, form, len(text), at, mark.decode(), _digest(salt, text, form.startswith("base64")), shown])
         return [*(entry for entry in values if entry not in made), *made]
 
     _change(change)
@@ -394,7 +399,7 @@ def _readings(text: str, kinds, layer: int = 1):
                 if "+" in text:
                     new, edits = _edited(text.replace("+", " "), _compiled(_PERCENT), _unpercent)
                     made.append((new, _through(edits, before), layer))
-        elif "+" in text and "=" in text and ("&" in text or "?" in text):
+        elif "+" in text and "=" in text and "&" in text:
             made.append((text.replace("+", " "), before or _same, layer))
         if "\\" in text:
             pattern = r"\\u[dD][89aAbB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\[\"'\\/bfnrt]"
@@ -790,27 +795,33 @@ def _is_apart(entry: dict, text: str, start: int, cut: int, end: int) -> bool:
 
 def _held_in(views: list, raw: bytes, starts: list, held: dict):
     """Yields (view, start, end, digest to show) where a value that ftai-keys holds stands."""
-    bits = raw.translate(held["table"])
-    for mark, sizes in held["marks"].items():
-        for at in _places(bits, mark):
-            n = bisect_right(starts, at) - 1
-            start = at - starts[n]
-            for size, base64 in sizes:
-                value = views[n].text[start : start + size]
+    letters = raw.translate(held["table"])
+    for mark, forms in held["marks"].items():
+        for place in _places(letters, mark):
+            n = bisect_right(starts, place) - 1
+            for at, size, base64 in forms:
+                start = place - starts[n] - at
+                value = views[n].text[start : start + size] if start >= 0 else ""
                 if len(value) == size and (shown := held["digests"].get(_digest(held["salt"], value, base64))):
                     yield views[n], start, start + size, shown
+
+
+_HEX, _ESCAPED = frozenset("0123456789abcdefABCDEF"), frozenset("\"'\\/bfnrtux")
 
 
 def _codings(view: View, classes: bytes, offset: int):
     """Yields (piece, text) of the pieces that may be read in another way too."""
     text, ends = view.text, view.ends
     found = set()
-    for sign in ("%", "\\", "+"):
+    for sign, follows in (("%", _HEX), ("\\", _ESCAPED), ("+", None)):
         at = text.find(sign)
         while at >= 0:
             piece = bisect_right(ends, at)
-            found.add(piece)
-            at = text.find(sign, ends[piece])
+            low = ends[piece - 1] if piece else 0
+            coded = text[at + 1 : at + 2] in follows if follows else text.find("=", low, ends[piece]) >= 0 and text.find("&", low, ends[piece]) >= 0
+            if coded:
+                found.add(piece)
+            at = text.find(sign, ends[piece] if coded or not follows else at + 1)
     for start, end in _runs(classes, offset, offset + len(text)):
         start, end = start - offset, end - offset
         piece = bisect_right(ends, start)
@@ -839,9 +850,9 @@ def _scan(groups: list, rules: dict, held: dict) -> dict:
                     group[piece], edits = _noiseless(text, rules["kinds"])
                     if edits:
                         backs[n, piece] = _through(edits, None)
-                        bare, edits = _noiseless(text, rules["kinds"], _BARE_NOISE)
                         # What looks like a code of a terminal may be none.
-                        if bare != group[piece]:
+                        if "[" in text or "\x1b" in text or "\x9b" in text:
+                            bare, edits = _noiseless(text, rules["kinds"], _BARE_NOISE)
                             more.append(View(bare, _through(edits, None) if edits else _same, n, -1 - piece, ()))
             cats[n] = "".join(group)
         size, ends = 0, []
