@@ -502,7 +502,10 @@ def identity(*, keychain: bool = True) -> str | None:
         text = _keychain("get", "identity") if keychain else None
     except Failure:
         return None
-    return _current(_item(text)) if text else None
+    try:
+        return _current(_item(text)) if text else None
+    except Failure as bad:
+        raise Failure(f"the identity in the keychain can't be used: {bad.message}", bad.code) from None
 
 
 def _open(ask=None, keychain: bool = True) -> tuple[dict, dict | None]:
@@ -608,7 +611,7 @@ def read(name: str, *, reader: str, agent: str | None = None, log, entry: dict |
     reader: the stage that reads it, agent: for whom; "" is the owner's own tool, which need not be granted. log(act, subject, outcome,
     because) journals the audit record: the value is returned after that, so no use of a key is without one. entry: the `@key` entry of the
     config spec, where the caller has it. ask: see _phrase(). Raises Failure: 77 for a reader that was not granted, and where our files are not
-    this user's alone; 69 where no source has it; 65 where none has it and the file is damaged.
+    this user's alone; 69 where no source has it; 65 where none has it and what a store has is damaged.
     """
     from . import specs
 
@@ -635,7 +638,7 @@ def read(name: str, *, reader: str, agent: str | None = None, log, entry: dict |
     why = "; ".join(f"{source}: {bad.message}" for source, bad in tried)
     log("key-read", name, "failed", f"{who}: {why}")
     # What is broken is to be mended first: to set the key again would not do.
-    worst = next((bad for source, bad in tried if source == "file" and bad.code in (DATAERR, NOPERM, IOERR)), None)
+    worst = next((bad for source, bad in tried if source in STORES and bad.code in (DATAERR, NOPERM, IOERR)), None)
     raise Failure(f"no key '{name}': {why}", worst.code if worst else UNAVAILABLE, worst.hint if worst and worst.hint else f"ftai-keys set {name}")
 
 

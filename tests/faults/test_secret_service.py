@@ -254,6 +254,25 @@ def test_the_identity_may_be_in_the_keychain(own):
     assert "its identity is missing" in fails(69, read)
 
 
+def test_with_nothing_in_the_environment_but_the_bus(bus, tmp_path):
+    script = f"import sys; sys.path.insert(0, {str(LIB)!r})\nfrom serenamaster import secret; secret.DEADLINE = {SLOW}\n"
+    script += "print(secret.write('vendor', 'the value'), *secret.read('vendor', reader='', log=lambda *row: None, entry={}))"
+    for address, store in ((bus["DBUS_SESSION_BUS_ADDRESS"], "keychain"), (f"unix:path={tmp_path}/none", "file")):
+        env = {"FTAI_HOME": f"{tmp_path}/{store}", "DBUS_SESSION_BUS_ADDRESS": address}
+        ran = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+        assert ran.stdout == f"{store} the value {store}\n", ran.stderr
+
+
+def test_a_damaged_item(bus):
+    secret._keychain("set", "vendor", '{"v": 1, "values": [1]}')
+    assert "keychain: what it has is damaged; file:" in fails(65, read)
+    assert fails(65, secret.item, "vendor") == "cannot use the keychain: what it has is damaged"
+    secret._keychain("set", "identity", '{"v": 1, "values": [1]}')
+    assert fails(65, secret.identity) == "the identity in the keychain can't be used: what it has is damaged"
+    secret.write("vendor", "what is set anew")
+    assert read() == ("what is set anew", "keychain")
+
+
 def test_a_key_moves_from_store_to_store(bus):
     secret.write("vendor", "in the file", store="file")
     assert read() == ("in the file", "file")
