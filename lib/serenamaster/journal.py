@@ -1391,7 +1391,7 @@ def verify(folder: str = "", files=()):
     check.purges(names)
     check.troubles.sort(key=lambda trouble: (names.index(trouble.path), trouble.line))
     if folder:
-        notes += [f"the purge at seq {seq} was interrupted: ftai-archive purge --finish ends it" for seq in sorted(check.open.values())]
+        notes += [f"the purge at seq {seq} is under way or was interrupted: ftai-archive purge --finish ends it" for seq in sorted(check.open.values())]
         torn = os.path.join(folder, ".torn")
         if os.path.exists(torn) and _damage(torn, 0, os.path.getsize(torn)) not in check.accepted:
             notes.append(f"'{torn}' keeps {os.path.getsize(torn)} bytes of records that nobody was told were written")
