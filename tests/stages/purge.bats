@@ -168,6 +168,22 @@ verified() {
     verified
 }
 
+@test "encrypted texts are found, and the keys of threads that are gone are destroyed" {
+    export FTAI_ENCRYPT=local
+    echo '{"@tag":"note","body":"Zoltan was here"}' | ftai-log >"$T/passed"
+    grep -q "sealed:" "$journal/current.ftai"
+    cp "$journal/current.ftai" "$T/copy"
+    keys() { sqlite3 "$FTAI_HOME/state/keys/threads.db" "SELECT count(*) FROM threads WHERE thread = $(jq .thread "$T/passed" | tr '"' "'")"; }
+    same "$(keys)" 1
+    try ftai-archive purge --pattern Zoltan --because x
+    ended 0
+    same "$(tail -1 "$T/out" | jq -c '[.seqs, .keys]')" "[[[21,21]],1]"
+    same "$(keys)" 0
+    verified
+    # The reason is encrypted too, and can be read.
+    same "$(ftai-recall --tag report | jq -r .because)" x
+}
+
 @test "files of skills are named and stay" {
     echo kept >"$T/note.txt"
     echo "{\"@tag\":\"file\",\"op\":\"write\",\"path\":\"$T/note.txt\",\"body\":\"secret77\"}" | ftai-log --sink
