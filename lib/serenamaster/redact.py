@@ -23,6 +23,7 @@ from .errors import Failure
 
 LEAST = 6  # characters of a value that can be told from words
 ROUNDS = 8  # what is left after one redaction is looked at again, so that another changes nothing
+LONGEST = 25_000  # characters of a private key
 DEPTH = 200  # lists and blocks in one another; a record has 64 at most
 READINGS = 8  # of one text: percent signs, escapes, base64 in one another
 ENOUGH = 256 * 1024  # bytes of text after which google-re2 is worth its import
@@ -768,17 +769,23 @@ def _across(entry: dict, view: View, positions: list):
         whole = last > high - 4
         if n + 1 < len(ends):
             left = [at for at in own if at >= last or whole or entry.get("check") == "pem"]
-            if left and (not before or high - left[-1] < 4 * before + 40):
+            # What has no spaces is not cut at one.
+            if left and (not before or (high - left[-1] < 4 * before + 40 and (entry.get("check") == "iban" or not _spaced(text, high)))):
                 joints.setdefault(n, [whole, []])[1].extend(left)
-        if n and before and own[0] - low < before:
+        if n and before and own[0] - low < before and not _spaced(text, low):
             joints.setdefault(n - 1, [False, []])[1].append(own[0])
     for n, (whole, own) in joints.items():
         low, high = ends[n - 1] if n else 0, ends[n]
         # A private key has many lines, all else is cut once at most.
-        limit = len(text) if entry.get("check") == "pem" else ends[n + 1]
-        for start, end in _matches(entry, text[:limit] if limit < len(text) else text, sorted(set(own)), limit):
-            if low <= start < high < end and not (whole and _is_ordinary(text[high:end])) and not _is_apart(entry, text, start, high, end):
+        limit = min(len(text), high + LONGEST) if entry.get("check") == "pem" else ends[n + 1]
+        for start, end in _matches(entry, text[low:limit], sorted({at - low for at in own}), limit - low):
+            start, end = start + low, end + low
+            if start < high < end and not (whole and _is_ordinary(text[high:end])) and not _is_apart(entry, text, start, high, end):
                 yield start, end
+
+
+def _spaced(text: str, at: int) -> bool:
+    return any(map(str.isspace, text[at - 1 : at + 1]))
 
 
 def _is_ordinary(rest: str) -> bool:

@@ -17,6 +17,7 @@ import strategies
 from hypothesis import given
 from hypothesis import strategies as st
 from serenamaster import journal, record, redact, specs
+from serenamaster.errors import Failure
 
 ROOT = Path(__file__).parents[2]
 SCALE = int(os.environ.get("FTAI_TEST_SCALE", "1"))
@@ -480,6 +481,34 @@ def test_a_broken_spec_leaves_the_shipped_patterns(home, text):
     assert len(said) == 1
     assert "serenamaster.redact.ftai:" in said[0]
     assert told(redact.text, fake())[1] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('pattern: "(a"', "is no regular expression"),
+        ('pattern: "a*"', "'*' in pattern 'x' repeats without end"),
+        ('pattern: "[a]+b"', "'+' in pattern 'x' repeats without end"),
+        ('pattern: "a{2,}"', "'{2,}' in pattern 'x' repeats without end"),
+        ('pattern: "a{1,2}+b?+[*+]\\\\+"', ""),
+        ('pattern: "a"\n  check: "nosuch"', "there is no check 'nosuch'"),
+        ('pattern: "a"\n  anchors: ["ab", "x"]', "anchor 'x' stands nearly everywhere"),
+    ],
+)
+def test_a_pattern_of_a_spec_is_checked(home, line, reason):
+    own_spec(home, f'@pattern\n  name: "x"\n  summary: "x"\n  {line}\n@end')
+    if not reason:
+        assert specs.find("redact", "pattern", "x")
+        return
+    with pytest.raises(Failure) as bad:
+        specs.load("redact")
+    assert reason in bad.value.message
+    assert bad.value.code == 78
+    assert re.search(r"serenamaster\.redact\.ftai:[67]:", bad.value.message)
+
+
+def test_the_checks_of_the_specs_are_those_there_are():
+    assert set(specs.REDACT_CHECKS) == set(redact.CHECKS)
 
 
 def test_an_owner_turns_patterns_off_and_adds_own(home):
