@@ -264,6 +264,15 @@ def test_one_key_is_used_for_no_more_than_so_many_texts(on, monkeypatch):
     assert {seal.opened(rec, identity)["body"] for rec in covered} == {"words"}
 
 
+def test_redaction_finds_nothing_in_what_is_sealed(on):
+    from serenamaster import redact
+
+    dice = random.Random(5)
+    recs = [record.make("message", "x", body="ab" if n % 2 else "x" * dice.randrange(1, 200), thread="t") for n in range(1000)]
+    covered = seal.cover(recs)
+    assert redact.batch(covered) == covered
+
+
 # ---- tampering ----
 
 
