@@ -70,7 +70,10 @@ class Choice:
 
     def maybe(self, piece: bytes) -> bool:
         """False for most records that don't fit, without reading them."""
-        return all(test(piece) for test in self.quick) or any(name in piece for name in self.answers)
+        for test in self.quick:
+            if not test(piece):
+                return bool(self.answers) and any(name in piece for name in self.answers)
+        return True
 
     def fits(self, piece: bytes) -> bool:
         """True for the stored bytes of a record, or of damage, that are to go."""
@@ -348,6 +351,7 @@ def run(
                 raise Failure("nothing was purged")
             told.append(_name(search, asked, because, count, stage, warn))
         stand = {words for rec in search.proofs.values() for words in journal.named(rec)} - search.stones.keys()
+        stand -= {f"{found.seq} {found.digest}" for part in search.parts.values() for found in part.found}
         search.standing(stand)
         unended = _unended(search.proofs)
         if unended or any(part.found for part in search.parts.values()):

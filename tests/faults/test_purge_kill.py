@@ -108,15 +108,19 @@ def test_killed_at_every_step(full, again, strace, tmp_path, names):
     made = calls(home, strace, tmp_path / "log", names)
     ended(home, stay)
     assert len(made) > 20
-    # Not every run writes quite as often.
-    made = made[: len(made) - len(made) // 20]
     dice = random.Random(names)
-    by_itself = 0
-    for name, n in dice.sample(made, min(KILLS // 2, len(made))):
+    by_itself = killed = 0
+    moments = dice.sample(made, min(KILLS // 2, len(made)))
+    for name, n in moments:
         home = again(f"{name}-{n}")
         inject = [strace, "-f", "-o", os.devnull, "-e", f"trace={name}", "-e", f"inject={name}:signal=SIGKILL:when={n}"]
         ran = purge(home, "--pattern", WORD, "--because", "test", prefix=inject)
-        assert ran.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), f"{name} {n}: it was not killed"
+        if ran.returncode == 0:
+            # Not every run makes each call as often: a cache may be there already.
+            ended(home, stay)
+            continue
+        assert ran.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), ran.stderr
+        killed += 1
         # Nothing is lost at any moment; what was named and stands, and what has no certificate, is told.
         assert not home.lost(stay)
         ran = purge(home, "--finish")
@@ -129,6 +133,7 @@ def test_killed_at_every_step(full, again, strace, tmp_path, names):
         assert ran.returncode == 0, ran.stderr
         ended(home, stay)
         shutil.rmtree(home.path)
+    assert killed > len(moments) * 2 // 3, "it ended before it was killed"
     assert by_itself, "no kill came behind the names"
 
 
