@@ -268,3 +268,21 @@ def test_only_what_is_needed_is_readable_by_others(home):
     code, _, said = run(home, "ftai-log", given=record.encode(record.make("message", "test", body="walnut")))
     assert code == 77
     assert "writable by others" in said
+
+
+def test_a_purged_thread_takes_its_key_along(home):
+    recs = [record.make("message", "test", body=f"walnut {n}", title=f"hazelnut {n}") for n in range(3)]
+    run(home, "ftai-log", given=b"".join(map(record.encode, recs)))
+    thread = recs[1]["thread"]
+    with sqlite3.connect(home.path / "state/keys" / seal.THREADS) as db:
+        key = db.execute("SELECT locked FROM threads WHERE thread = ?", (thread,)).fetchone()[0]
+    db.close()
+    code, _, said = run(home, "ftai-archive", "purge", "--thread", thread, "--because", "customer asked")
+    assert code == 0, said
+    assert key[-64:] not in (home.path / "state/keys" / seal.THREADS).read_bytes()
+    assert not traces(home, ["hazelnut 1"])
+    assert not home.troubles()
+    assert (
+        subprocess.run(["sh", writers.ROOT / "tests/vectors/verify.sh", *sorted(home.journal.glob("*.ftai"))], capture_output=True, check=False).returncode == 0
+    )
+    assert [rec for rec in recall(home, "--after", "0")[0] if rec["@tag"] == "message"] == recs[::2]
