@@ -373,6 +373,23 @@ def test_who_catches_up_later_sees_rewritten_segments(home):
     db.close()
 
 
+def test_who_catches_up_in_the_middle_does_no_harm(home, monkeypatch):
+    put(note("one"), note("geheim4711"))
+    bury = journal.bury
+
+    def late(*args):
+        assert archive.catch_up(limit=None) is None
+        bury(*args)
+
+    monkeypatch.setattr(journal, "bury", late)
+    # The archive is right before anything more is written.
+    tags = []
+    purge.run(purge.Asked(pattern="geheim4711"), "x", stage="test", clean=lambda: tags.extend(row[5] for row in rows()))
+    assert tags == ["note", "tombstone", "audit", "checkpoint", "audit"]
+    assert traces(home, "geheim4711") == []
+    sound()
+
+
 def test_a_damaged_archive_is_made_again(home):
     put(note("one"), note("geheim4711"))
     archive._close()
