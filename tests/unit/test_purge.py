@@ -46,7 +46,7 @@ def gone(because="somebody asked", **asked):
 
 
 def held():
-    return {seq: rec for seq, rec in journal.read(paths.journal())}
+    return dict(journal.read(paths.journal()))
 
 
 def rows():
@@ -459,9 +459,8 @@ def test_who_writes_meanwhile_loses_nothing(home, tmp_path):
     """Four writers and a reader; a purge in between, again and again."""
     put(*[note(f"geheim4711 {n}") for n in range(300 * SCALE)])
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{ROOT}/bin:{os.environ['PATH']}"}
-    script = 'for i in $(seq 1 %d); do echo "{\\"@tag\\":\\"note\\",\\"body\\":\\"w%d $i\\"}"; sleep 0.01; done | ftai-log'
-    outs = [open(tmp_path / f"{n}.out", "wb") for n in range(4)]
-    running = [subprocess.Popen(["bash", "-c", script % (60 * SCALE, n)], stdout=out, env=env) for n, out in enumerate(outs)]
+    script = 'for i in $(seq 1 %d); do echo "{\\"@tag\\":\\"note\\",\\"body\\":\\"w%d $i\\"}"; sleep 0.01; done | ftai-log >"%s"'
+    running = [subprocess.Popen(["bash", "-c", script % (60 * SCALE, n, tmp_path / f"{n}.out")], env=env) for n in range(4)]
     with open(tmp_path / "reader", "wb") as out:
         reader = subprocess.Popen(["ftai-log", "--follow", "--cursor", "all"], stdout=out, env=env)
     turn = 0
@@ -477,8 +476,6 @@ def test_who_writes_meanwhile_loses_nothing(home, tmp_path):
         time.sleep(0.05)
     reader.terminate()
     reader.wait()
-    for out in outs:
-        out.close()
     passed = [record.decode(line) for n in range(4) for line in (tmp_path / f"{n}.out").read_bytes().splitlines()]
     assert len(passed) == 4 * 60 * SCALE
     bodies = {rec["id"]: rec["body"] for rec in held().values() if rec["@tag"] == "note"}
