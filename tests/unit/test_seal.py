@@ -415,6 +415,22 @@ def test_a_destroyed_thread_opens_for_nobody_and_leaves_no_trace(on, place):
     assert seal.opened(covered[7], identity)["body"] == seal.DAMAGED, "the new key of the thread is none for what was sealed before"
 
 
+def test_no_copy_of_a_destroyed_key_is_left_where_pages_were_split(on, place):
+    recs = [record.make("message", "x", body="words") for _ in range(1200)]
+    dice = random.Random(7)
+    dice.shuffle(recs)
+    for at in range(0, len(recs), 100):
+        seal.cover(recs[at : at + 100])
+    with sqlite3.connect(place / seal.THREADS) as db:
+        keys = {name: (name.encode(), public, locked[-64:]) for name, public, locked in db.execute("SELECT * FROM threads")}
+    db.close()
+    gone = dice.sample(sorted(keys), 400)
+    assert sum(map(seal.destroy, gone)) == 400
+    data = (place / seal.THREADS).read_bytes()
+    assert not [name for name in gone for part in keys[name] if part in data]
+    assert sum(parts[2] in data for parts in keys.values()) == 800
+
+
 def test_what_another_process_destroys_is_sealed_with_no_more(on):
     seal.cover([record.make("message", "x", body="words", thread="t")])
     env = os.environ | {"PYTHONPATH": LIB}
