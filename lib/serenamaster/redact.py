@@ -25,7 +25,7 @@ LEAST = 6  # characters of a value that can be told from words
 ROUNDS = 8  # what is left after one redaction is looked at again, so that another changes nothing
 LONGEST = 25_000  # characters of a private key
 DEPTH = 200  # lists and blocks in one another; a record has 64 at most
-READINGS = 8  # of one text: percent signs, escapes, base64 in one another
+READINGS = 4  # of one text that are read on: percent signs and escapes in one another
 ENOUGH = 256 * 1024  # bytes of text after which google-re2 is worth its import
 
 # Letters small, digits 0: what anchors are looked for in.
@@ -390,8 +390,11 @@ def _readings(text: str, kinds, layer: int = 1):
     """Yields (text, back) of the other ways to read `text`: back maps a span into it, as a span of `text`."""
     todo: list = [(text, None, layer)]
     seen = {text}
-    while todo and len(seen) < READINGS:
-        text, before, layer = todo.pop(0)
+    count = 0
+    for text, before, layer in todo:
+        count += layer
+        if count > READINGS:
+            break
         made: list = []
         if "%" in text:
             new, edits = _edited(text, _compiled(_PERCENT), _unpercent)
@@ -416,7 +419,8 @@ def _readings(text: str, kinds, layer: int = 1):
         for reading in made:
             if reading[0] not in seen:
                 seen.add(reading[0])
-                todo.append(reading)
+                if reading[2] >= 0:
+                    todo.append(reading)
                 yield reading[:2]
 
 
@@ -435,7 +439,7 @@ def _runs(classes: bytes, low: int = 0, high: int | None = None):
 
 
 def _from_base64(text: str, before):
-    """(text, back, 0) of what the runs of base64 in `text` hold, where that is text."""
+    """(text, back, layer) of what the runs of base64 in `text` hold, where that is text."""
     made = []
     done = 0
     for start, end in _runs(text.encode("latin-1", "replace").translate(CLASS)):
@@ -467,8 +471,10 @@ def _from_base64(text: str, before):
                 first, last = unbroken(ahead + first // 3 * 4, min(ahead - (-last // 3) * 4, size))
                 return before(start + first, start + last) if before else (start + first, start + last)
 
-            made.append((clear.decode("latin-1"), back, 0))
-            if printed.count(b"p") * 10 >= len(printed) * 9:
+            # Where nearly all of it is text, that is read on and the other alignments hold nothing.
+            whole = printed.count(b"p") * 10 >= len(printed) * 9
+            made.append((clear.decode("latin-1"), back, 0 if whole else -1))
+            if whole:
                 break
     return made
 
@@ -527,11 +533,13 @@ def _word(text, start, end):
         return end if not _compiled(r"\s").search(found) and (len(found) >= 6 or not found.isalpha()) and "%s" not in found and "{" not in found else 0
     if text[start - 1] == ":" and text[end : end + 1] == "@":
         return end if found.lower() not in _PLACES and not found.startswith("[") else 0
+    bare = found.isalpha() and len(found) >= 8 and text[start - 1] == "="
     found = found.rstrip(".,;:)]}\\")
     if len(found) < 6 or "(" in found or "[" in found or "{" in found or _is_place(found):
         return 0
     odd = _compiled("[0-9!@#$%^&*~?]").search(found) and _compiled("[^\\W\\d_]").search(found)
-    return start + len(found) if odd and not _is_code(found) else 0
+    # Letters alone are one where they are assigned as a shell and a URL do it.
+    return start + len(found) if bare or (odd and not _is_code(found)) else 0
 
 
 def _is_code(found: str) -> bool:
@@ -547,21 +555,23 @@ def _pem(text, start, end):
     return end if end - start > 80 or "-----END" in text[start:end] else 0
 
 
+_CARDS = {"2": (16,), "3": (14, 15, 16), "4": (13, 16, 19), "5": (16,), "6": (16, 17, 18, 19)}  # digits by issuer
 _DOUBLED = str.maketrans("0123456789", "0246813579")  # the digits of the double, added
 
 
 def _card(text, start, end):
-    groups = re.split("[ +-]", text[start:end])
+    groups = _compiled("[ +-]").split(text[start:end])
     digits, sizes = "".join(groups), [*map(len, groups)]
     first = digits[0]
-    if len(set(digits)) < 3 or (first == "2" and not "2221" <= digits[:4] <= "2720") or digits[1] not in {"5": "12345", "3": "045678"}.get(first, digits[1]):
+    if (first == "2" and not "2221" <= digits[:4] <= "2720") or digits[1] not in {"5": "12345", "3": "045678"}.get(first, digits[1]):
         return 0
-    for size in {"4": (16, 13, 19), "5": (16,), "2": (16,), "6": (16, 17, 18, 19), "3": (15, 14, 16)}[first]:
-        # What follows a card behind a space may be another one.
-        count = next((n for n in (1, 3, 4, 5) if sum(sizes[:n]) == size and sizes[:n] in ([size], [4] * 4, [4, 4, 4, 4, 3], [4, 6, 5], [4, 6, 4])), 0)
-        own = digits[size - 1 :: -1] if size < len(digits) else digits[::-1]
-        if count and not (sum(map(int, own[::2])) + sum(map(int, own[1::2].translate(_DOUBLED)))) % 10:
-            return start + size + count - 1
+    # What follows a card behind a space may be another one.
+    for count in (1,) if sizes[0] > 4 else (5, 4) if sizes[:4] == [4, 4, 4, 4] else (3,) if sizes[:2] == [4, 6] else ():
+        size = sum(sizes[:count])
+        own = digits[:size][::-1]
+        total = sum(own[::2].encode()) + sum(own[1::2].translate(_DOUBLED).encode()) - 48 * size
+        if size in _CARDS[first] and not total % 10 and len(set(own)) > 1:
+            return start + size + min(count, len(sizes)) - 1
     return 0
 
 

@@ -85,6 +85,11 @@ def test_a_card_is_the_same_however_it_is_grouped():
     assert marks(redact.text(number)) == marks(redact.text(grouped)) == marks(redact.text(grouped.replace(" ", "-")))
 
 
+@pytest.mark.parametrize("number", ["4" + "1" * 15, "42" * 8, "5" * 12 + "4444"])
+def test_the_cards_that_everybody_tests_with_are_found(number):
+    assert MARK.sub("*", redact.text(f"pay with {number}, please")) == "pay with *, please"
+
+
 @pytest.mark.parametrize("wrong", ["luhn", "mod 97"])
 def test_numbers_that_do_not_check_are_left_alone(wrong):
     number = fakes.luhn(random.Random(), "4", 16) if wrong == "luhn" else fakes.iban(random.Random()).replace(" ", "")
@@ -96,6 +101,7 @@ def test_numbers_that_do_not_check_are_left_alone(wrong):
 @pytest.mark.parametrize(
     "words",
     [
+        "call(token=value)", "token=abcdefghijkl)",
         "password=None", "password=getpass()", "password = self.password", "token: str", "passwd=args.passwd", "password=$PASSWORD", "password: ${DB_PASSWORD}",
         "password=<password>", "https://user:password@host/", "secret = secrets.token_hex(16)", "Bearer authentication is used here", "git@github.com:a/b.git",
         "127.0.0.1", "0.0.0.0", "version 1.2.3.4", "sk-learn and sk-image", "-----BEGIN PRIVATE KEY----- is how it begins", "std::vector<int>::iterator",
