@@ -129,6 +129,18 @@ def test_one_layer_of_base64_is_mapped_back_to_its_signs():
     assert marks(redact.text(broken)) == [marks(out)[0]]
 
 
+@pytest.mark.parametrize("ahead", ["", "Q", "/x", "abc", "/data/"])
+def test_base64_that_begins_behind_other_letters_is_read(ahead):
+    key = fake()
+    coded = base64.b64encode(f"a: 1, key: {key}, b: 2".encode()).decode()
+    assert [kind for kind, _ in marks(redact.text(f"see {ahead}{coded}"))] == ["anthropic"]
+
+
+def test_a_mark_and_what_is_glued_to_it_are_left_alone():
+    words = "password=[redacted:password:12ab]foo99 and [redacted:password:34cd]bar77"
+    assert redact.text(words) == words
+
+
 def test_lines_of_one_read_are_looked_at_joined():
     key, pem = fake(), fakes.pem(random.Random())
     given_lines = ["first\n", f"{key[:40]}\n", f"{key[40:]}\n", "\n", *(f"{line}\r\n" for line in pem.split("\n")), "last"]
