@@ -36,7 +36,7 @@ _CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\r") + b"\x7f"
 _PRINTED = bytes(112 if 32 <= byte < 127 or byte in b"\t\n\r" else 32 for byte in range(256))
 _SAFE = bytes.maketrans(b"-_", b"+/")
 
-_RUN = b"#" * 16  # letters, digits and the like in a row that may be base64
+_RUN = b"#" * 15  # letters, digits and the like in a row that may be base64
 
 _own: dict = {}  # what this process has: rules, fingerprints, salt, what was warned of
 
