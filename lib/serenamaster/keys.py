@@ -246,14 +246,19 @@ class Keeper:
         with self.store.turn():
             return self.done("key-set", subject, work)
 
-    def opened(self, name: str, hidden: str, reveal) -> str:
-        """The value of a setting as it was set. hidden: its value as the spec holds it. reveal: seal.reveal. Raises Failure."""
+    def opened(self, name: str, hidden: str, reveal, reader: str) -> str:
+        """The value of a setting as it was set. hidden: its value as the spec holds it. reveal: seal.reveal. reader: as in get(). Raises Failure."""
         subject = f"setting:{name}"
-        if not hidden:
-            raise Failure(f"the setting '{name}' has no value", UNAVAILABLE, f"ftai-keys set {subject}")
-        cipher = self._cipher()
-        self.tell("key-read", subject, "done", "the owner, from the config")
-        return reveal(cipher, name, hidden)
+        who = self.store.admitted(subject, reader=reader, log=self.tell, entry={})
+        try:
+            if not hidden:
+                raise Failure(f"the setting '{name}' has no value", UNAVAILABLE, f"ftai-keys set {subject}")
+            value = reveal(self._cipher(), name, hidden)
+        except Failure as bad:
+            self.tell("key-read", subject, "failed", f"{who}: {bad.message}")
+            raise
+        self.tell("key-read", subject, "done", f"{who}, from the config")
+        return value
 
     def _cipher(self, *, make: bool = False) -> bytes:
         from base64 import b64decode, b64encode

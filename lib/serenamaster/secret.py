@@ -605,6 +605,16 @@ def _missing(source: str, entry: dict) -> str:
     return "the spec names none" if source == "command" else "it has no such key"
 
 
+def admitted(name: str, *, reader: str, agent: str | None = None, log, entry: dict, book: dict | None = None) -> str:
+    """Who reads a key, in words for the audit record. Arguments as in read(). Raises Failure 77, audited, for a reader that was not granted."""
+    granted = readers(name, entry=entry, book=book)
+    who = f"'{reader}'" + (f" for agent '{agent}'" if agent else "") if reader else "the owner"
+    for one in [one for one in (reader, f"agent:{agent}" if agent else "") if one and one not in granted]:
+        log("key-read", name, "refused", f"{who}: '{one}' is none of its readers")
+        raise Failure(f"'{one}' may not read the key '{name}'", NOPERM, f"ftai-keys grant {name} {one}")
+    return who
+
+
 def read(name: str, *, reader: str, agent: str | None = None, log, entry: dict | None = None, ask=None) -> tuple[str, str]:
     """(value, source) of a key; source: "keychain", "file", "environment" or "command". The one it was set in is asked first.
 
@@ -618,11 +628,7 @@ def read(name: str, *, reader: str, agent: str | None = None, log, entry: dict |
     protect()
     entry = specs.find("config", "key", named(name)) or {} if entry is None else entry
     book = _book()
-    who = f"'{reader}'" + (f" for agent '{agent}'" if agent else "") if reader else "the owner"
-    granted = readers(name, entry=entry, book=book)
-    for one in [one for one in (reader, f"agent:{agent}" if agent else "") if one and one not in granted]:
-        log("key-read", name, "refused", f"{who}: '{one}' is none of its readers")
-        raise Failure(f"'{one}' may not read the key '{name}'", NOPERM, f"ftai-keys grant {name} {one}")
+    who = admitted(name, reader=reader, agent=agent, log=log, entry=entry, book=book)
     tried: list[tuple[str, Failure]] = []
     first = book.get(name, {}).get("store")
     for source in sorted((*STORES, "environment", "command"), key=lambda source: source != first):

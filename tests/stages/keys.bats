@@ -131,6 +131,9 @@ END
     try ftai-keys get weather --reader ftai-exec
     ended 77
     empty "$T/out"
+    try ftai-keys get weather --reader ""
+    ended 2
+    empty "$T/out"
     ftai-keys grant weather ftai-exec >/dev/null
     ftai-keys grant weather agent:cfo >/dev/null
     try ftai-keys get weather --reader ftai-exec
@@ -370,13 +373,37 @@ END
     same "$(grep -c 'value:' "$file")" 1
     same "$(ftai-keys get setting:mail_token)" "$new"
     same "$(ftai-keys audit | acts | grep -c 'key-read setting:mail_token done')" 2
-    # Encrypted for one name, it is no value for another.
+    # Encrypted for one name, it is no value for another, and what could not be opened was not read.
     sed -i 's/mail_token/mail_other/' "$file"
     try ftai-keys get setting:mail_other
     ended 65
     empty "$T/out"
+    same "$(ftai-keys audit | acts | grep mail_other)" "key-read setting:mail_other failed"
     try ftai-keys set setting:lang <<<"$key"
     ended 78
+}
+
+@test "readers of secret settings: granted, revoked, refused and on record" {
+    config <<'END'
+@setting
+  name: "mail_token"
+  value: ""
+  secret: true
+  summary: "t"
+@end
+END
+    ftai-keys set setting:mail_token <<<"$key" >/dev/null
+    try ftai-keys get setting:mail_token --reader my-mailer
+    ended 77
+    empty "$T/out"
+    same "$(tail -n 1 "$T/err")" "hint: ftai-keys grant setting:mail_token my-mailer"
+    ftai-keys grant setting:mail_token my-mailer >/dev/null
+    same "$(ftai-keys get setting:mail_token --reader my-mailer)" "$key"
+    ftai-keys revoke setting:mail_token my-mailer >/dev/null
+    try ftai-keys get setting:mail_token --reader my-mailer
+    ended 77
+    same "$(ftai-keys audit | acts | grep read.setting | cut -d' ' -f3 | xargs)" "refused done refused"
+    ftai-keys audit | grep -q "'my-mailer', from the config"
 }
 
 @test "a secret setting in the clear is an error of the spec, with its way out" {
