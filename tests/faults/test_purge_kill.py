@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import writers
-from serenamaster import archive, journal
+from serenamaster import journal
 
 KILLS = 6 * writers.SCALE
 CALLS = "rename,link,linkat,unlink,unlinkat,fsync,fdatasync,ftruncate"
@@ -220,7 +220,3 @@ def test_two_at_once(full, again):
         one.communicate(timeout=300)
     assert [one.returncode for one in running] == [0, 0, 0]
     ended(home, full[1])
-
-
-def test_the_archive_of_this_process_was_left_alone():
-    assert not archive._writer

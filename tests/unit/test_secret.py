@@ -237,7 +237,7 @@ def test_a_wrong_passphrase(keys):
     assert (keys / "keys.age").read_bytes() == before
 
 
-@pytest.mark.parametrize("number", ["x", "-1", "99", "1e3"])
+@pytest.mark.parametrize("number", ["x", "-1", "1000000000", "1e3"])
 def test_a_descriptor_that_is_none(number, keys, monkeypatch):
     monkeypatch.setenv("FTAI_PASSPHRASE_FD", number)
     assert fails(2, secret.write, "vendor", VALUE).message.startswith("FTAI_PASSPHRASE_FD is not the number")
