@@ -425,21 +425,27 @@ def since(words: str | None) -> str:
 
 
 def scope(words: str | None) -> list[str]:
-    """Tags and ids of threads from a comma list. Raises Failure 2."""
-    made = [word.strip() for word in (words or "").split(",") if word.strip()]
+    """Tags and ids of threads from a comma list; none for None, which means all. Raises Failure 2, also for a list without a word in it."""
+    hint = "ftai-keys consent grant TARGET --scope command,task"
+    if words is None:
+        return []
+    made = [word.strip() for word in words.split(",") if word.strip()]
+    # A shell variable that is not set must not widen what was to be narrowed.
+    if not made:
+        raise Failure("the scope is empty", USAGE, hint)
     for word in made:
         if not is_id(word) and not TAG.match(word):
-            raise Failure(f"'{word}' is neither a tag nor the id of a thread", USAGE, "ftai-keys consent grant TARGET --scope command,task")
+            raise Failure(f"'{word}' is neither a tag nor the id of a thread", USAGE, hint)
     return made
 
 
 def until(words: str | None) -> str | None:
-    """The end of the time that these words name, in UTC: `friday` ends with that day. Raises Failure 2 where they name none that is to come."""
+    """The end of the time that these words name, in UTC, None for None: `friday` ends with that day. Raises Failure 2 where they name none that is to come."""
     from datetime import UTC
 
     from . import dates
 
-    if not words:
+    if words is None:
         return None
     here = dates.now_in(None)
     found = dates.span(words, here, ahead=True)

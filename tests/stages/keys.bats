@@ -305,6 +305,22 @@ END
     done
 }
 
+@test "consent that was to be narrowed is not unlimited for want of a word" {
+    for words in "--scope" "--until" "--scope task --until" "--until 2999-12-31 --scope"; do
+        try ftai-keys consent grant anthropic $words ""
+        ended 2
+        empty "$T/out"
+    done
+    try ftai-keys consent grant anthropic --scope ,
+    ended 2
+    same "$(ftai-keys consent list)" ""
+    # A tag of one's own may be meant: it limits, and is told.
+    try ftai-keys consent grant anthropic --scope task,comand
+    ended 0
+    same "$(grep -c warning "$T/err")" 1
+    grep -q "'comand'" "$T/err"
+}
+
 @test "a program that reaches the cloud needs privacy cloud and consent, and loses it at once" {
     mkdir -p -m 700 "$FTAI_HOME/config"
     cat >"$FTAI_HOME/config/serenamaster.commands.ftai" <<'END'
