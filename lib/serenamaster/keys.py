@@ -402,11 +402,16 @@ def tried(url: str, headers: list[str]) -> int:
 
 
 def target(name: str) -> str:
-    """The name of a target: of a provider or server, `cmd:NAME`, `webhook:HOST` or `export`. Raises Failure 2."""
+    """The name of a target: of a provider or server, `cmd:NAME`, `webhook:HOST` (in small letters) or `export`. Raises Failure 2."""
     kind, colon, rest = name.partition(":")
     if (colon and kind not in ("cmd", "webhook")) or not all(char.isalnum() or char in "_.-:" for char in name) or not (rest if colon else kind):
         raise Failure(f"'{name}' is no target", USAGE, "expected the name of a provider or server, cmd:NAME, webhook:HOST or export")
-    return name
+    return name.lower() if kind == "webhook" else name
+
+
+def withdrawn(name: str, found: dict) -> list[str]:
+    """The targets of state.consents() that are meant where consent for `name` is withdrawn: those that differ in case only go too."""
+    return [other for other in found if other.lower() == name.lower()] or [name]
 
 
 def since(words: str | None) -> str:

@@ -358,6 +358,8 @@ def consent(target: str, rec: dict | None = None, entries=()) -> str:
 
     rec: None where no record is sent (a key is tried). entries: as in consents(). What can't be read is no consent.
     """
+    if target.startswith("webhook:"):
+        target = target.lower()  # as keys.target() has it: the names of hosts know no case
     try:
         said = consents(entries).get(target)
     except Failure as bad:

@@ -321,6 +321,31 @@ END
     grep -q "'comand'" "$T/err"
 }
 
+@test "consent: what no spec names is told, and so is a withdrawal of nothing" {
+    try ftai-keys consent grant antropic
+    ended 0
+    grep -q "warning: no spec names .* 'antropic'" "$T/err"
+    for target in anthropic export webhook:Hooks.Example.org; do
+        try ftai-keys consent grant "$target"
+        ended 0
+        empty "$T/err"
+    done
+    # Whatever the case, a withdrawal takes all that could be meant.
+    try ftai-keys consent withdraw webhook:hooks.EXAMPLE.org
+    ended 0
+    empty "$T/err"
+    try ftai-keys consent withdraw Anthropic
+    ended 0
+    same "$(ftai-keys consent list | jq -r 'select(.missing | not) | .target' | xargs)" "antropic export"
+    # It is kept all the same.
+    try ftai-keys consent withdraw openai
+    ended 1
+    grep -q "'openai' had no consent to withdraw" "$T/err"
+    same "$(acts "$T/out")" $'consent-withdraw openai intended\nconsent-withdraw openai done'
+    try ftai-keys consent withdraw anthropic
+    ended 1
+}
+
 @test "a program that reaches the cloud needs privacy cloud and consent, and loses it at once" {
     mkdir -p -m 700 "$FTAI_HOME/config"
     cat >"$FTAI_HOME/config/serenamaster.commands.ftai" <<'END'

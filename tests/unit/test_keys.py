@@ -370,6 +370,11 @@ def test_targets(name):
     assert keys.target(name) == name
 
 
+def test_the_names_of_hosts_know_no_case():
+    assert keys.target("webhook:Hooks.Example.ORG") == "webhook:hooks.example.org"
+    assert keys.target("cmd:Send") == "cmd:Send"
+
+
 @pytest.mark.parametrize("name", ["", "mail:x", "cmd:", "a b", "a/b", ":x"])
 def test_what_is_no_target(name):
     assert code_of(keys.target, name) == 2

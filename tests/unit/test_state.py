@@ -299,6 +299,11 @@ def test_what_was_said_goes_before_the_spec(home):
     assert state.consents(entries)["openai"]["at"] == "x:2"
 
 
+def test_the_host_of_a_webhook_is_asked_for_in_any_case(home):
+    state.agree("webhook:hooks.example.org")
+    assert state.consent("webhook:Hooks.Example.org", SENT) == ""
+
+
 def test_a_file_without_the_table_holds_no_consent(home, monkeypatch):
     monkeypatch.setattr(state, "MIGRATIONS", state.MIGRATIONS[:1])
     state.connect(state.paths.state_db()).close()
