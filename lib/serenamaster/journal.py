@@ -546,31 +546,101 @@ def prepare(rec: dict):
     return rec["id"], content, used.keys()
 
 
-_MARKED = re.compile(r"\[(redacted|sealed|withheld):")
-_MARKED_BYTES = re.compile(_MARKED.pattern.encode())
-_MARKED_NAME = re.compile("(redacted|withheld)_")
+_MARKED = re.compile(rb"\[(?:redacted|sealed|withheld):")
+_MARK = re.compile(r"\[redacted:([A-Za-z0-9_.-]{1,64}):[0-9a-f]{4}\]")
+_NAMED = re.compile(r"redacted_(.{1,64}?)_([0-9a-f]{4})")
+_WITHHELD = re.compile(r"\[withheld:(\d{1,18})\]")
 
 
-def _alike(held, new) -> bool:
-    """Equal, where what redaction or encryption has been at in one of them is equal to any string, and what was withheld to anything."""
+def _alike(held, new, typed: str) -> bool:
+    """Equal, as far as what redaction, encryption and --no-log took out of one of them lets it be told; typed: marks that are as they came."""
+    if held == new and type(held) is type(new):
+        return True
     for one, other in ((held, new), (new, held)):
-        if type(one) is str and (found := _MARKED.search(one)):
-            return type(other) is str or found[1] == "withheld"
+        if type(one) is str and one[-1:] == "]" and not (one is new and one in typed):
+            if found := _WITHHELD.fullmatch(one):
+                size, said = int(found[1]), str(other)
+                return size == len(said) or (size > 0 and _MARK.search(said) is not None)
+            if one.startswith("[sealed:") and re.fullmatch(r"\[sealed:[A-Za-z0-9_-]{43}:[A-Za-z0-9_-]{38,}\]", one):
+                return type(other) is str
     if type(held) is not type(new):
         return False
     if type(held) is dict:
         pairs = zip(held, new, strict=False)
-        return len(held) == len(new) and all((a == b or _MARKED_NAME.search(a) or _MARKED_NAME.search(b)) and _alike(held[a], new[b]) for a, b in pairs)
+        return len(held) == len(new) and all(_alike_named(a, b, held[a], new[b]) and _alike(held[a], new[b], typed) for a, b in pairs)
     if type(held) is list:
-        return len(held) == len(new) and all(map(_alike, held, new))
-    return held == new
+        return len(held) == len(new) and all(_alike(a, b, typed) for a, b in zip(held, new, strict=True))
+    return type(held) is str and _alike_texts(held, new, typed)
 
 
-def equal(held: bytes, content: bytes) -> bool:
-    """True if a held record and a new one are equal as ftai(5), Ids, has it; both as content: canonical text without `@chain` and last `@end`."""
+def _alike_named(held: str, new: str, *values) -> bool:
+    """_alike() for the names of two fields with these values."""
+    if held == new:
+        return True
+    for name, value in zip((held, new), values, strict=True):
+        if name.startswith("withheld_") and type(value) is str and _WITHHELD.fullmatch(value):
+            return True
+    held, new = (_NAMED.sub(r"[redacted:\1:\2]", name) for name in (held, new))
+    return _alike_texts(held, new, "")
+
+
+def _alike_texts(held: str, new: str, typed: str) -> bool:
+    """True for texts that are the same but for `[redacted:KIND:xxxx]`: the same one, or one that stands for a run of the other text."""
+    here, there = ([(*found.span(), found[0], found[1]) for found in _MARK.finditer(words)] for words in (held, new))
+    known = {mark for _, _, mark, _ in here}
+    # One that came with the record was not put there by redaction: it may be the same, but stands for nothing else.
+    if any(mark not in known and mark in typed for _, _, mark, _ in there):
+        return False
+    if len(here) == len(there) and _split(held, here) == _split(new, there):
+        # What ftai-keys knows goes before the patterns that found it until then.
+        return all(a[2] == b[2] or (a[3] != b[3] and "key" in (a[3], b[3])) for a, b in zip(here, there, strict=True))
+    known &= {mark for _, _, mark, _ in there}
+    common, again = ([one for one in marks if one[2] in known] for marks in (here, there))
+    if [one[2] for one in common] != [one[2] for one in again]:
+        return False
+    at = to = 0
+    for a, b in zip([*common, (len(held), 0, "", "")], [*again, (len(new), 0, "", "")], strict=True):
+        if not _fits(held[at : a[0]], new[to : b[0]]):
+            return False
+        at, to = a[1], b[1]
+    return True
+
+
+def _split(words: str, marks: list) -> list[str]:
+    """What stands before, between and behind the marks of a text."""
+    ends = [0, *(end for _, end, _, _ in marks)]
+    return [words[end:start] for end, start in zip(ends, [*(start for start, _, _, _ in marks), len(words)], strict=True)]
+
+
+def _fits(held: str, new: str) -> bool:
+    """True where the one is the other with some runs of it redacted."""
+    if held == new:
+        return True
+    words, plain = (held, new) if _MARK.search(held) else (new, held)
+    first, *parts = _split(words, [(*found.span(), "", "") for found in _MARK.finditer(words)])
+    if not parts or _MARK.search(plain):
+        return False
+    last = parts.pop()
+    at, end = len(first), len(plain) - len(last)
+    if not plain.startswith(first) or not plain.endswith(last):
+        return False
+    # The first place that fits leaves most for the rest.
+    for part in parts:
+        at = plain.find(part, at + 1, end)
+        if at < 0:
+            return False
+        at += len(part)
+    return at < end
+
+
+def equal(held: bytes, content: bytes, came=None) -> bool:
+    """True if a held record and a new one are equal as ftai(5), Ids, has it; both as content: canonical text without `@chain` and last `@end`.
+
+    came: the new record as it came, before redaction.
+    """
     if held == content or not held:
         return held == content
-    return bool(_MARKED_BYTES.search(held) or _MARKED_BYTES.search(content)) and _alike(parse(held), parse(content))
+    return bool(_MARKED.search(held) or _MARKED.search(content)) and _alike(parse(held), parse(content), repr(came))
 
 
 # What stays of a record of which only the fact is kept: fields that stages fill in by themselves. Of its blocks nothing does but who else could have done it.
@@ -772,7 +842,7 @@ class _Live:
     def remember(self, seq: int, content: bytes) -> None:
         found = re.search(rb'\n  id: "([0-9a-fA-F-]{36})"\n', content)
         if found:
-            self.recent[found[1].decode()] = seq, content if _MARKED_BYTES.search(content) else hash(content)
+            self.recent[found[1].decode()] = seq, content if _MARKED.search(content) else hash(content)
 
     def numbered(self, number: int) -> str:
         return os.path.join(self.folder, f"{number:06d}.ftai")
@@ -1020,21 +1090,21 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
         for (n, own, content, used), one in zip(batch, sealed, strict=True):
             at, stood = fresh.get(own) or recent.get(own) or held.get(own) or (0, b"")
             if at:
-                same = stood == hash(content) if type(stood) is int else equal(stood, content)
+                same = stood == hash(content) if type(stood) is int else equal(stood, content, records[n])
                 again = bare and n in bare
-                if not same and type(stood) is int and (again or _MARKED_BYTES.search(content)):
+                if not same and type(stood) is int and (again or _MARKED.search(content)):
                     stood = new[at - seq - 1][0] if at > seq else live.content(at)
-                    same = equal(stood, content)
+                    same = equal(stood, content, records[n])
                 if not same and again:
                     stamped = _restamp(bare[n], stood)
-                    if same := equal(stood, prepare(clear[n] | {key: stamped[key] for key in ("ts", "thread") if key not in bare[n]})[1]):
+                    if same := equal(stood, prepare(clear[n] | {key: stamped[key] for key in ("ts", "thread") if key not in bare[n]})[1], records[n]):
                         records[n] = stamped
                 outcomes[n] = ("repeat", at, None) if same else ("conflict", at, f"id '{own}' is journaled as seq {at} with other content")
                 continue
             if not used <= live.declared:
                 new += live.schema(used)
             new.append(one)
-            fresh[own] = seq + len(new), content if _MARKED_BYTES.search(content) else hash(content)
+            fresh[own] = seq + len(new), content if _MARKED.search(content) else hash(content)
             outcomes[n] = ("written", seq + len(new), None)
         if new:
             live.append(new)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import strategies
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from serenamaster import journal, record, text
 from serenamaster.errors import IOERR, TEMPFAIL, USAGE, Failure
 
@@ -398,15 +399,69 @@ def test_what_others_wrote_meanwhile_counts(folder):
     assert [outcome[:2] for outcome in put(folder, other, other | {"body": "x"}, mine)] == [("repeat", 2), ("conflict", 2), ("repeat", 1)]
 
 
-def test_what_was_redacted_is_equal_to_anything(folder):
-    was = note("my key is [redacted:aws:1234]", n=1)
+def test_what_was_redacted_is_equal_to_any_text_in_its_place(folder):
+    was = note("my key is [redacted:aws:1234], keep it", n=1)
     put(folder, was)
     for known in (None, (1, {was["id"]: (1, journal.prepare(was)[1])})):
-        assert kinds(put(folder, was | {"body": "my key is AKIA"}, known=known)) == ["repeat"]
-        assert kinds(put(folder, was | {"n": 2}, known=known)) == ["conflict"]
-        assert kinds(put(folder, was | {"body": 7}, known=known)) == ["conflict"]
+        assert kinds(put(folder, was | {"body": "my key is AKIA, keep it"}, known=known)) == ["repeat"]
+        others = ("my key is AKIA, lose it", "my key is , keep it", "my key is [redacted:aws:1235], keep it", 7)
+        for changed in ({"n": 2}, *({"body": body} for body in others)):
+            assert kinds(put(folder, was | changed, known=known)) == ["conflict"], changed
         forget(folder)
         put(folder, note(), known=(0, {}))
+
+
+@pytest.mark.parametrize("process", ["same", "new", "archive"])
+def test_other_words_beside_a_secret_are_a_conflict(folder, process):
+    first = note("pay Bob 100, call 212-555-0147")
+    put(folder, first)
+    assert "[redacted:phone:" in bodies(folder)[0]
+    known = None
+    if process != "same":
+        forget(folder)
+        known = (1, {first["id"]: (1, next(journal._contents(journal._plan(folder, 0), 0))[1])}) if process == "archive" else (0, {})
+    others = ["pay Eve 9999, cancelled", "pay Eve 100, call 212-555-0147", "pay Bob 100, call 212-555-0148", "[redacted:phone:0000]", "[withheld:31]"]
+    for body in [*others, "[redacted:", "pay Bob 100, call [redacted:phone:0000]", "[sealed:x", f"[sealed:{'a' * 43}:{'b' * 60}]"]:
+        assert kinds(put(folder, first | {"body": body}, known=known)) == ["conflict"], body
+    assert kinds(put(folder, first, known=known)) == ["repeat"]
+
+
+def test_what_was_withheld_is_equal_to_what_is_as_long(folder):
+    was = note("[withheld:3]", n="[withheld:2]", list="[withheld:5]")
+    put(folder, was)
+    assert kinds(put(folder, was | {"body": "abc", "n": 12, "list": ["x"]})) == ["repeat"]
+    for changed in ({"body": "abcd"}, {"body": ""}, {"n": 123}, {"list": ["xy"]}):
+        assert kinds(put(folder, was | {"body": "abc", "n": 12, "list": ["x"]} | changed)) == ["conflict"], changed
+
+
+# Made as the tests run, and found by the shipped patterns beside any word.
+SECRETS = st.sampled_from((lambda: fake(), lambda: f"x{random.randrange(10**9)}@example.org"))
+WORDS = st.text("abcdefg", min_size=1, max_size=6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(WORDS, min_size=1, max_size=8), st.lists(SECRETS, max_size=4), st.randoms(use_true_random=False))
+def test_a_text_is_equal_to_itself_redacted_and_to_no_other(words, secrets, chance):
+    parts = [*words, *(make() for make in secrets)]
+    chance.shuffle(parts)
+    rec = note(" ".join(parts))
+    at = chance.choice([n for n, part in enumerate(parts) if part in words])
+    other = rec | {"body": " ".join([*parts[:at], "h" + parts[at], *parts[at + 1 :]])}
+    forms = [journal.prepare(one)[1] for one in (rec, *journal.cleared([rec]))]
+    others = [journal.prepare(one)[1] for one in (other, *journal.cleared([other]))]
+    assert not secrets or forms[0] != forms[1]
+    for form in forms:
+        assert all(journal.equal(form, same, rec) and journal.equal(same, form, rec) for same in forms)
+    assert not any(journal.equal(form, changed, other) or journal.equal(changed, form, rec) for form in forms for changed in others)
+
+
+def test_many_secrets_are_compared_in_little_time():
+    rec = note()
+    mails = " ".join(f"x{n}@example.org" for n in range(3000))
+    forms = [journal.prepare(rec | {"body": f"{mails} {end}"})[1] for end in ("end", "and")]
+    marked = [re.sub(rb"x[0-9]+@example[.]org", b"[redacted:email:12ab]", form) for form in forms]
+    assert journal.equal(marked[0], forms[0]) and journal.equal(forms[0], marked[0])
+    assert not journal.equal(marked[0], forms[1]) and not journal.equal(marked[0], marked[1])
 
 
 def test_many_ids_are_forgotten_once_the_archive_has_them(folder, monkeypatch):
@@ -713,7 +768,7 @@ def passed(folder, *records, known=None):
 @pytest.mark.parametrize("missing", [("ts",), ("thread",), ("ts", "thread")])
 @pytest.mark.parametrize("process", ["same", "new", "archive", "redacted"])
 def test_a_record_that_gets_its_stamp_here_is_a_repeat_when_it_comes_again(folder, monkeypatch, missing, process):
-    whole = record.make("note", "test", thread=record.new_id(), body="[redacted:key]" if process == "redacted" else "hello")
+    whole = record.make("note", "test", thread=record.new_id(), body="[redacted:key:1234]" if process == "redacted" else "hello")
     rec = {key: value for key, value in whole.items() if key not in missing}
     ((first, line, reason),) = passed(folder, rec)
     assert not reason and record.decode(line[:-1]) == first != rec
@@ -1110,7 +1165,7 @@ def test_a_record_is_the_same_redacted_or_not(folder, first, process):
     rec = note(f"it is {fake()}", n=1)
     clear = journal.cleared([rec])
     other = [rec | {"n": 2}]
-    one, two = (([rec], clear) if first == "plain" else (clear, [rec]))
+    one, two = ([rec], clear) if first == "plain" else (clear, [rec])
     if process == "batch":
         assert kinds(put(folder, rec, rec, clear=[*one, *two])) == ["written", "repeat"]
     put(folder, rec, clear=one)
@@ -1152,8 +1207,8 @@ def test_a_torn_tail_is_kept_redacted(folder):
     key = fake()
     put(folder, note("a"))
     with open(current(folder), "ab") as file:
-        file.write(b'\n@note\n  body: "\xff\xed\xa0\x80 ' + key.encode() + b' \x00')
+        file.write(b'\n@note\n  body: "\xff\xed\xa0\x80 ' + key.encode() + b" \x00")
     forget(folder)
     put(folder, note("b"))
-    assert b'\xff\xed\xa0\x80 [redacted:github:' in torn(folder) and key.encode() not in torn(folder)
+    assert b"\xff\xed\xa0\x80 [redacted:github:" in torn(folder) and key.encode() not in torn(folder)
     assert not troubles(folder)
