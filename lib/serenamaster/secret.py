@@ -18,6 +18,8 @@ TIMES = ("added", "next", "until")
 SERVICE = "ftai"  # what our items in a keychain are filed under
 STORES = ("keychain", "file")  # what can be written to
 _KINDS = {"keychain": "keychain", "file": "file of keys"}
+# What to do where a key is known to be in a store that can't be asked for it.
+_REACHED = {"keychain": "unlock the keychain, or ask from a session where it is unlocked, then again", "file": "take the identity from a backup"}
 LEAST, MOST = 8, 64 * 1024  # of a value: characters, as shorter ones could not be told from words where they are redacted; bytes
 SIZE = 64 * 1024 * 1024  # bytes of one of our files
 DEADLINE, PATIENCE, COMMAND = 2.0, 60.0, 5.0  # seconds: for a keychain, for one while a person is there, for a `cmd`
@@ -621,7 +623,7 @@ def read(name: str, *, reader: str, agent: str | None = None, log, entry: dict |
     reader: the stage that reads it, agent: for whom; "" is the owner's own tool, which need not be granted. log(act, subject, outcome,
     because) journals the audit record: the value is returned after that, so no use of a key is without one. entry: the `@key` entry of the
     config spec, where the caller has it. ask: see _phrase(). Raises Failure: 77 for a reader that was not granted, and where our files are not
-    this user's alone; 69 where no source has it; 65 where none has it and what a store has is damaged.
+    this user's alone; 69 where no source has it; 65 where none has it and what a store has is damaged; 75 where the store that has it is locked.
     """
     from . import specs
 
@@ -630,12 +632,13 @@ def read(name: str, *, reader: str, agent: str | None = None, log, entry: dict |
     book = _book()
     who = admitted(name, reader=reader, agent=agent, log=log, entry=entry, book=book)
     tried: list[tuple[str, Failure]] = []
-    first = book.get(name, {}).get("store")
+    first, shut = book.get(name, {}).get("store"), None
     for source in sorted((*STORES, "environment", "command"), key=lambda source: source != first):
         try:
             value = _served(source, name, entry, ask, not any(one == "keychain" for one, _ in tried))
         except Failure as bad:
             tried.append((source, bad))
+            shut = bad if source == first else shut
             continue
         if value is not None:
             log("key-read", name, "done", f"{who}, from {source}")
@@ -643,8 +646,10 @@ def read(name: str, *, reader: str, agent: str | None = None, log, entry: dict |
         tried.append((source, Failure(_missing(source, entry), UNAVAILABLE)))
     why = "; ".join(f"{source}: {bad.message}" for source, bad in tried)
     log("key-read", name, "failed", f"{who}: {why}")
-    # What is broken is to be mended first: to set the key again would not do.
+    # What is broken is to be mended first: to set the key again would not do. Nor would it where the key is there and its store shut.
     worst = next((bad for source, bad in tried if source in STORES and bad.code in (DATAERR, NOPERM, IOERR)), None)
+    if shut and not worst:
+        worst = Failure(shut.message, TEMPFAIL if shut.code == TEMPFAIL else UNAVAILABLE, shut.hint or _REACHED[first])
     raise Failure(f"no key '{name}': {why}", worst.code if worst else UNAVAILABLE, worst.hint if worst and worst.hint else f"ftai-keys set {name}")
 
 

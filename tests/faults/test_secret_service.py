@@ -352,7 +352,7 @@ def test_killed_in_the_middle_of_a_replacement(bus):
 def test_a_locked_keychain_falls_through(own, monkeypatch):
     secret.write("vendor", "in the keychain")
     lock(own)
-    assert fails(69, read).startswith("no key 'vendor': keychain: it is locked; file:")
+    assert fails(75, read).startswith("no key 'vendor': keychain: it is locked; file:")
     monkeypatch.setenv("VENDOR_KEY", "of the environment")
     assert read(entry={"env": ["VENDOR_KEY"]}) == ("of the environment", "environment")
     assert fails(75, secret.write, "vendor", "new value") == "cannot use the keychain: it is locked", "it would be in two places"
@@ -389,7 +389,7 @@ def test_nobody_is_asked_for_the_password(own, monkeypatch):
     secret.write("vendor", "in the keychain")
     lock(own)
     with watched(own) as lines:
-        fails(69, read)
+        fails(75, read)
         fails(75, secret.write, "vendor", "new value")
         fails(75, secret.remove, "vendor")
     assert lines and not prompts(lines)
@@ -397,11 +397,11 @@ def test_nobody_is_asked_for_the_password(own, monkeypatch):
     monkeypatch.setattr(os, "isatty", lambda fd: fd == 2)
     monkeypatch.setattr(secret, "PATIENCE", 3.0)
     with watched(own) as lines:
-        fails(69, read, ask=lambda: None)
+        fails(75, read, ask=lambda: None)
     assert not prompts(lines), "it could be shown nowhere"
     monkeypatch.setenv("DISPLAY", ":99")
     with watched(own) as lines:
-        fails(69, read, ask=lambda: None)
+        fails(75, read, ask=lambda: None)
     assert prompts(lines)
     assert not ours(own)
 

@@ -677,3 +677,17 @@ def test_the_answer_of_a_keychain_that_fails_is_only_the_kind_of_its_failure(tmp
     child = "import sys; sys.path.append(sys.argv[1]); from serenamaster import secret\ndef _asked(value, **_): print(value); raise KeyError(value)\n"
     monkeypatch.setattr(secret, "CHILD", child + "secret._asked = _asked; secret.serve()")
     assert fails(69, secret._keychain, "set", "vendor", VALUE).message == "it failed: KeyError"
+
+
+@pytest.mark.parametrize("how, code", [("raise secret.Failure('it is locked', 75)", 75), ("return None", 69)])
+def test_a_key_in_a_locked_keychain_is_not_to_be_set_again(how, code, keys, monkeypatch):
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/none")
+    child = f"import sys; sys.path.append(sys.argv[1]); from serenamaster import secret\ndef _asked(**_): {how}\n"
+    monkeypatch.setattr(secret, "CHILD", child + "secret._asked = _asked; secret.serve()")
+    assert fails(69, read).hint == "ftai-keys set vendor", "nobody knows of it"
+    with secret.turn():
+        secret._write_book({"vendor": {"@tag": "key", "name": "vendor", "store": "keychain"}})
+    bad = fails(code, read)
+    assert bad.hint.startswith("unlock the keychain" if code == 75 else "ftai-keys set vendor")
+    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS")
+    assert "set" not in fails(69, read).hint
