@@ -25,7 +25,8 @@ KINDS = {
 End = namedtuple("End", "status body code kind fields", defaults=("", 0, None, {}))
 
 # How a target is acted on. act: see above. reach: "local", or "cloud" where it may take what it gets off the machine. plan(job): in words.
-Act = namedtuple("Act", "act reach plan", defaults=("local", None))
+# journaled: a record is all that it does.
+Act = namedtuple("Act", "act reach plan journaled", defaults=("local", None, False))
 
 
 class Orphan(Failure):
@@ -405,7 +406,8 @@ class Runner:
     def _check(self, job: Job) -> Act | None:
         """What acts on the target, None for `ask`. A route grants nothing: target, privacy, consent and deadline are looked at here.
 
-        Raises Failure: 78 and 69 for a target that does not exist, or not yet; 77 where it may not be; 75 past the deadline.
+        Raises Failure: 78 and 69 for a target that does not exist, or not yet; 77 where it may not be, or nothing would be left of it; 75 past the
+        deadline.
         """
         target = job.target
         kind, _, name = target.partition(":")
@@ -418,6 +420,9 @@ class Runner:
                 raise Failure(f"'{target}': nothing here can do this yet", UNAVAILABLE, "ftai-doctor tells what is set up")
             raise Failure(f"'{target}' is no target: expected ask, skill:NAME or cmd:NAME", CONFIG)
         act = Act(*self.kinds[kind](name))
+        if act.journaled and job.hidden:
+            said = f"'{target}' keeps what it is told in the journal alone, and --no-log keeps it out of there"
+            raise Failure(f"{said}: ask again without --no-log, or have it noted in a file", NOPERM)
         if act.reach == "cloud":
             if job.local:
                 raise Failure(f"'{target}' may take this off the machine, and it is local", NOPERM, "ftai-listen --privacy cloud")

@@ -167,6 +167,7 @@ def time(job):
 
 # What the rules can name; a test holds the specs against it.
 SKILLS = {skill.__name__: skill for skill in (remember, recall, task, tasks, finish, document, find, head, note, status, help, time)}
+JOURNALED = frozenset(("remember", "task", "finish", "document"))  # what they do is a record
 
 
 def named(name: str) -> tuple:
@@ -177,7 +178,7 @@ def named(name: str) -> tuple:
         raise Failure(f"there is no skill '{name}'", CONFIG)
     if specs.find("system", "skill", name) is None:
         raise Failure(f"the skill '{name}' is turned off", NOPERM)
-    return SKILLS[name], "local", None
+    return SKILLS[name], "local", None, name in JOURNALED
 
 
 # What skills share: words

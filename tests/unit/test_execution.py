@@ -640,6 +640,18 @@ def test_a_bug_says_nothing_of_a_hidden_command():
     assert "ValueError" in said and "in act" in said
 
 
+def test_what_only_a_record_can_hold_is_refused_where_no_text_is_kept():
+    def act(job):
+        yield job.make("memory", body="x")
+
+    run, records = hidden(act)
+    run.runner.kinds["cmd"] = lambda name: (act, "local", None, True)
+    made = run(*records)
+    assert tags(made[2:]) == ["error", "result"] and run.codes == [77]
+    assert made[-1]["status"] == "refused" and "ask again without --no-log" in made[-1]["body"]
+    assert run.runner.kinds["cmd"] and tags(run(*pair("cmd:x"))[2:]) == ["attempt", "memory", "result"]
+
+
 def test_a_long_answer_to_a_hidden_command_is_in_no_file(home):
     def act(job):
         return "x" * (execution.BODY + 1)

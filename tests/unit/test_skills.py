@@ -503,6 +503,10 @@ def test_the_specs_name_the_skills_that_there_are():
     assert [entry["name"] for entry in specs.load("system")["skill"]] == list(skills.SKILLS)
 
 
+def test_skills_that_do_nothing_but_write_a_record_say_so():
+    assert {name for name in skills.SKILLS if execution.Act(*skills.named(name)).journaled} == {"remember", "task", "finish", "document"}
+
+
 def test_no_skill_but_the_named():
     for name in ("need", "named", "os", "", "append"):
         with pytest.raises(Failure) as bad:
