@@ -11,6 +11,7 @@ Who has that file and the salt beside it learns the length and 4 times 20 bits o
 he can compute it: of no use for a key of a vendor, but a password that can be guessed is not safe with them. Hence both are 0600.
 """
 
+import errno
 import os
 import re
 from binascii import Error, a2b_base64, b2a_base64
@@ -19,7 +20,7 @@ from bisect import bisect_right
 import orjson
 
 from . import paths, record, specs, stream
-from .errors import Failure
+from .errors import CANTCREAT, IOERR, Failure
 
 LEAST = 6  # characters of a value that can be told from words
 ROUNDS = 8  # what is left after one redaction is looked at again, so that another changes nothing
@@ -46,10 +47,10 @@ _own: dict = {}  # what this process has: rules, fingerprints, salt, what was wa
 
 def _tell(warn, message: str) -> None:
     told = _own.setdefault("told", set())
-    if message not in told:
+    # Who asks without `warn` takes nothing from who could tell.
+    if warn and message not in told:
         told.add(message)
-        if warn:
-            warn(message)
+        warn(message)
 
 
 def _rules(warn) -> dict:
@@ -187,35 +188,78 @@ def _forms(value: str) -> list[tuple[str, str]]:
     return forms
 
 
+def _stamp(name: str) -> tuple:
+    """What changes where a file of ours does; two elements where there is none."""
+    path = os.path.join(_folder(), name)
+    try:
+        seen = os.stat(path, follow_symlinks=False)
+    except OSError as bad:
+        return path, bad.errno
+    return path, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_mode
+
+
 def _held(warn) -> dict:
     """Fingerprints by their bits, {} without any; read again when the file has changed."""
-    try:
-        path = os.path.join(_folder(), "fingerprints")
-        seen = os.stat(path, follow_symlinks=False)
-        stamp = path, seen.st_ino, seen.st_size, seen.st_mtime_ns
-    except FileNotFoundError:
-        _own.pop("stamp", None)
-        return {}
-    except (OSError, Failure) as bad:
-        _tell(warn, f"the keys of ftai-keys are not known to redaction: {getattr(bad, 'message', bad)}")
-        return {}
-    if _own.get("stamp") == stamp:
-        return _own["held"]
+    stamp = _stamp("fingerprints")
+    # Who keeps keys has fingerprints.
+    stamp = stamp if len(stamp) > 2 else stamp + _stamp("keys.ftai")
+    if _own.get("stamp") != stamp:
+        _own["held"], _own["troubles"] = _loaded()
+        _own["stamp"], _own["names"] = stamp, {}
+    for trouble, _ in _own["troubles"]:
+        _tell(warn, trouble)
+    return _own["held"]
+
+
+def troubles() -> list[tuple[str, str]]:
+    """(what is wrong, the hint) where redaction does not know all keys that ftai-keys holds, or others may learn of them."""
+    return _loaded()[1]
+
+
+def _loaded() -> tuple[dict, list[tuple[str, str]]]:
+    """(fingerprints by their bits, what troubles() returns)."""
+    path = os.path.join(_folder(), "fingerprints")
     held: dict = {}
+    kept, names, wrong = _kept(), set(), []
+    again = "; ".join(f"ftai-keys get {name} >/dev/null" for name in sorted(kept)) or "ftai-keys get NAME >/dev/null, for each"
     try:
-        salt, known = _stored_salt(False), _known(path)
+        known = _known(path)
+        salt = _stored_salt(False)
         if known["check"] != _mac(salt, b"fingerprints").hex():
             raise ValueError(f"'{path}' was made with another salt")
-        for _, form, length, at, mark, digest, shown in known["values"]:
+        for name, form, length, at, mark, digest, shown in known["values"]:
             held.setdefault("marks", {}).setdefault(mark.encode(), set()).add((int(at), int(length), form.startswith("base64")))
             held.setdefault("digests", {})[digest] = shown
+            names.add(name.partition("#")[0])
         if held:
             held["table"], held["salt"] = _table(salt), salt
+        wrong += [(f"the key '{name}' is not known to redaction", f"ftai-keys get {name} >/dev/null") for name in sorted(kept - names)]
+        for each in (path, os.path.join(_folder(), "salt")):
+            if os.stat(each, follow_symlinks=False).st_mode & 0o077:
+                wrong.append((f"'{each}' can be read by others, who can try guesses against it", f"chmod 600 '{each}'"))
     except (OSError, Failure, ValueError, KeyError, TypeError, AttributeError) as bad:
-        _tell(warn, f"the keys of ftai-keys are not known to redaction: {getattr(bad, 'message', bad)}")
         held = {}
-    _own["stamp"], _own["held"], _own["names"] = stamp, held, {}
-    return held
+        # No file is no trouble where no key is.
+        if kept or not (isinstance(bad, FileNotFoundError) and bad.filename == path):
+            why = bad.message if isinstance(bad, Failure) else f"cannot read '{bad.filename or path}': {bad.strerror}" if isinstance(bad, OSError) else bad
+            wrong = [(f"the keys of ftai-keys are not known to redaction: {why}", again)]
+    return held, wrong
+
+
+def _kept() -> set[str]:
+    """The names of the keys that a store has, as keys.ftai tells; none where it can't be read, which whoever needs it tells."""
+    found, name = set(), ""
+    try:
+        lines = _content(os.path.join(_folder(), "keys.ftai")).decode("utf-8", "replace").split("\n")
+    except (OSError, Failure):
+        return found
+    # As secret.py writes it; to load what reads any of our texts would slow down the start of every stage.
+    for line in lines:
+        key, _, value = line.strip().partition(": ")
+        name = value.strip('"') if key == "name" else name
+        if key == "store":
+            found.add(name)
+    return found
 
 
 def _known(path: str) -> dict:
@@ -231,34 +275,60 @@ def _digest(salt: bytes, text: str, base64: bool) -> str:
 
 
 def _change(change) -> None:
-    """Lets change(salt, values) make a new list of fingerprints, under a lock. Raises Failure, OSError."""
+    """Lets change(salt, values) make a new list of fingerprints, under a lock. What can't be used is replaced: none could be told by it any more.
+
+    Raises Failure (73, 74, 77), which names the file.
+    """
     import fcntl
 
-    folder = _folder(True)
-    path = os.path.join(folder, "fingerprints")
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    path = os.path.join(_folder(True), "fingerprints")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        salt = _stored_salt(True)
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            known = _known(path)
-        except FileNotFoundError:
-            known = {"check": _mac(salt, b"fingerprints").hex(), "values": []}
-        if known["check"] != _mac(salt, b"fingerprints").hex():
-            raise Failure(f"'{path}' was made with another salt", hint=f"rm '{path}', then set the keys again")
-        stream.save(path, orjson.dumps({"v": 1, "check": known["check"], "values": change(salt, known["values"])}) + b"\n")
-    except ValueError as bad:
-        raise Failure(f"cannot keep a fingerprint: {bad}") from None
-    finally:
-        os.close(lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            salt, values = _sound(path)
+            old = [entry for entry in values or () if type(entry) is list and len(entry) == 7]
+            new = change(salt, old)
+            if new != values:
+                stream.save(path, orjson.dumps({"v": 1, "check": _mac(salt, b"fingerprints").hex(), "values": new}) + b"\n")
+        finally:
+            os.close(lock)
+    except OSError as bad:
+        code = IOERR if bad.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) else CANTCREAT
+        raise Failure(f"cannot write '{bad.filename or path}': {bad.strerror}", code) from None
     _own.pop("stamp", None)
     _own.pop("salt", None)
 
 
-def remember(name: str, value: str) -> bool:
-    """Keeps the fingerprint of a value of this key, beside those that it has; False for one too short to be told from words.
+def _sound(path: str) -> tuple[bytes, list | None]:
+    """(salt, fingerprints), the salt made anew where it can't be used; None where the file is to be. Raises OSError."""
+    place = os.path.join(os.path.dirname(path), "salt")
+    try:
+        salt = _stored_salt(True)
+    except (Failure, ValueError, OSError) as bad:
+        if isinstance(bad, OSError) and bad.errno != errno.ELOOP:
+            raise
+        os.unlink(place)
+        salt = _stored_salt(True)
+    if os.stat(place).st_mode & 0o077:
+        os.chmod(place, 0o600)
+    try:
+        known = _known(path)
+        alone = not os.stat(path).st_mode & 0o077
+    except (Failure, ValueError, OSError) as bad:
+        if isinstance(bad, OSError) and bad.errno not in (errno.ELOOP, errno.ENOENT):
+            raise
+        return salt, None
+    if known["check"] != _mac(salt, b"fingerprints").hex():
+        return salt, None
+    # Written again for its mode alone, it is a new file that nobody else has open.
+    return salt, known["values"] if alone else [*known["values"], None]
 
-    Raises Failure, OSError where it can't be kept.
+
+def remember(name: str, value: str, alone: bool = False) -> bool:
+    """Keeps the fingerprint of a value of this key, beside those that it has, or `alone`; False for one too short to be told from words.
+
+    Raises Failure (73, 74, 77) where it can't be kept.
     """
     value = _noiseless(value, frozenset())[0]
     if len(value) < LEAST:
@@ -271,22 +341,25 @@ def remember(name: str, value: str) -> bool:
         for form, text in _forms(value):
             at, mark = _mark(text, table)
             made.append([name, form, len(text), at, mark.decode(), _digest(salt, text, form.startswith("base64")), shown])
-        return [*(entry for entry in values if entry not in made), *made]
+        others = [entry for entry in values if entry not in made and not (alone and entry[0] == name)]
+        return values if len(others) + len(made) == len(values) else [*others, *made]
 
     _change(change)
     return True
 
 
 def forget(name: str) -> None:
-    """Drops all fingerprints of this key. Raises Failure, OSError."""
+    """Drops all fingerprints of this key. Raises Failure as remember() does."""
     _change(lambda _, values: [entry for entry in values if entry[0] != name])
 
 
 def known() -> list[str]:
-    """The names of the keys whose values are known by a fingerprint, sorted. Raises Failure, OSError, ValueError."""
+    """The names of the keys whose values are known by a fingerprint, sorted; none where these can't be used."""
+    path = os.path.join(_folder(), "fingerprints")
     try:
-        return sorted({entry[0] for entry in _known(os.path.join(_folder(), "fingerprints"))["values"]})
-    except FileNotFoundError:
+        held = _known(path)
+        return sorted({entry[0] for entry in held["values"]}) if held["check"] == _mac(_stored_salt(False), b"fingerprints").hex() else []
+    except (OSError, Failure, ValueError, TypeError, IndexError):
         return []
 
 
@@ -496,9 +569,11 @@ def _token(text, start, end):
     found = text[start:end].rstrip(".,;:/-")
     if len(found) < 8 or _is_place(found) or _is_code(found) or text[start + len(found) :][:1] == "(":
         return 0
-    # Words, in small letters or with a capital, are talk about tokens.
+    # Words, in small letters or with a capital, are talk about tokens; but not one long word behind the scheme of a header.
     words = all(word.islower() or word.istitle() or word.isupper() or not word for word in re.split("[._~+/-]", found))
-    return start + len(found) if any(map(str.isdigit, found)) or (len(found) >= 16 and not words) else 0
+    header = _compiled(r"(?i)authorization[\"']{0,2}[ \t]{0,3}[:=][ \t]{0,3}[\"']{0,2}[a-z]{5,9}[ \t]{1,3}$").search(text, max(0, start - 50), start)
+    long = len(found) >= 16 if not header else not words or (len(found) >= 20 and found.isalpha())
+    return start + len(found) if any(map(str.isdigit, found)) or (long and (header or not words)) else 0
 
 
 def _random(text, start, end):
@@ -512,9 +587,10 @@ def _random(text, start, end):
     return end if len(set(found)) >= 18 and changes >= 12 and {1, 2} <= set(classes) and not said else 0
 
 
-def _is_place(found: str) -> bool:
-    """True for what stands in the place of a secret: `$TOKEN`, `{token}`, `<token>`, `****`."""
-    if found[0] in "<{(" or found[:2] in ("%(", "%s", "${", "$(") or len(set(found)) <= 2 or (found[0] == "$" and found[1:].replace("_", "").isalpha()):
+def _is_place(found: str, named: bool = False) -> bool:
+    """True for what stands in the place of a secret: `$TOKEN`, `{token}`, `<token>`, `****`. A named one may begin with a bracket and a digit."""
+    opened = found[0] in "<{(" and not (named and found[1:2].isdigit() and found[-1] not in ">})")
+    if opened or found[:2] in ("%(", "%s", "${", "$(") or len(set(found)) <= 2 or (found[0] == "$" and found[1:].replace("_", "").isalpha()):
         return True
     return record.UUID.match(found) is not None or found.lower().strip("_-").rstrip("0123456789") in _PLACES
 
@@ -524,22 +600,47 @@ your-password yourpassword your_password your-token mypassword string required o
 _PLACES = frozenset(_WORDS.split())
 
 
+_NAMED = (
+    r"(?i)(?:password|passwort|passwd|passphrase|pwd|secret|(?<![a-z])pass)[\\]{0,3}[\"']?[ \t]{0,3}(?::=|=>|[:=>])[ \t]{0,3}[\\]{0,3}[\"']?$"
+)
+_SPOKEN = "a an and as at be by for from if in is it must no not of on or that the this to when with you your"
+_TALK = frozenset(_SPOKEN.split())
+
+
 def _word(text, start, end):
-    """A secret by its context: not code, no place-holder."""
+    """A secret by its context: not code, no place-holder. What a password is assigned to needs no digit."""
     found = text[start:end]
-    if _is_place(found):
-        return 0
-    if text[start - 1] in "\"'":
-        return end if not _compiled(r"\s").search(found) and (len(found) >= 6 or not found.isalpha()) and "%s" not in found and "{" not in found else 0
     if text[start - 1] == ":" and text[end : end + 1] == "@":
-        return end if found.lower() not in _PLACES and not found.startswith("[") else 0
-    bare = found.isalpha() and len(found) >= 8 and text[start - 1] == "="
-    found = found.rstrip(".,;:)]}\\")
-    if len(found) < 6 or "(" in found or "[" in found or "{" in found or _is_place(found):
+        # A port and a path, behind which some `@` stands, are none.
+        return end if not _is_place(found) and found.lower() not in _PLACES and not _compiled(r"\[|[0-9]{1,5}[/?#]").match(found) else 0
+    named = _compiled(_NAMED).search(text[max(0, start - 40) : start]) is not None
+    if text[start - 1] in "\"'":
+        if _is_place(found, named) or "%s" in found or "%(" in found:
+            return 0
+        if named:
+            words = found.lower().split()
+            said = found[-1] in ".:?!" or not _TALK.isdisjoint(words) or _compiled("passw|secret").search(found.lower())
+            talk = said and len(words) > 1 and not _compiled("[0-9]").search(found)
+            return end if (len(found) >= 6 or not found.isalpha()) and not _compiled("[{][A-Za-z_{}]").search(found) and not talk else 0
+        return end if not _compiled(r"\s").search(found) and (len(found) >= 6 or not found.isalpha()) and "{" not in found else 0
+    bare = found.isalpha() and text[start - 1] == "="
+    while found and (found[-1] in ".,;:\\" or (found[-1] in ")]}" and found.count(found[-1]) > found.count("([{"[")]}".index(found[-1])]))):
+        found = found[:-1]
+    if len(found) < 6 or _is_place(found, named):
         return 0
     odd = _compiled("[0-9!@#$%^&*~?]").search(found) and _compiled("[^\\W\\d_]").search(found)
-    # Letters alone are one where they are assigned as a shell and a URL do it.
-    return start + len(found) if bare or (odd and not _is_code(found)) else 0
+    if not named:
+        odd = odd and not _compiled(r"[(\[{]").search(found)
+        return start + len(found) if (bare and len(found) >= 8) or (odd and not _is_code(found)) else 0
+    call = _compiled(r"[$@&*]?([A-Za-z_][\w.]{0,99})[(\[{]").match(found)
+    # Letters and digits by turns are no name of a function.
+    if (call and len(_compiled("(?<=[A-Za-z])[0-9](?=[A-Za-z])").findall(call[1])) < 2) or text[start + len(found) - 1 : start + len(found) + 1] == "->":
+        return 0
+    if found.isalpha():
+        # Letters alone are one where they are assigned as a shell and a URL do it.
+        return start + len(found) if bare and not found.lower().endswith(("password", "passwd", "pwd", "secret", "passphrase", "pass")) else 0
+    joined = _compiled(r"[A-Za-z][A-Za-z_.]{0,99}[-!@#%^*~?+=$][A-Za-z._!@#%^*~?+=$-]{0,99}$").match(found)
+    return start + len(found) if (odd or joined) and not _is_code(found) else 0
 
 
 def _is_code(found: str) -> bool:
@@ -790,7 +891,9 @@ def _across(entry: dict, view: View, positions: list):
         limit = min(len(text), high + LONGEST) if entry.get("check") == "pem" else ends[n + 1]
         for start, end in _matches(entry, text[low:limit], sorted({at - low for at in own}), limit - low):
             start, end = start + low, end + low
-            if start < high < end and not (whole and _is_ordinary(text[high:end])) and not _is_apart(entry, text, start, high, end):
+            # What goes on with small letters behind a password of words is more of it.
+            more = entry.get("check") == "word" and text[high:end].islower() and not _compiled("[0-9]").search(text, start, high)
+            if start < high < end and (more or not (whole and _is_ordinary(text[high:end]))) and not _is_apart(entry, text, start, high, end):
                 yield start, end
 
 
@@ -977,6 +1080,7 @@ def found(string: str, warn=None) -> list:
 
 # ---- records ----
 
+_WITHIN = {ord(sign): "'" for sign in '"\r\n'}
 _SAMPLE = "1aB2cD3eF4"  # what no pattern finds by itself
 
 
@@ -1074,7 +1178,13 @@ def batch(records: list, warn=None) -> list:
     places = [*order.values(), *apart, *([n] for n in said)]
     groups = [[strings[n] for n in place] for place in places]
     for n, group in zip(said, groups[len(groups) - len(said) :], strict=True):
-        group[0] = f'{ways[n][1]}="{group[0]}"'
+        name, value = ways[n][1], group[0]
+        if len(value) > 200 or '"' in value or "\n" in value or "\r" in value:
+            # The quotes stand around all of it: what would end it is looked at as another sign.
+            spans = found(f'{name}="{value[:200].translate(_WITHIN)}"')
+            kinds = [kind for kind, start, end in spans if start == len(name) + 2 and end - start >= min(len(value), 200)]
+            value = f"[redacted:{_marker(kinds[0], value, warn)}]" if kinds else value
+        group[0] = f'{name}="{value}"'
     clear = _cleared(groups, warn)
     new = list(strings)
     for place, group in zip(places, clear, strict=True):
@@ -1094,7 +1204,7 @@ def batch(records: list, warn=None) -> list:
 
 def _is_said(name: str) -> bool:
     """True for the name of a field that says of its value what a text says by `password=`."""
-    shape = name.encode("latin-1", "replace").translate(SHAPE)
+    shape = f'{name}="'.encode("latin-1", "replace").translate(SHAPE)
     if not any(anchor in shape for anchor in _own["rules"]["anchors"]):
         return False
     return any(start > len(name) for _, start, _ in found(f'{name}="{_SAMPLE}"'))

@@ -49,11 +49,25 @@ def pem(rng: random.Random) -> str:
     return "\n".join([f"-----BEGIN {kind}PRIVATE KEY-----", *lines, f"-----END {kind}PRIVATE KEY-----"])
 
 
-def password(rng: random.Random) -> str:
+def password(rng: random.Random) -> tuple[str, str]:
+    """One of random signs, and those that people make: words, with marks between them, with spaces in quotes, with brackets."""
+    word = lambda: signs(rng, string.ascii_lowercase, rng.randint(5, 8))  # noqa: E731
+    name = rng.choice(["password", "DB_PASSWORD", "passwd", "DB_PASS", "client_secret"])
+    form = rng.randrange(8)
+    if form == 0:
+        return f"{word()}{rng.choice('-!+=')}{word()}", f"{name}={{}}"
+    if form == 1:
+        return f"{word()}{word()}{word()}", f"{name}={{}}"
+    if form == 2:
+        return f"{word()} {word()} {word()}", f"{name}='{{}}'"
+    if form == 3:
+        return f"{{{rng.randint(1, 9)}{signs(rng, ALNUM, 6)}!}}{signs(rng, ALNUM, 5)}", f"{name}={{}}"
+    if form == 4:
+        return f"T{rng.randint(0, 9)}{signs(rng, 'abcdef', 3)}{rng.randint(0, 9)}{signs(rng, 'uvwxyz', 3)}({rng.randint(0, 9)})", f"{name}={{}}"
     while True:
         made = signs(rng, ALNUM + "!@#$%^*-_+", rng.randint(8, 24))
         if any(map(str.isdigit, made)) and any(map(str.isalpha, made)) and made[0].isalnum() and made[-1].isalnum():
-            return made
+            return made, f"{name}={{}}"
 
 
 def ssn(rng: random.Random) -> str:
@@ -116,7 +130,7 @@ KINDS = {
     "age": lambda rng: (f"AGE-SECRET-KEY-1{signs(rng, 'QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L', 58)}", "{}"),
     "url": lambda rng: (mixed(rng, ALNUM + "!$*-_", 14), f"{rng.choice(['https', 'postgres', 'ftp'])}://{signs(rng, 'abcdef', 6)}:{{}}@db.example.org/x"),
     "bearer": lambda rng: (mixed(rng, ALNUM + "-._~+/", 50).strip("-._~+/"), "Authorization: Bearer {}"),
-    "password": lambda rng: (password(rng), rng.choice(["password={}", "DB_PASSWORD={}", "passwd={}", "password={}"])),
+    "password": password,
     "card": lambda rng: (card(rng), "{}"),
     "iban": lambda rng: (iban(rng), "{}"),
     "ssn": lambda rng: (ssn(rng), "{}"),

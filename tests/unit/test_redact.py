@@ -102,6 +102,9 @@ def test_numbers_that_do_not_check_are_left_alone(wrong):
     "words",
     [
         "call(token=value)", "token=abcdefghijkl)",
+        "password=getPassword()", "pwd=os.getcwd()", "password=password", "password=xxxx", "password=***", "password: Optional[str] = None",
+        "bypass=correcthorse", "http://host:8080/path/@foo", "Authorization: Basic authentication", "the password is case-sensitive", '"password": "The password of the user"',
+        "password = directory", "password: SecretStr", "password=os.environ['X']", 'password="{password}"',
         "password=None", "password=getpass()", "password = self.password", "token: str", "passwd=args.passwd", "password=$PASSWORD", "password: ${DB_PASSWORD}",
         "password=<password>", "https://user:password@host/", "secret = secrets.token_hex(16)", "Bearer authentication is used here", "git@github.com:a/b.git",
         "127.0.0.1", "0.0.0.0", "version 1.2.3.4", "sk-learn and sk-image", "-----BEGIN PRIVATE KEY----- is how it begins", "std::vector<int>::iterator",
@@ -111,6 +114,30 @@ def test_numbers_that_do_not_check_are_left_alone(wrong):
 )  # fmt: skip
 def test_talk_code_and_digests_are_left_alone(words):
     assert redact.text(words) == words
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "password=*correct-horse*", 'PASSWORD="*my secret 123*"', "password=*Tr0ub4dor(3)*", "DB_PASS=*hunter22*", "password=*correcthorsebattery*",
+        "password=*{9aZ!k2}x*", "client_secret=*abc-def-ghi*", '{"password":"*correct horse battery*"}', "Authorization: Basic *dXNlcjpwYXNz*",
+        "Authorization: Bearer *ABCDEFGHIJKLMNOPQRSTUVWX*", "https://user:*pa/ss1*@h", "f(x, password=*abc-defgh*)", 'f(password="*Tr0ub4dor(3)*")',
+    ],
+)  # fmt: skip
+def test_passwords_as_people_make_them_are_found(line):
+    assert MARK.sub("**", redact.text(line.replace("*", ""))) == re.sub(r"\*.*\*", "**", line)
+
+
+@pytest.mark.parametrize("value", ["correct horse battery", 'some "quotes" around', "two\nshort lines", "hunter22", "long " * 60])
+def test_a_field_of_that_name_holds_one_as_a_whole(value):
+    out = redact.batch([{"@tag": "m", "password": value, "pass": value}])[0]
+    assert MARK.fullmatch(out["password"])
+    assert MARK.fullmatch(out["pass"])
+
+
+def test_a_password_of_letters_that_is_cut_is_found():
+    out = redact.batch([{"@tag": "m", "body": "it is password=abc"}, {"@tag": "m", "body": "def ok"}])
+    assert [MARK.sub("*", rec["body"]) for rec in out] == ["it is password=*", "* ok"]
 
 
 def test_a_key_in_a_url_with_a_user_leaves_the_host():
