@@ -27,6 +27,9 @@ ROUNDS = 8  # what is left after one redaction is looked at again, so that anoth
 LONGEST = 25_000  # characters of a private key
 DEPTH = 200  # lists and blocks in one another; a record has 64 at most
 READINGS = 4  # of one text that are read on: percent signs and escapes in one another
+WINDOW = 512 * 1024  # characters of a group that are looked at at once, so that memory is bounded
+AROUND = 64 * 1024  # characters on each side of them that are looked at too
+MANY = 1000  # names, or places of an anchor, that are worth one look at all of them
 ENOUGH = 256 * 1024  # bytes of text after which google-re2 is worth its import
 
 # Letters small, digits 0: what anchors are looked for in.
@@ -220,7 +223,8 @@ def _loaded() -> tuple[dict, list[tuple[str, str]]]:
     """(fingerprints by their bits, what troubles() returns)."""
     path = os.path.join(_folder(), "fingerprints")
     held: dict = {}
-    kept, names, wrong = _kept(), set(), []
+    kept, names = _kept(), set()
+    wrong: list[tuple[str, str]] = []
     again = "; ".join(f"ftai-keys get {name} >/dev/null" for name in sorted(kept)) or "ftai-keys get NAME >/dev/null, for each"
     try:
         known = _known(path)
@@ -248,7 +252,8 @@ def _loaded() -> tuple[dict, list[tuple[str, str]]]:
 
 def _kept() -> set[str]:
     """The names of the keys that a store has, as keys.ftai tells; none where it can't be read, which whoever needs it tells."""
-    found, name = set(), ""
+    found: set[str] = set()
+    name = ""
     try:
         lines = _content(os.path.join(_folder(), "keys.ftai")).decode("utf-8", "replace").split("\n")
     except (OSError, Failure):
@@ -866,6 +871,11 @@ def _across(entry: dict, view: View, positions: list):
     """_matches() in each piece of a group, and over the ends of pieces, where a secret may be cut."""
     text, ends = view.text, view.ends
     before = entry.get("before", 0)
+    # One search of all tells faster that there is nothing than many of a few signs; edges of pieces count in patterns with these signs.
+    if len(positions) > MANY and not {"^", "$", "\\"} & set(entry["pattern"]):
+        rule = _compiled(entry["pattern"])
+        if not rule.search(text) and not rule.search("\n".join([text[low:high] for low, high in zip([0, *ends], ends, strict=False)])):
+            return
     pieces: dict = {}
     for at in positions:
         pieces.setdefault(bisect_right(ends, at), []).append(at)
@@ -1010,6 +1020,51 @@ def _scan(groups: list, rules: dict, held: dict) -> dict:
     return found
 
 
+def _scanned(groups: list, rules: dict, held: dict) -> dict:
+    """_scan(), with a bounded number of characters at a time: each finding is told by the window that it begins in."""
+    sizes = [sum(map(len, group)) for group in groups]
+    if sum(sizes) <= WINDOW:
+        return _scan(groups, rules, held)
+    found: dict = {}
+    some: list = []
+    total = 0
+    for n, size in enumerate([*sizes, WINDOW]):
+        if some and total + size > WINDOW:
+            for (at, piece), spans in _scan([groups[one] for one in some], rules, held).items():
+                found[some[at], piece] = spans
+            some, total = [], 0
+        if n < len(sizes) and size <= WINDOW:
+            some.append(n)
+            total += size
+        elif n < len(sizes):
+            for piece, spans in _windowed(groups[n], rules, held):
+                found.setdefault((n, piece), []).extend(spans)
+    return found
+
+
+def _windowed(group: list, rules: dict, held: dict):
+    """Yields (piece, spans) of what stands in a group, found in one window of it after the other."""
+    ends, size = [], 0
+    for text in group:
+        size += len(text)
+        ends.append(size)
+    for core in range(0, size, WINDOW):
+        low, high = max(0, core - AROUND), min(size, core + WINDOW + AROUND)
+        first = bisect_right(ends, low)
+        bases, parts = [], []
+        for piece in range(first, len(group)):
+            start = ends[piece] - len(group[piece])
+            if start >= high:
+                break
+            bases.append(max(start, low))
+            parts.append(group[piece][max(0, low - start) : high - start])
+        for (_, n), spans in _scan([parts], rules, held).items():
+            ahead = bases[n] - (ends[first + n] - len(group[first + n]))
+            own = [(ahead + start, ahead + end, rank, value) for start, end, rank, value in spans if core <= bases[n] + start < core + WINDOW]
+            if own:
+                yield first + n, own
+
+
 def _marker(kind: str, value: str, warn) -> str:
     plain = "".join(filter(str.isalnum, value)) if kind in ("card", "iban", "ssn", "phone") else value.lower() if kind == "email" else value
     return f"{kind}:{_mac(_salt(warn), plain.encode('utf-8', 'surrogatepass'), 2).hex()}"
@@ -1035,7 +1090,7 @@ def _cleared(groups: list, warn) -> list:
     groups = [list(group) for group in groups]
     todo = list(range(len(groups)))
     for _ in range(ROUNDS):
-        found = _scan([groups[n] for n in todo], rules, held)
+        found = _scanned([groups[n] for n in todo], rules, held)
         if not found:
             break
         for (n, piece), spans in found.items():
@@ -1074,7 +1129,7 @@ def lines(strings: list, warn=None) -> list:
 def found(string: str, warn=None) -> list:
     """(kind, start, end) of all that is to be taken out of `string`, in order."""
     rules = _rules(warn)
-    spans = _scan([[string]], rules, _held(warn)).get((0, 0), [])
+    spans = _scanned([[string]], rules, _held(warn)).get((0, 0), [])
     return [("key" if rank < 0 else rules["patterns"][rank]["name"], start, end) for start, end, rank, _ in _merged(spans)]
 
 
@@ -1156,14 +1211,16 @@ def batch(records: list, warn=None) -> list:
         _collect(rec, (rec.get("@tag"),), strings, ways, names, 0)
         bounds.append(len(strings))
     fresh = sorted(names)
-    telling = {name for name, tells in _own["names"].items() if tells}
     renamed = {}
-    for name, (value,) in zip(fresh, _cleared([[name] for name in fresh], warn), strict=True):
-        if value != name:
-            renamed[name] = value.replace("[redacted:", "redacted_").replace(":", "_").replace("]", "")
-        elif _is_said(name):
-            telling.add(name)
-        if value == name and len(_own["names"]) < 10_000:
+    hit = sorted({n for n, _ in _lines_hit(fresh, warn)})
+    for n, (value,) in zip(hit, _cleared([[fresh[n]] for n in hit], warn), strict=True):
+        if value != fresh[n]:
+            renamed[fresh[n]] = value.replace("[redacted:", "redacted_").replace(":", "_").replace("]", "")
+    telling = {name for name, tells in _own["names"].items() if tells} | _said([name for name in fresh if name not in renamed], warn)
+    for name in fresh:
+        if len(_own["names"]) >= 10_000:
+            break
+        if name not in renamed:
             _own["names"][name] = name in telling
     order: dict = {}
     apart: list = []
@@ -1202,12 +1259,31 @@ def batch(records: list, warn=None) -> list:
     return out
 
 
-def _is_said(name: str) -> bool:
-    """True for the name of a field that says of its value what a text says by `password=`."""
-    shape = f'{name}="'.encode("latin-1", "replace").translate(SHAPE)
+def _lines_hit(lines: list, warn):
+    """Yields (number, where in it) of the lines in which something may stand: many are looked at as one text, as nearly all hold nothing."""
+    for low in range(0, len(lines), MANY):
+        some = lines[low : low + MANY]
+        joined = "\n".join(some)
+        if len(some) == 1 or not joined.isascii() or not "".join(some).isprintable():
+            yield from ((n, start) for n, line in enumerate(some, low) for _, start, _ in found(line, warn))
+            continue
+        spans = found(joined, warn)
+        ends, size = [], 0
+        for line in some if spans else ():
+            size += len(line) + 1
+            ends.append(size)
+        for _, start, end in spans:
+            for n in range(bisect_right(ends, start), bisect_right(ends, end - 1) + 1):
+                yield low + n, max(0, start - (ends[n] - len(some[n]) - 1))
+
+
+def _said(names: list, warn) -> set:
+    """The names of fields that say of their values what a text says by `password=`."""
+    lines = [f'{name}="{_SAMPLE}"' for name in names]
+    shape = "\n".join(lines).encode("latin-1", "replace").translate(SHAPE)
     if not any(anchor in shape for anchor in _own["rules"]["anchors"]):
-        return False
-    return any(start > len(name) for _, start, _ in found(f'{name}="{_SAMPLE}"'))
+        return set()
+    return {names[n] for n, start in _lines_hit(lines, warn) if start > len(names[n])}
 
 
 def _keys(rec: dict) -> set:
