@@ -536,14 +536,70 @@ def is_kept(rec: dict) -> bool:
     return rec.get("@tag") != "partial" and not is_own(rec)
 
 
+class TooLong(text.Unwritable):
+    """A record that is longer by `over` bytes than one may be."""
+
+    def __init__(self, size: int):
+        super().__init__("", f"a record of {size} bytes, expected at most {record.LIMIT}")
+        self.over = size - record.LIMIT
+
+    def __str__(self):
+        return self.reason
+
+
 def prepare(rec: dict):
     """(id, content, tags used) of a record as it will stand in the journal. Raises text.Unwritable."""
     rec = stored(rec)
     used: dict = {}
     content = text.dump(rec, None, used)[:-5].encode()
     if len(content) > record.LIMIT:
-        raise text.Unwritable("@tag", f"a record of {len(content)} bytes, expected at most {record.LIMIT}")
+        raise TooLong(len(content))
     return rec["id"], content, used.keys()
+
+
+def _prepared(rec: dict, came: dict, warn=None):
+    """(record, id, content, tags used) as prepare(); what is only too long since it was redacted is shortened. came: the record before that."""
+    rec = stored(rec)
+    try:
+        return rec, *prepare(rec)
+    except TooLong:
+        # It may have got a stamp here.
+        if min(len(record.encode(came)), len(text.dump(stored(came)).encode())) > record.LIMIT + 1024:
+            raise
+    return _shortened(rec, rec, "stamped and redacted", warn)
+
+
+def _shortened(rec: dict, long: dict, how: str, warn=None):
+    """As _prepared(), of `long`, with `[withheld:N]` in the place of its longest values, as many as must be.
+
+    long: what redaction or encryption (how) made of `rec`, field by field; N is of the values of `rec`. Raises TooLong where that is not enough.
+    """
+    made = {key: list(value) if key == "@blocks" else value for key, value in long.items()}
+    sizes = []
+    for key, value in made.items():
+        if key == "@blocks":
+            sizes += [(len(text.dump(block).encode()), n, key) for n, block in enumerate(value)]
+        elif key not in ("@tag", "id", "ts", "thread"):
+            sizes.append((len(text.dump({"@tag": "x", key: value}).encode()), 0, key))
+    sizes.sort()
+    out = None
+    while out is None:
+        try:
+            out = made, *prepare(made)
+        except TooLong as bad:
+            if not sizes:
+                raise
+            less = 0
+            while sizes and less < bad.over:
+                size, n, key = sizes.pop()
+                if key == "@blocks":
+                    made[key][n] = withheld(rec[key][n], ())
+                else:
+                    made[key] = withheld({key: rec[key]}, ())[key]
+                less += size - 100
+    if warn:
+        warn(f"the record '{made['id']}' is too long when it is {how}: its longest texts are journaled as [withheld:N]")
+    return out
 
 
 _MARKED = re.compile(rb"\[(?:redacted|sealed|withheld):")
@@ -1065,12 +1121,12 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
             outcomes[n] = ("skipped", None, None)
             continue
         try:
-            rec = stored(rec)
-            batch.append((n, *prepare(rec)))
+            rec, *made = _prepared(rec, records[n], warn)
+            batch.append((n, *made))
             whole.append(rec)
         except text.Unwritable as bad:
             outcomes[n] = ("refused", None, str(bad))
-    batch, contents = _covered(batch, whole, outcomes)
+    batch, contents = _covered(batch, whole, outcomes, warn)
     if not batch:
         return outcomes
     sealed = _seal(contents)
@@ -1097,7 +1153,8 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
                     same = equal(stood, content, records[n])
                 if not same and again:
                     stamped = _restamp(bare[n], stood)
-                    if same := equal(stood, prepare(clear[n] | {key: stamped[key] for key in ("ts", "thread") if key not in bare[n]})[1], records[n]):
+                    other = clear[n] | {key: stamped[key] for key in ("ts", "thread") if key not in bare[n]}
+                    if same := equal(stood, _prepared(other, records[n])[2], records[n]):
                         records[n] = stamped
                 outcomes[n] = ("repeat", at, None) if same else ("conflict", at, f"id '{own}' is journaled as seq {at} with other content")
                 continue
@@ -1115,8 +1172,8 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
     return outcomes
 
 
-def _covered(batch: list, whole: list, outcomes: list) -> tuple[list, list]:
-    """The batch without what gets too long by its encryption, and the contents as they are to be stored; digests are of these.
+def _covered(batch: list, whole: list, outcomes: list, warn) -> tuple[list, list]:
+    """The batch without what cannot be made to fit encrypted, and the contents as they are to be stored; digests are of these.
 
     The batch keeps the contents as they came, as equal() is asked of them. whole: the records. Raises Failure: then nothing is written.
     """
@@ -1128,7 +1185,10 @@ def _covered(batch: list, whole: list, outcomes: list) -> tuple[list, list]:
     kept, contents = [], []
     for one, rec, made in zip(batch, whole, covered, strict=True):
         try:
-            contents.append(one[2] if made is rec else prepare(made)[1])
+            try:
+                contents.append(one[2] if made is rec else prepare(made)[1])
+            except TooLong:
+                contents.append(_shortened(rec, made, "encrypted", warn)[2])
             kept.append(one)
         except text.Unwritable as bad:
             outcomes[one[0]] = ("refused", None, f"encrypted, it is {bad.reason}")

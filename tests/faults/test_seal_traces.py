@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 import writers
-from serenamaster import record, seal, specs
+from serenamaster import journal, record, seal, specs
 
 WORDS = 30
 
@@ -250,13 +250,20 @@ def test_eight_writers_at_once(home, tmp_path):
     db.close()
 
 
-def test_a_record_that_grows_too_long_is_refused(home):
-    rec = record.make("message", "test", body="x" * (record.LIMIT * 7 // 8))
+def test_of_a_record_that_grows_too_long_the_rest_is_kept(home):
+    size = record.LIMIT * 7 // 8
+    rec = record.make("message", "test", body="x" * size, note="walnut", blocks=[{"@tag": "slots", "what": "walnut"}])
     code, out, said = run(home, "ftai-log", given=record.encode(rec))
-    assert code == 1
-    assert "encrypted, it is a record of" in said
-    assert b'"class":"input"' in out
+    assert (code, out) == (0, record.encode(rec))
+    assert f"'{rec['id']}' is too long when it is encrypted" in said
     assert not home.troubles()
+    ((_, held),) = journal.read(str(home.journal))
+    assert held["body"] == f"[withheld:{size}]" and held["note"].startswith("[sealed:")
+    (shown,), _ = recall(home, "--after", "0")
+    assert shown == rec | {"body": held["body"]}
+    assert run(home, "ftai-log", given=record.encode(rec))[0] == 0
+    assert run(home, "ftai-log", given=record.encode(rec | {"body": "x" * (size - 1)}))[0] == 1
+    assert len(list(journal.read(str(home.journal)))) == 2  # the second is the error about the conflict
 
 
 def test_only_what_is_needed_is_readable_by_others(home):

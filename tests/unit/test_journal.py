@@ -330,7 +330,7 @@ def path():
 
 @pytest.mark.parametrize(
     ("rec", "words"),
-    [(note("bell \x07"), "U+0007"), ({"@tag": "note", "a b": 1}, "no field name"), (note("no " * (record.LIMIT // 3)), "expected at most")],
+    [(note("bell \x07"), "U+0007"), ({"@tag": "note", "a b": 1}, "no field name"), (note("no " * (record.LIMIT // 3 + 1000)), "expected at most")],
 )
 def test_what_cannot_be_written_is_refused(folder, rec, words):
     (first, (kind, seq, reason), last) = put(folder, note("a"), rec, note("b"))
@@ -1201,6 +1201,29 @@ def test_what_cannot_be_redacted_is_neither_lost_nor_written_as_it_is(folder):
     hidden = [value for name, value in held[1].items() if name.startswith("withheld_")]
     assert hidden == ["[withheld:4]", "[withheld:40]", "[withheld:44]", "[withheld:40]", "[withheld:1]"]
     assert kinds(put(folder, *records, *held)) == ["repeat"] * 8
+
+
+def test_a_record_that_grows_by_redaction_is_not_lost(folder, monkeypatch):
+    monkeypatch.setattr(record, "LIMIT", 20_000)
+    mails = "a@b.cc " * 1700
+    blocks = [{"@tag": "note", "n": 1, "body": mails[:7000]}, {"@tag": "note", "body": "short"}]
+    for rec in (note(mails, kind="x"), note("short", list=["a@b.cc"] * 1500), note("short", blocks=blocks), {"@text": mails}):
+        said = []
+        rec = record.stamp(rec)
+        ((kind, _, reason),) = put(folder, rec, warn=said.append)
+        assert (kind, reason) == ("written", None)
+        assert said == [f"the record '{rec['id']}' is too long when it is stamped and redacted: its longest texts are journaled as [withheld:N]"]
+        assert kinds(put(folder, rec)) == ["repeat"] and not troubles(folder)
+        held = bare([*journal.read(folder)][-1][1])
+        changed = [key for key in rec if held.get(key) != rec[key]]
+        assert len(changed) == 1 and "[withheld:" in str(held) and "@b.cc" not in str(held)
+        if changed == ["@blocks"]:
+            assert held["@blocks"][1] == blocks[1] and held["@blocks"][0]["body"].startswith("[withheld:")
+    rec = {"@tag": "note", "id": record.new_id(), "body": mails}
+    # With a stamp of our own too, and it may come again.
+    for _ in range(2):
+        ((_, _, reason),) = passed(folder, rec)
+        assert not reason
 
 
 def test_a_torn_tail_is_kept_redacted(folder):
