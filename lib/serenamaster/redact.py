@@ -29,7 +29,8 @@ DEPTH = 200  # lists and blocks in one another; a record has 64 at most
 READINGS = 4  # of one text that are read on: percent signs and escapes in one another
 WINDOW = 512 * 1024  # characters of a group that are looked at at once, so that memory is bounded
 AROUND = 64 * 1024  # characters on each side of them that are looked at too
-MANY = 1000  # names, or places of an anchor, that are worth one look at all of them
+MANY = 1000  # names that are looked at as one text
+SOME = 100  # places of an anchor that are worth a search of the whole text first
 ENOUGH = 256 * 1024  # bytes of text after which google-re2 is worth its import
 
 # Letters small, digits 0: what anchors are looked for in.
@@ -859,6 +860,8 @@ def _look(views: list, rules: dict, held: dict, add) -> bytes:
     for (rank, n), positions in hits.items():
         entry, view = rules["patterns"][rank], views[n]
         positions = sorted(set(positions))
+        if len(positions) > SOME and not _is_anywhere(entry["pattern"], view):
+            continue
         for start, end in _matches(entry, view.text, positions, len(view.text)) if len(view.ends) < 2 else _across(entry, view, positions):
             add(view, start, end, rank, view.text[start:end])
     if held:
@@ -867,15 +870,20 @@ def _look(views: list, rules: dict, held: dict, add) -> bytes:
     return classes
 
 
+def _is_anywhere(pattern: str, view: View) -> bool:
+    """False where one search of all, faster than many of a few signs, tells that there is nothing; what looks at edges is not searched for."""
+    rule = _compiled(pattern)
+    if "^" in pattern.replace("[^", "") or "$" in pattern or "\\" in pattern or rule.search(view.text):
+        return True
+    if len(view.ends) < 2:
+        return False
+    return rule.search("\n".join([view.text[low:high] for low, high in zip([0, *view.ends], view.ends, strict=False)])) is not None
+
+
 def _across(entry: dict, view: View, positions: list):
     """_matches() in each piece of a group, and over the ends of pieces, where a secret may be cut."""
     text, ends = view.text, view.ends
     before = entry.get("before", 0)
-    # One search of all tells faster that there is nothing than many of a few signs; edges of pieces count in patterns with these signs.
-    if len(positions) > MANY and not {"^", "$", "\\"} & set(entry["pattern"]):
-        rule = _compiled(entry["pattern"])
-        if not rule.search(text) and not rule.search("\n".join([text[low:high] for low, high in zip([0, *ends], ends, strict=False)])):
-            return
     pieces: dict = {}
     for at in positions:
         pieces.setdefault(bisect_right(ends, at), []).append(at)
