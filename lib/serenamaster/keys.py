@@ -257,6 +257,8 @@ class Keeper:
         except Failure as bad:
             self.tell("key-read", subject, "failed", f"{who}: {bad.message}")
             raise
+        if subject not in {known.partition("#")[0] for known in self.prints.known()}:
+            self.prints.remember(f"{subject}#", value)
         self.tell("key-read", subject, "done", f"{who}, from the config")
         return value
 
@@ -412,6 +414,21 @@ def target(name: str) -> str:
 def withdrawn(name: str, found: dict) -> list[str]:
     """The targets of state.consents() that are meant where consent for `name` is withdrawn: those that differ in case only go too."""
     return [other for other in found if other.lower() == name.lower()] or [name]
+
+
+def doubts(name: str, tags: list[str]):
+    """Yields what may be wrong with consent for this target and scope: what no spec knows. Raises Failure 78."""
+    from . import specs
+
+    system, config = specs.load("system"), specs.load("config")
+    known = {word for entry in [*system["stage"], *system["agent"]] for word in [*entry.get("reads", ()), *entry.get("writes", ())]}
+    for word in tags:
+        if word not in known and not is_id(word):
+            yield f"no spec knows records with the tag '{word}', and this consent may hold for none"
+    named = {entry["name"] for entry in [*config["provider"], *config["model"], *specs.load("mcp")["server"]]}
+    programs = {f"cmd:{entry['name']}" for entry in specs.load("commands")["program"]}
+    if name not in {"export", *named, *programs} and not name.startswith("webhook:"):
+        yield f"no spec names a provider, a model, a server or a program '{name}'"
 
 
 def since(words: str | None) -> str:

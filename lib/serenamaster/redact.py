@@ -235,10 +235,10 @@ def _loaded() -> tuple[dict, list[tuple[str, str]]]:
         for name, form, length, at, mark, digest, shown in known["values"]:
             held.setdefault("marks", {}).setdefault(mark.encode(), set()).add((int(at), int(length), form.startswith("base64")))
             held.setdefault("digests", {})[digest] = shown
-            names.add(name.partition("#")[0])
+            names |= {name, name.partition("#")[0]}
         if held:
             held["table"], held["salt"] = _table(salt), salt
-        wrong += [(f"the key '{name}' is not known to redaction", f"ftai-keys get {name} >/dev/null") for name in sorted(kept - names)]
+        wrong += [(f"the key '{name}' is not known to redaction", f"ftai-keys get {name} >/dev/null") for name in sorted(kept) if kept[name] not in names]
         for each in (path, os.path.join(_folder(), "salt")):
             if os.stat(each, follow_symlinks=False).st_mode & 0o077:
                 wrong.append((f"'{each}' can be read by others, who can try guesses against it", f"chmod 600 '{each}'"))
@@ -251,9 +251,12 @@ def _loaded() -> tuple[dict, list[tuple[str, str]]]:
     return held, wrong
 
 
-def _kept() -> set[str]:
-    """The names of the keys that a store has, as keys.ftai tells; none where it can't be read, which whoever needs it tells."""
-    found: set[str] = set()
+def _kept() -> dict[str, str]:
+    """{name of a key that a store has: what the fingerprint of its value is known by}, as keys.ftai tells.
+
+    None where it can't be read, which whoever needs it tells.
+    """
+    found: dict[str, str] = {}
     name = ""
     try:
         lines = _content(os.path.join(_folder(), "keys.ftai")).decode("utf-8", "replace").split("\n")
@@ -261,10 +264,12 @@ def _kept() -> set[str]:
         return found
     # As secret.py writes it; to load what reads any of our texts would slow down the start of every stage.
     for line in lines:
-        key, _, value = line.strip().partition(": ")
-        name = value.strip('"') if key == "name" else name
+        key, _, value = line.strip().replace('"', "").partition(": ")
+        name = value if key == "name" else name
         if key == "store":
-            found.add(name)
+            found[name] = name
+        elif key == "added" and name in found:
+            found[name] = f"{name}#{value}"
     return found
 
 

@@ -117,7 +117,12 @@ def _checked(item: dict) -> dict:
 
 
 def _current(item: dict | None) -> str | None:
-    return next((held["value"] for held in item["values"] if held.get("state") == "current"), None) if item else None
+    return _in_use(item).get("value")
+
+
+def _in_use(item: dict | None) -> dict:
+    """The current value of an item with its times, {} where there is none."""
+    return next((held for held in item["values"] if held.get("state") == "current"), {}) if item else {}
 
 
 # ---- files ----
@@ -587,17 +592,19 @@ def _stored(store: str, name: str, ask=None, keychain: bool = True) -> dict | No
     return None if text is None else _item(text)
 
 
-def _served(source: str, name: str, entry: dict, ask, keychain: bool) -> str | None:
-    """The value that a source has for a key, None where it has none. Raises Failure, whose message is only the reason."""
+def _served(source: str, name: str, entry: dict, ask, keychain: bool) -> tuple[str | None, str]:
+    """(the value that a source has for a key, None where it has none; what its fingerprint is known by). Raises Failure, whose message is only the reason."""
+    added = source
     if source in STORES:
-        value = _current(_stored(source, name, ask, keychain))
+        held = _in_use(_stored(source, name, ask, keychain))
+        value, added = held.get("value"), held.get("added", "")
     elif source == "environment":
         value = next((os.environ[one].removesuffix("\n") for one in entry.get("env", ()) if os.environ.get(one)), None)
     else:
         value = command(entry["cmd"]) if "cmd" in entry else None
     if value is not None and (wrong := unfit(value)):
         raise Failure(f"what it has is no key: {wrong}", DATAERR)
-    return value
+    return value, f"{name}#{added}"
 
 
 def _missing(source: str, entry: dict) -> str:
@@ -620,12 +627,14 @@ def admitted(name: str, *, reader: str, agent: str | None = None, log, entry: di
 def read(name: str, *, reader: str, agent: str | None = None, log, entry: dict | None = None, ask=None) -> tuple[str, str]:
     """(value, source) of a key; source: "keychain", "file", "environment" or "command". The one it was set in is asked first.
 
+    Its fingerprint is there before the value is returned: from a variable or a `cmd` it may be one that was never set here.
     reader: the stage that reads it, agent: for whom; "" is the owner's own tool, which need not be granted. log(act, subject, outcome,
     because) journals the audit record: the value is returned after that, so no use of a key is without one. entry: the `@key` entry of the
     config spec, where the caller has it. ask: see _phrase(). Raises Failure: 77 for a reader that was not granted, and where our files are not
-    this user's alone; 69 where no source has it; 65 where none has it and what a store has is damaged; 75 where the store that has it is locked.
+    this user's alone; 69 where no source has it; 65 where none has it and what a store has is damaged; 75 where the store that has it is locked; 73, 74, 77
+    where its fingerprint can't be kept.
     """
-    from . import specs
+    from . import redact, specs
 
     protect()
     entry = specs.find("config", "key", named(name)) or {} if entry is None else entry
@@ -635,12 +644,17 @@ def read(name: str, *, reader: str, agent: str | None = None, log, entry: dict |
     first, shut = book.get(name, {}).get("store"), None
     for source in sorted((*STORES, "environment", "command"), key=lambda source: source != first):
         try:
-            value = _served(source, name, entry, ask, not any(one == "keychain" for one, _ in tried))
+            value, mark = _served(source, name, entry, ask, not any(one == "keychain" for one, _ in tried))
         except Failure as bad:
             tried.append((source, bad))
             shut = bad if source == first else shut
             continue
         if value is not None:
+            try:
+                redact.remember(mark, value, alone=True)
+            except Failure as bad:
+                log("key-read", name, "failed", f"{who}, from {source}: {bad.message}")
+                raise
             log("key-read", name, "done", f"{who}, from {source}")
             return value, source
         tried.append((source, Failure(_missing(source, entry), UNAVAILABLE)))
@@ -649,7 +663,7 @@ def read(name: str, *, reader: str, agent: str | None = None, log, entry: dict |
     # What is broken is to be mended first: to set the key again would not do. Nor would it where the key is there and its store shut.
     worst = next((bad for source, bad in tried if source in STORES and bad.code in (DATAERR, NOPERM, IOERR)), None)
     if shut and not worst:
-        worst = Failure(shut.message, TEMPFAIL if shut.code == TEMPFAIL else UNAVAILABLE, shut.hint or _REACHED[first])
+        worst = Failure(shut.message, TEMPFAIL if shut.code == TEMPFAIL else UNAVAILABLE, shut.hint or _REACHED[str(first)])
     raise Failure(f"no key '{name}': {why}", worst.code if worst else UNAVAILABLE, worst.hint if worst and worst.hint else f"ftai-keys set {name}")
 
 

@@ -550,3 +550,25 @@ END
         empty "$T/out"
     done
 }
+
+@test "fingerprints that are gone are told of, and come back with a read" {
+    keep "$key"
+    rm "$FTAI_HOME/state/keys/fingerprints"
+    try ftai-log --sink <<<'{"@tag":"note","body":"one"}'
+    ended 0
+    same "$(grep -c "warning: the keys of ftai-keys are not known to redaction: .*/fingerprints" "$T/err")" 1
+    try ftai-run "what time is it"
+    same "$(grep -c "warning: the keys of ftai-keys are not known to redaction: .*/fingerprints" "$T/err")" 1
+    try ftai-doctor
+    ended 1
+    grep -A 1 "^fail  keys: the keys of ftai-keys" "$T/out" | grep -q "hint: ftai-keys get weather >/dev/null"
+    ftai-keys get weather >/dev/null
+    try ftai-doctor
+    ! grep "^fail  keys" "$T/out" || return 1
+    ftai-log --sink <<<"{\"@tag\":\"note\",\"body\":\"two $key\"}"
+    unseen "$key"
+    # One that was never set here is known from its first reading on.
+    ANTHROPIC_API_KEY=$new ftai-keys get anthropic >/dev/null
+    ftai-log --sink <<<"{\"@tag\":\"note\",\"body\":\"three $new\"}"
+    unseen "$new"
+}

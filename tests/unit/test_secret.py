@@ -691,3 +691,29 @@ def test_a_key_in_a_locked_keychain_is_not_to_be_set_again(how, code, keys, monk
     assert bad.hint.startswith("unlock the keychain" if code == 75 else "ftai-keys set vendor")
     monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS")
     assert "set" not in fails(69, read).hint
+
+
+def test_what_is_read_is_known_to_redaction_wherever_it_came_from(keys, monkeypatch):
+    from serenamaster import redact
+
+    monkeypatch.setenv("VENDOR_KEY", "of the environment")
+    for entry, value in (({"env": ["VENDOR_KEY"]}, "of the environment"), ({"cmd": ["echo", "of a command"]}, "of a command")):
+        assert redact.text(value) == value
+        read(entry=entry)
+        assert redact.text(value).startswith("[redacted:key:")
+    secret.write("vendor", VALUE)
+    assert [trouble for trouble, _ in redact.troubles()] == ["the key 'vendor' is not known to redaction"]
+    (keys / "fingerprints").unlink()
+    read()
+    assert redact.troubles() == [] and redact.text(VALUE).startswith("[redacted:key:")
+
+
+def test_no_value_that_redaction_can_not_know(keys):
+    from serenamaster import redact
+
+    secret.write("vendor", VALUE)
+    (keys / "fingerprints.lock").mkdir()
+    log = Log()
+    assert "fingerprints" in fails(73, read, log=log).message
+    assert [row[2] for row in log] == ["failed"]
+    assert redact.troubles()
