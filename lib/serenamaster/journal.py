@@ -1126,7 +1126,8 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
             whole.append(rec)
         except text.Unwritable as bad:
             outcomes[n] = ("refused", None, str(bad))
-    batch, contents = _covered(batch, whole, outcomes, warn)
+    given = batch
+    batch, contents = _covered(given, whole, outcomes, warn)
     if not batch:
         return outcomes
     sealed = _seal(contents)
@@ -1134,6 +1135,10 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
     live = _live.get(folder) or _live.setdefault(folder, _Live(folder))
     with _Lock(folder):
         live.stage, live.warn = stage or os.path.basename(sys.argv[0]), warn or _silent
+        if batch is not given and not _lasting():
+            # A purge destroyed a key since; from here on it waits for the lock.
+            batch, contents = _covered(given, whole, outcomes, None)
+            sealed = _seal(contents)
         try:
             live.look()
             recent = live.behind(upto) if known else live.recent
@@ -1193,6 +1198,12 @@ def _covered(batch: list, whole: list, outcomes: list, warn) -> tuple[list, list
         except text.Unwritable as bad:
             outcomes[one[0]] = ("refused", None, f"encrypted, it is {bad.reason}")
     return kept, contents
+
+
+def _lasting() -> bool:
+    from . import seal
+
+    return seal.lasting()
 
 
 def _mark(folder: str, records: list, outcomes: list) -> None:
@@ -1350,6 +1361,12 @@ def close(folder: str, seq: int, *, stage: str) -> None:
         except OSError as bad:
             live.key = None
             raise Failure(f"cannot close '{bad.filename or live.path}': {bad.strerror}", IOERR) from None
+
+
+def alone(folder: str, after: int, function):
+    """What function(threads) returns, called while nobody writes; threads: those of the records behind seq `after`. Raises Failure 75, 74."""
+    with _Lock(folder):
+        return function({parse(content).get("thread") for _, content, _ in _contents(_plan(folder, after), after)})
 
 
 def enter(folder: str, records: list, *, stage: str) -> tuple[int, str]:

@@ -445,19 +445,20 @@ def _erase(search: _Search, intents: set[str], clean: Callable | None) -> dict:
     removed = _swept(search)
     threads = {one for rec in mine for one in rec.get("threads", ())} | search.threads.keys()
     unreached = [name for name in sorted(os.listdir(search.folder)) if re.match(r"[0-9]{6,}\.ftai.", name)]
-    return {"removed": removed or None, "keys": _keys(threads), "unreached": unreached or None}
+    return {"removed": removed or None, "keys": _keys(search.folder, threads), "unreached": unreached or None}
 
 
-def _keys(threads) -> int:
-    """Destroys the data keys of the threads of which no record is left. Returns how many."""
+def _keys(folder: str, threads) -> int:
+    """Destroys the data keys of the threads of which no record is left, while nobody writes one. Returns how many."""
     if not threads or not _sealed():
         return 0
     from . import seal
 
     db = archive.connect()
-    left = {one for one in threads if db.execute("SELECT 1 FROM records WHERE thread = ? LIMIT 1", (one,)).fetchone()}
+    last = db.execute("SELECT max(seq) FROM records").fetchone()[0] or 0
+    gone = {one for one in threads if not db.execute("SELECT 1 FROM records WHERE thread = ? LIMIT 1", (one,)).fetchone()}
     db.close()
-    return sum(seal.destroy(one) for one in threads if one not in left)
+    return journal.alone(folder, last, lambda late: sum(seal.destroy(one) for one in gone - late))
 
 
 def _swept(search: _Search) -> list[str]:

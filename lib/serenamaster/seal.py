@@ -211,6 +211,17 @@ def cover(records: list) -> list:
     return made
 
 
+def lasting() -> bool:
+    """True while the keys of threads that the last cover() sealed with are there: else nobody could open what it made. Raises Failure."""
+    import sqlite3
+
+    try:
+        db = _database(False)
+        return _used.keys() <= _sealing.keys() or (db is not None and _known(db, list(_used)) == _used)
+    except sqlite3.Error as bad:
+        raise _storage(bad) from None
+
+
 def _settings() -> tuple[bool, frozenset, str]:
     """(whether to seal, the fields that stay clear, the privacy of a record that has none of its own)."""
     from . import specs
@@ -357,7 +368,8 @@ _told: set[str] = set()
 
 _session: dict = {"count": MOST}
 _desk: dict = {}  # the connection, for which file and process, and the version that was last seen
-_sealing: dict = {}  # thread -> (name, cipher) of this process
+_sealing: dict = {}  # thread -> (name, cipher) of this process, and the thread's public key
+_used: dict = {}  # thread -> its public key, of what was sealed last
 _opening: dict = {}  # (thread, name) -> cipher, None where it cannot be opened
 _private: dict = {}  # thread -> its private key, or None
 _identities: dict = {}  # what was asked -> what it said
@@ -399,8 +411,10 @@ def _ciphers(threads: set[str]) -> dict:
     name = _base64(_session["public"])
     for thread in fresh:
         shared = _session["own"].exchange(X25519PublicKey.from_public_bytes(public[thread]))
-        _sealing[thread] = name, _derived(shared, _session["public"], public[thread], thread)
-    return {name: _sealing[name] for name in threads}
+        _sealing[thread] = name, _derived(shared, _session["public"], public[thread], thread), public[thread]
+    _used.clear()
+    _used.update((name, _sealing[name][2]) for name in threads)
+    return {name: _sealing[name][:2] for name in threads}
 
 
 def _known(db, threads: list[str]) -> dict[str, bytes]:

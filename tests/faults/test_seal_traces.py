@@ -266,6 +266,83 @@ def test_of_a_record_that_grows_too_long_the_rest_is_kept(home):
     assert len(list(journal.read(str(home.journal)))) == 2  # the second is the error about the conflict
 
 
+# A stage that says so where it is told to, and goes on when a FIFO ends.
+HELD = f"""
+import os, runpy, sys
+sys.path.insert(0, {str(writers.ROOT / "lib")!r})
+from serenamaster import archive, journal, seal
+
+came, go, where, stage, *sys.argv[1:] = sys.argv[1:]
+
+def behind(module, name):
+    function = getattr(module, name)
+    def held(*args, **settings):
+        made = function(*args, **settings)
+        if os.path.exists(came):
+            os.unlink(came)
+            print("here", flush=True)
+            open(go, "rb").read()
+        return made
+    setattr(module, name, held)
+
+class Connection:
+    def __init__(self, db):
+        self.execute, self.close = db.execute, db.close
+
+def connect(*args, function=archive.connect, **settings):
+    db = function(*args, **settings)
+    if sys._getframe(1).f_code.co_name == "_keys":
+        db = Connection(db)
+        behind(db, "close")
+    return db
+
+if where == "cover":
+    behind(seal, "cover")
+else:
+    archive.connect = connect
+sys.argv[0] = stage
+runpy.run_path(os.path.join({str(writers.ROOT / "bin")!r}, stage), run_name="__main__")
+"""
+
+
+def held(home, tmp_path, where, stage, *argv):
+    """A stage that waits at `where`, and a function that lets it go on and returns its status."""
+    came, go = tmp_path / "came", tmp_path / "go"
+    came.touch()
+    os.mkfifo(go)
+    command = [sys.executable, "-c", HELD, came, go, where, stage, *argv]
+    process = subprocess.Popen(command, env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said = process.stdout.readline()
+    assert said == b"here\n", (said, process.stderr.read())
+
+    def release():
+        go.write_bytes(b"")
+        return process.communicate(timeout=60)[1].decode(), process.returncode
+
+    return release
+
+
+@pytest.mark.parametrize("where", ["cover", "keys"])
+def test_what_is_written_while_a_thread_is_purged_can_be_opened(home, tmp_path, where):
+    """A key is destroyed when a writer has sealed with it and not written yet; a record is written when a purge has seen that there is none."""
+    first = record.make("message", "test", body="walnut")
+    late = record.make("message", "test", body="hazelnut", thread=first["thread"])
+    run(home, "ftai-log", given=record.encode(first))
+    (tmp_path / "late").write_bytes(record.encode(late))
+    command = "purge", "--thread", first["thread"], "--because", "customer asked"
+    if where == "cover":
+        release = held(home, tmp_path, where, "ftai-log", str(tmp_path / "late"))
+        assert run(home, "ftai-archive", *command)[0] == 0
+        assert not list(journal.read(str(home.journal)))[0][1].get("body")  # the first is gone
+    else:
+        release = held(home, tmp_path, where, "ftai-archive", *command)
+        assert run(home, "ftai-log", str(tmp_path / "late"))[0] == 0
+    said, code = release()
+    assert code == 0, said
+    assert [rec for rec in recall(home, "--after", "0")[0] if rec["@tag"] == "message"] == [late]
+    assert not home.troubles()
+
+
 def test_only_what_is_needed_is_readable_by_others(home):
     run(home, "ftai-log", given=record.encode(record.make("message", "test", body="walnut")))
     modes = {path.name: path.stat().st_mode & 0o777 for path in (home.path / "state/keys").iterdir()}
