@@ -177,18 +177,29 @@ def _mark(text: str, table: bytes) -> tuple[int, bytes]:
     return at, text[at : at + 5].encode("latin-1", "replace").translate(table)
 
 
-def _forms(value: str) -> list[tuple[str, str]]:
-    """(form, text) of what a value is looked for as: in plain, without line ends, and in base64 behind 0, 1 and 2 other bytes."""
+def _forms(value: str, raw: str) -> list[tuple[str, str]]:
+    """(form, text) of what a value is looked for as: in plain, as one line, a form or a shell has it, in base64 behind 0, 1 and 2 other bytes.
+
+    raw: the value as it came, which base64 may be made of as well.
+    """
     forms = [("plain", value)]
-    joined = value.replace("\r", "").replace("\n", "")
-    if joined != value and len(joined) >= LEAST:
-        forms.append(("joined", joined))
-    data = value.encode("utf-8", "surrogatepass")
-    for ahead in range(3):
-        whole = b2a_base64(bytes(ahead) + data, newline=False).decode()
-        # The characters at the ends that other bytes have a share in are left out.
-        cut = whole[(0, 2, 3)[ahead] : (len(data) + ahead) * 8 // 6]
-        forms.append((f"base64-{ahead}", cut))
+    others = {
+        "joined": value.replace("\r", "").replace("\n", ""),
+        "plus": value.replace(" ", "+"),
+        "quoted": value.replace("'", "'\"'\"'"),
+        "escaped": value.replace("'", "'\\''"),
+        "marked": _compiled(_MARKS).sub("\n", value),
+    }
+    forms += [(form, text) for form, text in others.items() if text != value and len(text) >= LEAST]
+    for form, text in (("base64", value), ("base64-raw", raw)):
+        if form == "base64-raw" and raw == value:
+            continue
+        data = text.encode("utf-8", "surrogatepass")
+        for ahead in range(3):
+            whole = b2a_base64(bytes(ahead) + data, newline=False).decode()
+            # The characters at the ends that other bytes have a share in are left out.
+            cut = whole[(0, 2, 3)[ahead] : (len(data) + ahead) * 8 // 6]
+            forms.append((f"{form}-{ahead}", cut))
     return forms
 
 
@@ -341,7 +352,7 @@ def remember(name: str, value: str, alone: bool = False) -> bool:
 
     Raises Failure (73, 74, 77) where it can't be kept.
     """
-    value = _noiseless(value, frozenset())[0]
+    raw, value = value, _noiseless(value, frozenset())[0]
     if len(value) < LEAST:
         return False
 
@@ -349,7 +360,7 @@ def remember(name: str, value: str, alone: bool = False) -> bool:
         table = _table(salt)
         shown = _mac(salt, value.encode("utf-8", "surrogatepass"), 2).hex()
         made = []
-        for form, text in _forms(value):
+        for form, text in _forms(value, raw):
             at, mark = _mark(text, table)
             made.append([name, form, len(text), at, mark.decode(), _digest(salt, text, form.startswith("base64")), shown])
         others = [entry for entry in values if entry not in made and not (alone and entry[0] == name)]

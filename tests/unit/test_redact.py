@@ -395,6 +395,27 @@ def test_a_held_value_is_found_in_all_clothes(make):
         assert len({digest for text in dressed(value) for kind, digest in marks(redact.text(text)) if kind == "key"}) == 1
 
 
+HARD = [
+    lambda: "".join(chr(ord(sign) + 0xFEE0) for sign in random.choices(string.ascii_letters, k=16)),
+    lambda: "\u200b".join("".join(random.choices(string.ascii_letters, k=6)) for _ in range(3)),
+    lambda: "\x01\x7f".join("".join(random.choices(string.ascii_letters, k=6)) for _ in range(3)),
+    lambda: " ".join("".join(random.choices(string.ascii_lowercase, k=5)) for _ in range(3)),
+    lambda: "'".join("".join(random.choices(string.ascii_letters, k=5)) for _ in range(3)),
+    lambda: "[redacted:key:abcd]".join("".join(random.choices(string.ascii_letters, k=8)) for _ in range(2)),
+]
+
+
+@pytest.mark.parametrize("make", HARD)
+def test_a_held_value_of_odd_signs_is_found_in_all_clothes(make):
+    value = make()
+    assert redact.remember("some", value)
+    plus = urllib.parse.quote_plus(value)
+    shell = "'" + value.replace("'", "'\"'\"'") + "'"
+    for text in [*dressed(value), plus, f"/x/{plus}/y", shell, value.replace("'", "'\\''"), json.dumps(shell)]:
+        assert "key" in [kind for kind, _ in marks(redact.text(f"a {text} b"))][-1:], (value, text)
+        assert "key" in [kind for kind, _ in marks(redact.text(text))][-1:], (value, text)
+
+
 def test_a_held_value_is_found_where_it_is_cut_or_stands_alone():
     value = record.new_id()
     redact.remember("heroku", value)
