@@ -433,10 +433,11 @@ def _through(edits: list, before):
 _MARKS = r"\[redacted:([a-zA-Z0-9_.-]{1,64}):[0-9a-f]{4}\]"
 _CODES = r"[\x1b\ufffd\x9b]\[[0-?]{0,60}[ -/]{0,9}[@-~]|\x9b[0-?]{0,60}[ -/]{0,9}[@-~]|\x1b\][^\x07\x1b]{0,500}(?:\x07|\x1b\\)|\x1b[ -/]{0,4}[0-~]"
 _UNSEEN = (
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufffd"
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffd"
     r"\U000e0000-\U000e01ef]"
 )
-_NOISE, _BARE_NOISE = f"{_MARKS}|{_CODES}|{_UNSEEN}", f"{_MARKS}|{_UNSEEN}"
+_STRUCK = r"[^\n\x08]\x08"  # what is struck over on paper
+_NOISE, _BARE_NOISE = f"{_MARKS}|{_CODES}|{_STRUCK}|{_UNSEEN}", f"{_MARKS}|{_UNSEEN}"
 
 
 def _noiseless(text: str, kinds, noise: str = _NOISE) -> tuple[str, list]:
@@ -449,8 +450,9 @@ def _noiseless(text: str, kinds, noise: str = _NOISE) -> tuple[str, list]:
     if not text.isascii():
         from unicodedata import normalize
 
-        odd = {sign: new for sign in fresh if sign > "\x7f" and (new := normalize("NFKC", sign)) != sign}
-        plain.update(sign for sign in fresh if sign not in odd and not _compiled(_UNSEEN).match(sign))
+        unseen = _compiled(_UNSEEN)
+        odd = {sign: new for sign in fresh if sign > "\x7f" and not unseen.match(sign) and (new := normalize("NFKC", sign)) != sign}
+        plain.update(sign for sign in fresh if sign not in odd and not unseen.match(sign))
 
     def change(found):
         if found[1] is not None:
@@ -468,6 +470,21 @@ _PERCENT = (
     "%[0-7][0-9A-Fa-f]|%[CDcd][0-9A-Fa-f]%[89ABab][0-9A-Fa-f]|%[Ee][0-9A-Fa-f](?:%[89ABab][0-9A-Fa-f]){2}|%[Ff][0-7](?:%[89ABab][0-9A-Fa-f]){3}"
     "|%[89A-Fa-f][0-9A-Fa-f]"
 )
+
+
+_ENTITIES = {
+    "amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'", "nbsp": " ", "sol": "/", "bsol": "\\", "lowbar": "_", "hyphen": "-", "dash": "-", "plus": "+",
+    "equals": "=", "colon": ":", "period": ".", "commat": "@", "num": "#", "excl": "!", "dollar": "$", "percnt": "%", "ast": "*", "comma": ",", "semi": ";",
+}  # fmt: skip
+_SPELLED = r"(?:\^\[|\\(?:0?33|[eE]|x1[bB]|u001[bB]))\[[0-?]{0,60}[ -/]{0,9}[@-~]"  # a code of a terminal, as text
+
+
+def _unentity(found) -> str | None:
+    name = found[1]
+    if not name.startswith("#"):
+        return _ENTITIES.get(name.lower())
+    number = int(name[2:], 16) if name[1] in "xX" else int(name[1:])
+    return chr(number) if 8 < number < 0x110000 else None
 
 
 def _unpercent(found) -> str:
@@ -500,6 +517,14 @@ def _readings(text: str, kinds, layer: int = 1):
                     made.append((new, _through(edits, before), layer))
         elif "+" in text and "=" in text and "&" in text:
             made.append((text.replace("+", " "), before or _same, layer))
+        if "&" in text and ";" in text:
+            new, edits = _edited(text, _compiled(r"&(#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8});"), _unentity)
+            if edits:
+                made.append((new, _through(edits, before), layer))
+        if "^[[" in text or ("\\" in text and "[" in text):
+            new, edits = _edited(text, _compiled(_SPELLED), lambda _: "")
+            if edits:
+                made.append((new, _through(edits, before), layer))
         if "\\" in text:
             pattern = r"\\u[dD][89aAbB][0-9A-Fa-f]{2}\\u[dD][c-fC-F][0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\[\"'\\/bfnrt]"
             new, edits = _edited(text, _compiled(pattern), _unescape)
@@ -960,14 +985,15 @@ def _held_in(views: list, raw: bytes, starts: list, held: dict):
                     yield views[n], start, start + size, shown
 
 
-_HEX, _ESCAPED = frozenset("0123456789abcdefABCDEF"), frozenset("\"'\\/bfnrtux")
+_BEGUN = frozenset(["#", *(name[0] for name in _ENTITIES)])
+_HEX, _ESCAPED = frozenset("0123456789abcdefABCDEF"), frozenset("\"'\\/bfnrtux0eE")
 
 
 def _codings(view: View, classes: bytes, offset: int):
     """Yields (piece, text) of the pieces that may be read in another way too."""
     text, ends = view.text, view.ends
     found = set()
-    for sign, follows in (("%", _HEX), ("\\", _ESCAPED), ("+", None)):
+    for sign, follows in (("%", _HEX), ("\\", _ESCAPED), ("^", frozenset("[")), ("&", _BEGUN), ("+", None)):
         at = text.find(sign)
         while at >= 0:
             piece = bisect_right(ends, at)
@@ -1005,7 +1031,7 @@ def _scan(groups: list, rules: dict, held: dict) -> dict:
                     if edits:
                         backs[n, piece] = _through(edits, None)
                         # What looks like a code of a terminal may be none.
-                        if "[" in text or "\x1b" in text or "\x9b" in text:
+                        if "[" in text or "\x1b" in text or "\x9b" in text or "\b" in text:
                             bare, edits = _noiseless(text, rules["kinds"], _BARE_NOISE)
                             more.append(View(bare, _through(edits, None) if edits else _same, n, -1 - piece, ()))
             cats[n] = "".join(group)

@@ -164,6 +164,36 @@ def test_base64_that_begins_behind_other_letters_is_read(ahead):
     assert [kind for kind, _ in marks(redact.text(f"see {ahead}{coded}"))] == ["anthropic"]
 
 
+@pytest.mark.parametrize(
+    "sign",
+    ["\u2028", "\u2029", "\u3164", "\u115f", "\u1160", "\uffa0", "\u180e", "\ufe0f", "\U000e0101", "\U000e0041", "\u2800", "^[[1m", "\\033[1;31m", "\\e[0m"],
+)
+def test_what_cannot_be_seen_hides_nothing(sign):
+    for kind in ("github", "anthropic", "card"):
+        key = fake(kind)
+        out = redact.text(f"use {key[:6]}{sign}{key[6:]} now")
+        assert MARK.sub("*", out) == "use * now"
+        assert marks(out) == marks(redact.text(key))
+
+
+def test_what_is_struck_over_is_read_as_on_paper():
+    key = fake("github")
+    for struck in ("".join(f"{sign}\b{sign}" for sign in key), "".join(f"_\b{sign}" for sign in key), f"{key[:9]}\b{key[9:]}"):
+        assert marks(redact.text(f"use {struck} now")) == marks(redact.text(key))
+        assert len(MARK.sub("", redact.text(struck))) <= 2
+
+
+def test_entities_of_html_are_read():
+    for kind in ("anthropic", "email", "github"):
+        key = fake(kind)
+        named = key.replace("-", "&#45;").replace("@", "&commat;")
+        for text in ("".join(f"&#{ord(sign)};" for sign in key), "".join(f"&#x{ord(sign):x};" for sign in key), named):
+            assert MARK.sub("*", redact.text(f"<p>{text}</p>")) == "<p>*</p>"
+    assert marks(redact.text("password=&quot;hunter22&quot;"))[0][0] == "password"
+    assert redact.remember("some", "Qx&Zr<Wv>T&u")
+    assert MARK.sub("*", redact.text("a Qx&amp;Zr&lt;Wv&gt;T&amp;u b")) == "a * b"
+
+
 def test_a_mark_and_what_is_glued_to_it_are_left_alone():
     words = "password=[redacted:password:12ab]foo99 and [redacted:password:34cd]bar77"
     assert redact.text(words) == words
