@@ -39,6 +39,28 @@ def done(tell, act: str, subject: str, work, because: str | None = None):
     return made
 
 
+def config(warn, *, whole: bool = False) -> dict:
+    """The config spec, for what needs little or nothing of it; of one that is broken what can be used, and warn(message) tells.
+
+    That is all but secret settings in the clear, or else nothing. whole: Failure 78 rather than nothing.
+    """
+    from . import specs
+
+    try:
+        return specs.load("config")
+    except Failure as bad:
+        broken = bad
+    try:
+        specs.pardon(None)
+        warn(broken.message)
+        return specs.load("config")
+    except Failure:
+        if whole:
+            raise broken from None
+    warn(f"{broken.message}; going on without it")
+    return {tag: [] for tag in specs.TAGS["config"]}
+
+
 class Keeper:
     """Acts on keys. What it needs of its own floor it is given:
 

@@ -470,7 +470,10 @@ def _phrase(ask=None, wait: bool = True) -> str | None:
         return _phrases[0]
     given = ask() if ask else None
     number = os.environ.get("FTAI_PASSPHRASE_FD", "")
-    entry = None if given or number else specs.find("config", "key", "passphrase")
+    try:
+        entry = None if given or number else specs.find("config", "key", "passphrase")
+    except Failure:
+        entry = None  # as where the spec names none: what is to be mended here must not need it
     if not given and number:
         try:
             parts = []
@@ -778,19 +781,19 @@ def remove(name: str, *, ask=None) -> list[str]:
     return gone
 
 
-def listed() -> list[dict]:
+def listed(entries: list | None = None) -> list[dict]:
     """What is known of the keys without asking for one, sorted by name: {name, source, readers, added?, next?, until?}.
 
     source: the store, or what the `@key` entry of the spec names ("environment", where the variable is set, "command"), or "". next: when the next
-    value was added, in a rotation; until: how long the old one is kept. Raises Failure (65, 77, 78).
+    value was added, in a rotation; until: how long the old one is kept. entries: of the spec, where the caller has them. Raises Failure (65, 77, 78).
     """
     from . import specs
 
     book = _book()
-    entries = {entry["name"]: entry for entry in specs.load("config")["key"] if "blocked" not in entry}
+    of = {entry["name"]: entry for entry in (specs.load("config")["key"] if entries is None else entries) if "blocked" not in entry}
     made = []
-    for name in sorted(book.keys() | entries.keys()):
-        entry, known = entries.get(name, {}), book.get(name, {})
+    for name in sorted(book.keys() | of.keys()):
+        entry, known = of.get(name, {}), book.get(name, {})
         source = "environment" if any(os.environ.get(one) for one in entry.get("env", ())) else "command" if "cmd" in entry else ""
         made.append({"name": name, "source": known.get("store", source), "readers": readers(name, entry=entry, book=book)})
         made[-1] |= {key: known[key] for key in ("added", "next", "until") if key in known}
@@ -817,14 +820,22 @@ def grant(name: str, reader: str) -> list[str]:
 
 
 def revoke(name: str, reader: str) -> list[str]:
-    """Takes that back; returns all who still may. Raises Failure as grant() does."""
-    return _grant(name, lambda held: held - {named(reader)})
+    """Takes that back; returns all who still may: where the spec can't tell, none. Raises Failure as grant() does."""
+    return _grant(name, lambda held: held - {named(reader)}, broken={})
 
 
-def _grant(name, change) -> list[str]:
+def _grant(name, change, broken=None) -> list[str]:
+    from . import specs
+
     with turn():
         book = _book()
-        made = sorted(change(set(readers(name, book=book))))
+        try:
+            entry = specs.find("config", "key", name) or {}
+        except Failure:
+            if broken is None:
+                raise
+            entry = broken
+        made = sorted(change(set(readers(name, entry=entry, book=book))))
         book[name] = book.get(name, {"@tag": "key", "name": name}) | {"readers": made}
         _write_book(book)
     return made

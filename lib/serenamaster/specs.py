@@ -765,11 +765,14 @@ def setting(name: str, default=None):
     return value
 
 
-def pardon(name: str) -> None:
-    """Loads the config spec, for this process, as if the setting `name` had no value: who is to set it must be able to start. Raises Failure 78."""
+def pardon(name: str | None) -> None:
+    """Loads the config spec, for this process, as if the setting `name` had no value: who is to set it must be able to start. Raises Failure 78.
+
+    None: all secret settings that stand there in the clear.
+    """
     spec = _Spec("config", files("config"))
     for entry in spec.entries["setting"]:
-        if entry["name"] == name:
+        if entry["name"] == name or (name is None and entry.get("secret") and not str(entry["value"]).startswith(SEALED)):
             entry["value"] = ""
     _check_config(spec)
     loaded["config"] = {**spec.entries, "gone": spec.gone, "notes": spec.notes}

@@ -572,3 +572,44 @@ END
     ftai-log --sink <<<"{\"@tag\":\"note\",\"body\":\"three $new\"}"
     unseen "$new"
 }
+
+@test "a broken config spec: what needs none of it works, and says so" {
+    config <<'END'
+@key
+  name: "weather"
+  summary: "t"
+  grace: 100
+  readers: ["my-forecast", "my-umbrella"]
+@end
+END
+    keep "$key"
+    ftai-keys set other <<<"$key" >/dev/null
+    ftai-keys consent grant anthropic >/dev/null
+    plain='@setting
+  name: "mail_token"
+  value: "all in the clear"
+  secret: true
+  summary: "t"
+@end'
+    for wrong in "$plain" '@nonsense'; do
+        echo "$wrong" >>"$FTAI_HOME/config/serenamaster.config.ftai"
+        head -c 24 /dev/urandom | base64 >next
+        for words in list "rotate weather" "revoke weather my-forecast" audit "consent withdraw anthropic" "remove other"; do
+            try ftai-keys $words <next
+            ended 0
+            same "$(grep -c "warning: .*serenamaster.config.ftai:" "$T/err")" "$([ "$words" = audit ] && echo 0 || echo 1)"
+        done
+        for words in "get weather" "set weather" "grant weather x" "consent grant anthropic"; do
+            try ftai-keys $words <next
+            ended 78
+        done
+        same "$(ftai-keys list -q | jq -c 'select(.name == "weather") | .readers')" '["my-umbrella"]'
+        # Half of what stands there is enough to know how long an old key is kept, or nothing is done.
+        try ftai-keys rotate --due
+        ended "$([ "$wrong" = @nonsense ] && echo 78 || echo 0)"
+        sed -i '/@nonsense/d; /^@setting/,/^@end/d' "$FTAI_HOME/config/serenamaster.config.ftai"
+        same "$(ftai-keys get weather)" "$(cat next)"
+        ftai-keys set other <<<"$key" >/dev/null
+        ftai-keys consent grant anthropic >/dev/null
+    done
+}
