@@ -625,7 +625,7 @@ def _token(text, start, end):
 
 def _random(text, start, end):
     found = text[start:end]
-    if found.islower() or found.isupper() or found.isalpha():
+    if found.islower() or found.isupper() or not any(map(str.isdigit, found)):
         return 0
     classes = [1 if sign.islower() else 2 if sign.isupper() else 0 for sign in found]
     changes = sum(one != other for one, other in zip(classes, classes[1:], strict=False))
@@ -760,6 +760,12 @@ def _phone(text, start, end):
     digits = "".join(group[0] for group in groups)
     if len(digits) < (8 if abroad else 9) or len(groups[-1][0]) < 2:
         return 0
+    # Two short groups behind a space are a number of anything, but for what the words before them say.
+    if text[start] == "0" and not abroad and len(digits) < 11 and len(groups) == 2 and text[start + groups[0].end()] == " ":
+        before = text[max(0, start - 20) : start]
+        said = r"(?i)(?:tel|phone|fon|fax|mobile?|handy|cell|call|ruf|dial|ring|sms)[a-z]{0,6}[.: \t=]{1,9}(?:me |us |him |her |on |at |unter )?$"
+        if not _compiled(said).search(before):
+            return 0
     # North America has 1 and ten digits.
     return start + groups[-1].end() if not abroad or digits[0] != "1" or len(digits) == 11 and digits[1] > "1" else 0
 
@@ -836,7 +842,8 @@ def _places(text: bytes, part: bytes):
 
 
 def _starts(text: str, classes: bytes, size: int):
-    """Yields where a run of at least `size` signs begins, and where one of that size could begin in it, behind a slash."""
+    """Yields where a run of at least `size` signs begins, and where one of that size could begin in it, behind a slash or what glues."""
+    glue = _compiled("/|[_+-](?=[A-Za-z0-9/])")
     run = b"#" * size
     at = 0
     while (at := classes.find(run, at)) >= 0:
@@ -845,9 +852,7 @@ def _starts(text: str, classes: bytes, size: int):
         # A digest is no secret, and logs are full of them.
         if not text[at:end].islower():
             yield at
-            while (at := text.find("/", at, end - size)) >= 0:
-                at += 1
-                yield at
+            yield from (found.end() for found in glue.finditer(text, at, end - size + 1))
         at = end
 
 

@@ -194,6 +194,25 @@ def test_entities_of_html_are_read():
     assert MARK.sub("*", redact.text("a Qx&amp;Zr&lt;Wv&gt;T&amp;u b")) == "a * b"
 
 
+@pytest.mark.parametrize("kind", ["openai", "aws-secret", "pypi", "huggingface", "jwt", "card", "iban", "email", "phone", "ip"])
+def test_what_is_glued_to_a_secret_hides_it_not(kind):
+    for _ in range(20 * SCALE):
+        key = fake(kind)
+        for line in (f"x_{key}_end", f"-{key}", f"+{key}", f"-  a: {key}", f"see -{key} there"):
+            left = MARK.sub("", redact.text(line))
+            assert marks(redact.text(line)), line
+            assert not any(key[n : n + 4 + len(key) // 4] in left for n in range(len(key))) or len(left) < len(line) - len(key) * 0.8, line
+
+
+@pytest.mark.parametrize("words", ["java/net/MulticastSocket/SetLoopbackMode", "order 0123 456789 shipped", "-" * 80, "const_" * 12, "a/b_" * 15])
+def test_what_is_like_a_secret_is_left_alone(words):
+    assert redact.text(words) == words
+
+
+def test_a_number_of_a_telephone_is_told_by_the_words_before_it():
+    assert MARK.sub("*", redact.text("call 0123 456789 now, Tel.: 0171 2345678")) == "call * now, Tel.: *"
+
+
 def test_a_mark_and_what_is_glued_to_it_are_left_alone():
     words = "password=[redacted:password:12ab]foo99 and [redacted:password:34cd]bar77"
     assert redact.text(words) == words
