@@ -4,10 +4,12 @@ A value is never in an argument, a record or a message. Each act stands between 
 not done (ftai(7)). A rotation is steps that each replace the item of the key as a whole, so that whoever is killed in between leaves a current value.
 """
 
+import errno
 import os
 import time
 
-from .errors import CANTCREAT, CONFIG, DATAERR, NOINPUT, NOPERM, TEMPFAIL, UNAVAILABLE, USAGE, Failure
+from . import paths
+from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, TEMPFAIL, UNAVAILABLE, USAGE, Failure
 from .record import TAG, clean, is_id, now
 
 SIZE = 65 * 1024  # bytes that are read of a value: more than any may have
@@ -23,14 +25,15 @@ ACTS = ("key-", "consent-")
 def done(tell, act: str, subject: str, work, because: str | None = None):
     """work() between the audit records of intent and outcome; returns what it returns. Where that is text, it is the reason in the outcome.
 
-    Raises what work() and tell() raise, an OSError as Failure 73. Where the intent can't be journaled nothing is done.
+    Raises what work() and tell() raise, an OSError as Failure 73, or 74 where the disk is full. Where the intent can't be journaled nothing is done.
     """
     intent = tell(act, subject, "intended", because)
     try:
         made = work()
     except OSError as bad:
         tell(act, subject, "failed", bad.strerror, intent)
-        raise Failure(f"cannot write '{bad.filename or subject}': {bad.strerror}", CANTCREAT) from None
+        full = bad.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        raise Failure(f"cannot write '{bad.filename or paths.where('state')}': {bad.strerror}", IOERR if full else CANTCREAT) from None
     except BaseException as bad:
         refused = isinstance(bad, Failure) and bad.code == NOPERM
         tell(act, subject, "refused" if refused else "failed", bad.message if isinstance(bad, Failure) else type(bad).__name__, intent)

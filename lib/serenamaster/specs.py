@@ -782,8 +782,10 @@ def put_value(name: str, value: str) -> str:
     """Writes the value of a secret setting into the owner's config spec, and leaves all else in it as it stands; returns the path.
 
     Raises Failure: 78 where no layer has a secret setting of that
-    name, or the file can't be read; 77 where it is a link; 73 where it can't be written.
+    name, or the file can't be read; 77 where it is a link; 73 where it can't be written, 74 where the disk is full.
     """
+    import errno
+
     from . import stream
 
     path = os.path.join(paths.make(paths.where("config")), f"{PREFIX}config{SUFFIX}")
@@ -811,7 +813,8 @@ def put_value(name: str, value: str) -> str:
     try:
         stream.save(path, "\n".join(lines).encode("utf-8", "surrogateescape"))
     except OSError as bad:
-        raise Failure(f"cannot write '{path}': {bad.strerror}", 73) from None
+        full = bad.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        raise Failure(f"cannot write '{path}': {bad.strerror}", 74 if full else 73) from None
     forget()
     return path
 

@@ -286,7 +286,8 @@ END
     rm "$T/disk/fill"
     found=$(ftai-keys get weather)
     umount -l "$T/disk"
-    [ "$code" -eq 73 ] || [ "$code" -eq 74 ] || same "$code" 73
+    same "$code" 74
+    grep -q "cannot write '$T/disk/" "$T/err" || grep -q "the journal" "$T/err"
     same "$found" "$key"
 }
 

@@ -311,6 +311,28 @@ def test_a_bug_in_an_act_is_on_record(desk):
     assert desk.acts[-1] == ("key-set", "trial", "failed", "ZeroDivisionError")
 
 
+def test_a_full_disk_is_told_with_the_file(desk, tmp_path):
+    """A limit on the size of files is as a full disk to who writes one."""
+    import resource
+    import signal
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(Failure) as bad:
+            desk.keeper.set("trial", fake())
+        with pytest.raises(Failure) as other:
+            desk.keeper.done("key-set", "trial", lambda: (tmp_path / "x").write_bytes(bytes(1000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    assert (bad.value.code, other.value.code) == (74, 74)
+    assert f"'{tmp_path}/state/keys/fingerprints'" in bad.value.message and "'trial'" not in other.value.message
+    assert [act[2] for act in desk.acts] == ["intended", "failed"] * 2
+    assert desk.states() == [("current", desk.old)]
+
+
 def test_an_act_without_its_intent_is_not_done(desk):
     def full(*_):
         raise Failure("cannot write the journal", 74)
