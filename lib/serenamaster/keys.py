@@ -488,7 +488,8 @@ def scope(words: str | None) -> list[str]:
 
 def until(words: str | None) -> str | None:
     """The end of the time that these words name, in UTC, None for None: `friday` ends with that day. Raises Failure 2 where they name none that is to come."""
-    from datetime import UTC
+    import re
+    from datetime import UTC, datetime
 
     from . import dates
 
@@ -499,6 +500,12 @@ def until(words: str | None) -> str | None:
     end = found and found[1]
     if end is None and (later := dates.due(words, here)) and not later[1]:
         end = dates.span(later[0], here, ahead=True)[1]
+    if end is None and (day := re.fullmatch(r"\s*(?:until )?\s*([3-9]\d{3}-\d\d-\d\d)\s*", words, re.ASCII)):
+        # dates.py has no years of other millennia, whose end comes for nobody here: to the second will do.
+        try:
+            return datetime.fromisoformat(day[1]).strftime("%Y-%m-%dT23:59:59Z")
+        except ValueError:
+            pass
     if end is None:
         raise Failure(f"'{words}' names no time", USAGE, "--until 2026-12-31, --until friday")
     if end <= here:

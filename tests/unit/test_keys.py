@@ -362,6 +362,8 @@ def test_what_is_no_value(data):
         ("2999-12-31", "3000-01-01T00:00:00Z"),
         ("2999-12-31T12:00:00+01:00", "2999-12-31T11:00:00Z"),
         ("until 2999-12-31", "3000-01-01T00:00:00Z"),
+        ("9999-12-31", "9999-12-31T23:59:59Z"),
+        ("until 3000-01-01", "3000-01-01T23:59:59Z"),
         (None, None),
     ],
 )
@@ -376,7 +378,7 @@ def test_until_words_that_people_say(words):
     assert datetime.fromisoformat(keys.until(words)) > dates.now_in("UTC")
 
 
-@pytest.mark.parametrize("words", ["", " ", "soonish", "yesterday", "2020-01-01", "13"])
+@pytest.mark.parametrize("words", ["", " ", "9999-13-31", "9999-02-30", "soonish", "yesterday", "2020-01-01", "13"])
 def test_until_what_is_no_time_to_come(words):
     assert code_of(keys.until, words) == 2
 
