@@ -501,7 +501,7 @@ def until(words: str | None) -> str | None:
     if end is None and (later := dates.due(words, here)) and not later[1]:
         end = dates.span(later[0], here, ahead=True)[1]
     if end is None and (day := re.fullmatch(r"\s*(?:until )?\s*([3-9]\d{3}-\d\d-\d\d)\s*", words, re.ASCII)):
-        # dates.py has no years of other millennia, whose end comes for nobody here: to the second will do.
+        # dates.py knows no year from 3000 on; the end of such a day in UTC is near enough.
         try:
             return datetime.fromisoformat(day[1]).strftime("%Y-%m-%dT23:59:59Z")
         except ValueError:
