@@ -429,12 +429,19 @@ class Cursor:
 
 _NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _ODD = re.compile(rb'(?<!\\)(?:\\\\)*\\[^"\\nrt]')  # an escape that JSON may know and the text form does not
+# Nothing but strings without any escape, as most records are.
+_PLAIN = re.compile(rb'@((?!end\n)[a-z_][a-z0-9_.-]*)\n((?:  [A-Za-z_][A-Za-z0-9_.-]*: "[^"\\\x00-\x1f]*"\n)+)')
 _names: dict[bytes, str] = {}  # names of fields and tags that were found good
 
 
 def parse(content: bytes) -> dict:
     """The record whose canonical text, without its last `@end` line, this is: what text.read() gives, three times as fast."""
     try:
+        if plain := _PLAIN.fullmatch(content):
+            lines = plain[2].decode()[2:-2].split('"\n  ')
+            rec = {"@tag": plain[1].decode(), **dict([line.split(': "', 1) for line in lines])}
+            if len(rec) > len(lines):
+                return rec
         return _parse(content.split(b"\n"))
     except (ValueError, KeyError, IndexError):
         # Free text, and whatever is not plainly canonical, is for the one reader that knows all of the format.
@@ -549,7 +556,10 @@ class TooLong(text.Unwritable):
 
 def prepare(rec: dict):
     """(id, content, tags used) of a record as it will stand in the journal. Raises text.Unwritable."""
-    rec = stored(rec)
+    return _written(stored(rec))
+
+
+def _written(rec: dict):
     used: dict = {}
     content = text.dump(rec, None, used)[:-5].encode()
     if len(content) > record.LIMIT:
@@ -561,7 +571,7 @@ def _prepared(rec: dict, came: dict, warn=None):
     """(record, id, content, tags used) as prepare(); what is only too long since it was redacted is shortened. came: the record before that."""
     rec = stored(rec)
     try:
-        return rec, *prepare(rec)
+        return rec, *_written(rec)
     except TooLong:
         # It may have got a stamp here.
         if min(len(record.encode(came)), len(text.dump(stored(came)).encode())) > record.LIMIT + 1024:
