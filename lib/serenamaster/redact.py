@@ -364,10 +364,24 @@ def remember(name: str, value: str, alone: bool = False) -> bool:
             at, mark = _mark(text, table)
             made.append([name, form, len(text), at, mark.decode(), _digest(salt, text, form.startswith("base64")), shown])
         others = [entry for entry in values if entry not in made and not (alone and entry[0] == name)]
-        return values if len(others) + len(made) == len(values) else [*others, *made]
+        same = len(others) + len(made) == len(values) and all(entry in values for entry in made)
+        return values if same else [*others, *made]
 
-    _change(change)
+    if not _is_settled(change):
+        _change(change)
     return True
+
+
+def _is_settled(change) -> bool:
+    """True where the files are as they should be and change() would change nothing: to see that takes no lock, and no room on the disk."""
+    folder = _folder()
+    files = [os.path.join(folder, name) for name in ("fingerprints", "salt")]
+    try:
+        salt, known = _stored_salt(False), _known(files[0])
+        shut = not any(os.stat(each).st_mode & 0o077 for each in files)
+        return shut and known["check"] == _mac(salt, b"fingerprints").hex() and change(salt, known["values"]) is known["values"]
+    except (OSError, Failure, ValueError, TypeError, IndexError):
+        return False
 
 
 def forget(name: str) -> None:

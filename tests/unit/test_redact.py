@@ -627,6 +627,12 @@ def test_a_value_that_changes_leaves_no_pile(home):
     for value in (first, second, second):
         redact.remember("a#command", value, alone=True)
         size = (home / "state" / "keys" / "fingerprints").stat().st_size
+        assert marks(redact.text(value))[0][0] == "key"
+    assert marks(redact.text(first))[0][0] == "aws-secret"
+    # What is known already is seen without a turn.
+    (home / "state" / "keys" / "fingerprints.lock").unlink()
+    redact.remember("a#command", second, alone=True)
+    assert not (home / "state" / "keys" / "fingerprints.lock").exists()
     redact.forget("a#command")
     redact.remember("a#command", second)
     assert (home / "state" / "keys" / "fingerprints").stat().st_size == size
