@@ -700,7 +700,7 @@ def _word(text, start, end):
     if found.isalpha():
         # Letters alone are one where they are assigned as a shell and a URL do it.
         return start + len(found) if bare and not found.lower().endswith(("password", "passwd", "pwd", "secret", "passphrase", "pass")) else 0
-    joined = _compiled(r"[A-Za-z][A-Za-z_.]{0,99}[-!@#%^*~?+=$][A-Za-z._!@#%^*~?+=$-]{0,99}$").match(found)
+    joined = _compiled(r"[A-Za-z][A-Za-z_.]{0,99}+[-!@#%^*~?+$][A-Za-z._!@#%^*~?+$-]{0,99}+={0,2}$").match(found)
     return start + len(found) if (odd or joined) and not _is_code(found) else 0
 
 
@@ -857,7 +857,7 @@ def _places(text: bytes, part: bytes):
 
 def _starts(text: str, classes: bytes, size: int):
     """Yields where a run of at least `size` signs begins, and where one of that size could begin in it, behind a slash or what glues."""
-    glue = _compiled("/|[_+-](?=[A-Za-z0-9/])")
+    glue = _compiled("/|[_+-](?=[A-Za-z0-9/+])")
     run = b"#" * size
     at = 0
     while (at := classes.find(run, at)) >= 0:
@@ -920,7 +920,7 @@ def _look(views: list, rules: dict, held: dict, add) -> bytes:
     for (rank, n), positions in hits.items():
         entry, view = rules["patterns"][rank], views[n]
         positions = sorted(set(positions))
-        if len(positions) > SOME and not _is_anywhere(entry["pattern"], view):
+        if len(positions) > SOME + len(view.text) // 50 and not _is_anywhere(entry["pattern"], view):
             continue
         for start, end in _matches(entry, view.text, positions, len(view.text)) if len(view.ends) < 2 else _across(entry, view, positions):
             add(view, start, end, rank, view.text[start:end])
@@ -1004,20 +1004,25 @@ def _held_in(views: list, raw: bytes, starts: list, held: dict):
                     yield views[n], start, start + size, shown
 
 
+_CARET, _SPELT = frozenset("["), ("\\e[", "\\E[", "\\033[", "\\33[")
 _BEGUN = frozenset(["#", *(name[0] for name in _ENTITIES)])
-_HEX, _ESCAPED = frozenset("0123456789abcdefABCDEF"), frozenset("\"'\\/bfnrtux0eE")
+_HEX, _ESCAPED = frozenset("0123456789abcdefABCDEF"), frozenset("\"'\\/bfnrtux")
 
 
 def _codings(view: View, classes: bytes, offset: int):
     """Yields (piece, text) of the pieces that may be read in another way too."""
     text, ends = view.text, view.ends
     found = set()
-    for sign, follows in (("%", _HEX), ("\\", _ESCAPED), ("^", frozenset("[")), ("&", _BEGUN), ("+", None)):
+    for sign, follows in (("%", _HEX), ("\\", _ESCAPED), ("^", _CARET), ("&", _BEGUN), ("+", None)):
         at = text.find(sign)
         while at >= 0:
             piece = bisect_right(ends, at)
             low = ends[piece - 1] if piece else 0
-            coded = text[at + 1 : at + 2] in follows if follows else text.find("=", low, ends[piece]) >= 0 and text.find("&", low, ends[piece]) >= 0
+            if follows:
+                coded = text[at + 1 : at + 2] in follows and (sign != "&" or text.find(";", at, at + 10) > 0)
+                coded = coded or (sign == "\\" and text.startswith(_SPELT, at))
+            else:
+                coded = text.find("=", low, ends[piece]) >= 0 and text.find("&", low, ends[piece]) >= 0
             if coded:
                 found.add(piece)
             at = text.find(sign, ends[piece] if coded or not follows else at + 1)

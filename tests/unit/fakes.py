@@ -55,7 +55,7 @@ def password(rng: random.Random) -> tuple[str, str]:
     name = rng.choice(["password", "DB_PASSWORD", "passwd", "DB_PASS", "client_secret"])
     form = rng.randrange(8)
     if form == 0:
-        return f"{word()}{rng.choice('-!+=')}{word()}", f"{name}={{}}"
+        return f"{word()}{rng.choice('-!+~')}{word()}", f"{name}={{}}"
     if form == 1:
         return f"{word()}{word()}{word()}", f"{name}={{}}"
     if form == 2:
