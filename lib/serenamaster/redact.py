@@ -878,6 +878,7 @@ def _matches(entry: dict, text: str, positions, end: int):
     # What begins that far ahead of its anchor does not go on for much longer behind it.
     reach = 4 * before + 40
     last = -1
+    failed: set = set()  # what is no card, and is none elsewhere
     for at in positions:
         if at < last:
             continue
@@ -886,7 +887,14 @@ def _matches(entry: dict, text: str, positions, end: int):
                 continue
             n = found.lastindex if rule.groups and found.lastindex and entry.get("check") in ("word", "token", None) else 0
             start, stop = found.span(n)
-            stop = check(text, start, stop)
+            if check is _card:
+                if found[n] in failed:
+                    continue
+                stop = check(text, start, stop)
+                if not stop and len(failed) < MANY:
+                    failed.add(found[n])
+            else:
+                stop = check(text, start, stop)
             if stop:
                 last = max(last, found.end() if n else stop)
                 yield start, stop
@@ -905,6 +913,11 @@ def _look(views: list, rules: dict, held: dict, add) -> bytes:
     hits: dict = {}
 
     def note(places, ranks):
+        if len(views) == 1:
+            own = [*places]
+            for rank in ranks if own else ():
+                hits.setdefault((rank, 0), []).extend(own)
+            return
         for at in places:
             n = bisect_right(starts, at) - 1
             for rank in ranks:
