@@ -10,10 +10,11 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import stat
 import time
 from collections import namedtuple
 
-from . import archive, journal, paths
+from . import archive, journal, paths, text
 from .errors import CANTCREAT, TEMPFAIL, USAGE, Failure
 from .record import is_id, make
 
@@ -59,7 +60,7 @@ class Choice:
         self.words = [_plain(word) + " " for word in asked.subject.split() if _plain(word).strip()]
         if asked.subject and not self.words:
             raise Failure("no word in the subject can be looked for", USAGE)
-        self.needles = set() if self.regex else {_nfc(asked.pattern), _nfc(_escaped(asked.pattern))} - {""}
+        self.needles = set() if self.regex else {_nfc(asked.pattern)} - {""}
         self.ids, self.threads = _line("id", asked.ids), _line("thread", asked.threads)
         self.answers = self._answers()
         self.quick = self._quick()
@@ -86,12 +87,12 @@ class Choice:
         content = piece[1 : piece.find(journal.MARK) + 1] if journal.MARK in piece else piece
         try:
             rec = journal.parse(content)
-        except ValueError:  # damage
-            return self._text([content.decode("utf-8", "replace")])
-        # As it is stored, for what stands over a name and its value; then text by text, for what is stored with escapes.
-        if not self.regex and self._text([content.decode("utf-8", "replace")]) or self._text(_texts(rec)):
+        except ValueError:  # damage, in which nobody can say what is an escape
+            whole = content.decode("utf-8", "replace")
+            return self._text([whole, text.unescape(whole)])
+        if self._text(_texts(rec, not self.regex)):
             return True
-        return b"[sealed:" in content and self.opened is not None and self._text(_texts(self.opened(rec)))
+        return b"[sealed:" in content and self.opened is not None and self._text(_texts(self.opened(rec), not self.regex))
 
     def _frame(self, piece: bytes) -> bool:
         if (self.ids and not self.ids.search(piece)) or (self.threads and not self.threads.search(piece)):
@@ -107,8 +108,8 @@ class Choice:
 
     def _pattern(self, texts: list[str]) -> bool:
         if self.regex:
-            return any(self.regex.search(text) for text in texts)
-        return not self.needles or any(needle in _nfc(text) for text in texts for needle in self.needles)
+            return any(self.regex.search(words) for words in texts)
+        return not self.needles or any(needle in _nfc(words) for words in texts for needle in self.needles)
 
     def _words(self, texts: list[str]) -> bool:
         plain = " ".join(map(_plain, texts)) + " " if self.words else ""
@@ -117,7 +118,9 @@ class Choice:
     def _quick(self) -> list:
         tests = [self._frame]
         if self.needles:
-            parts = [part.encode() for part in re.split(r"[^ !#-\[\]-~]", _nfc(self.asked.pattern)) if part]
+            # Of what is looked for, a part that is stored as it is: without escapes, and without `;`, K and the grave accent, which other
+            # characters become in NFC.
+            parts = [part.encode() for part in re.split(r"[^ !#-:<-JL-\[\]-_a-~]", _nfc(self.asked.pattern)) if part]
             longest = max(parts, key=len, default=b"")
             tests.append(lambda piece: longest in piece or b"[sealed:" in piece)
         return tests
@@ -145,35 +148,42 @@ def _line(name: str, values) -> re.Pattern | None:
     return re.compile(b'\n  %s: "?(?:%s)"?\n' % (name.encode(), b"|".join(re.escape(_escaped(value).encode()) for value in values)))
 
 
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+def _escaped(words: str) -> str:
+    return words.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
 
 
-def _nfc(text: str) -> str:
-    if text.isascii():
-        return text
+def _nfc(words: str) -> str:
+    if words.isascii():
+        return words
     import unicodedata
 
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", words)
 
 
-def _plain(text: str) -> str:
-    return archive._plain(archive._spaced(text))
+def _plain(words: str) -> str:
+    return archive._plain(archive._spaced(words))
 
 
-def _texts(rec: dict) -> list[str]:
-    """All that a record says: names of fields, and values as text, nested blocks included."""
+def _texts(rec: dict, whole: bool) -> list[str]:
+    """All that a record says, without the escapes it is stored with: names of fields, and values as text, nested blocks included.
+
+    whole: and each tag and field as one text, `@tag "head"` and `name: "value"`.
+    """
     out: list[str] = []
     rest: list = [rec]
     while rest:
         value = rest.pop()
         if type(value) is dict:
             out += [key for key in value if key[0] != "@"]
+            if whole:
+                own = {key: one for key, one in value.items() if key[0] != "@" and type(one) is not list}
+                out += [f'{key}: "{one}"' if type(one) is str else f"{key}: {text.literal(one)}" for key, one in own.items()]
+                out.append(f'@{value.get("@tag", "")} "{value.get("@head", "")}"')
             rest += [value[key] for key in reversed(value)]
         elif type(value) is list:
             rest += reversed(value)
         else:
-            out.append(value if type(value) is str else str(value))
+            out.append(value if type(value) is str else text.literal(value))
     return out
 
 
@@ -333,11 +343,12 @@ def run(
     """Purges what `asked` says (None: only ends what was interrupted), and returns the records that tell of it: intents and certificates.
 
     agreed(count) -> whether to go on, asked before anything is done. opened: as in Choice. clean(): takes texts out of state.db.
-    Raises Failure: 2 nothing asked, 73 and 74 not written, 75 locked; what was begun then is ended by the next run.
+    Raises Failure: 2 nothing asked, 73 and 74 not written, 75 locked, 77 a folder that is not ours alone; what was begun then is ended by the next run.
     """
     choice = Choice(asked, opened) if asked else None
     if choice and choice.says(because):
         raise Failure("the reason holds what is to go, and it stays in the journal", USAGE, "say it in other words")
+    _guarded()
     folder, began = paths.journal(), time.monotonic()
     search = _Search(folder, choice, opened)
     if dry_run:
@@ -442,9 +453,10 @@ def _erase(search: _Search, intents: set[str], clean: Callable | None) -> dict:
     archive.purge({words for words in stones if not words.startswith("None")})
     if clean:
         clean()
-    removed = _swept(search)
+    removed, left = _swept(search)
     threads = {one for rec in mine for one in rec.get("threads", ())} | search.threads.keys()
     unreached = [name for name in sorted(os.listdir(search.folder)) if re.match(r"[0-9]{6,}\.ftai.", name)]
+    unreached += [path for path in left if not (search.choice and search.choice.says(path))]
     return {"removed": removed or None, "keys": _keys(search.folder, threads), "unreached": unreached or None}
 
 
@@ -461,32 +473,69 @@ def _keys(folder: str, threads) -> int:
     return journal.alone(folder, last, lambda late: sum(seal.destroy(one) for one in gone - late))
 
 
-def _swept(search: _Search) -> list[str]:
-    """Removes what crashes and bugs left, answers that are to go, and what can be made again; nobody could say what of it holds a trace.
-
-    Returns the names of what may be missed, the caches left out.
+def _guarded() -> None:
+    """Raises Failure 77 where a folder that is swept is a link, belongs to somebody else, or can be written by others: who can put a link into it
+    could have anything removed.
     """
-    state, cache, removed = paths.state(), paths.where("cache"), []
-    answers = {name for rec in search.proofs.values() for name in rec.get("answers", ())} | search.answers.keys()
-    gone = [os.path.join(state, "bugs", name) for name in _names(os.path.join(state, "bugs"))]
-    gone += [os.path.join(_answers(), name) for name in sorted(answers) if re.fullmatch(r"[0-9a-f-]{36}\.txt", name)]
-    journal.leftovers(search.folder)
-    for place in (state, cache, paths.where("data")):
-        for folder, _, names in os.walk(place):
-            found = [re.fullmatch(r"\..*\.([0-9]+)\.tmp", name) for name in names]
-            gone += [os.path.join(folder, one[0]) for one in found if one and not _runs(int(one[1]))]
-            if place == cache:
-                gone += [os.path.join(folder, name) for name in names]
-    for path in dict.fromkeys(gone):
+    state, data = paths.where("state"), paths.where("data")
+    for folder in (state, os.path.join(state, "journal"), os.path.join(state, "bugs"), paths.where("cache"), data, _answers()):
         try:
-            os.unlink(path)
+            paths.guard(folder, os.lstat(paths.unlinked(folder)))
         except FileNotFoundError:
             continue
-        except OSError as bad:
-            raise Failure(f"cannot remove '{path}': {bad.strerror}", CANTCREAT) from None
-        if not path.startswith(cache + "/"):
-            removed.append(path)
-    return removed
+
+
+def _swept(search: _Search) -> tuple[list[str], list[str]]:
+    """Removes what crashes and bugs left, answers that are to go, and what can be made again; nobody could say what of it holds a trace.
+
+    Returns the names of what may be missed, the caches left out; and of what was left: where others could lead it elsewhere, or it can't be removed.
+    """
+    _guarded()
+    state, cache = paths.state(), paths.where("cache")
+    answers = {name for rec in search.proofs.values() for name in rec.get("answers", ())} | search.answers.keys()
+    removed, left = [], []
+    journal.leftovers(search.folder)
+
+    def missed(bad):
+        left.append(str(bad.filename))
+
+    for place in (state, cache, paths.where("data")):
+        if not os.path.isdir(place):
+            continue
+        # fwalk follows no link, and what is removed is removed from the folder that was looked at.
+        for folder, folders, names, fd in os.fwalk(place, onerror=missed):
+            whole = f"{folder}/".startswith((cache + "/", os.path.join(state, "bugs", "")))
+            links = [name for name in folders if _is_link(name, fd)]
+            folders[:] = [name for name in folders if name not in links]
+            try:
+                paths.guard(folder, os.fstat(fd))
+            except Failure:
+                left.append(folder)
+                folders.clear()
+                continue
+            left += [os.path.join(folder, name) for name in links if not whole]
+            for name in sorted(names + links):
+                crashed = re.fullmatch(r"\..*\.([0-9]+)\.tmp", name)
+                answer = folder == _answers() and name in answers and re.fullmatch(r"[0-9a-f-]{36}\.txt", name)
+                if not (whole or answer or (crashed and not _runs(int(crashed[1])))):
+                    continue
+                try:
+                    os.unlink(name, dir_fd=fd)
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    left.append(os.path.join(folder, name))
+                    continue
+                if not f"{folder}/".startswith(cache + "/"):
+                    removed.append(os.path.join(folder, name))
+    return removed, left
+
+
+def _is_link(name: str, fd: int) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _runs(pid: int) -> bool:
@@ -497,10 +546,6 @@ def _runs(pid: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     return True
-
-
-def _names(folder: str) -> list[str]:
-    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
 
 def _certify(search: _Search, stage: str, intent: dict, done: dict, began: float) -> dict:

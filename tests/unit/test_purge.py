@@ -133,6 +133,31 @@ def test_what_cannot_be_asked(asked):
     assert len(held()) == 1
 
 
+ESCAPED = ["cold\nice", "cold\tice", "cold\rice", "cold \\nice", 'cold"ice']
+
+
+@pytest.mark.parametrize("asked", [{"pattern": word} for word in ("nice", "tice", "rice", "d\\", '\\"', "\\t")] + [{"subject": "nice"}, {"subject": "tice"}])
+def test_what_is_stored_with_escapes_is_not_what_it_says(asked):
+    put(*[note(body) for body in ESCAPED], {"@tag": "note", "@head": "cold\nice", "@blocks": [{"@tag": "slots", "what": ["cold\tice"]}]})
+    before = [rec.get("body") for rec in held().values()]
+    gone(**asked)
+    # A backslash and an n are what one of them says.
+    left = [body for body in before if not (body == "cold \\nice" and asked in ({"pattern": "nice"}, {"subject": "nice"}))]
+    assert [rec.get("body") for rec in held().values() if rec["@tag"] == "note"] == left
+    sound()
+
+
+@pytest.mark.parametrize(
+    ("body", "pattern"),
+    [("cold\nice", "cold\nice"), ("a\tb", "\t"), ('say "x"', '"x"'), ("C:\\new", ":\\n"), ("it is 20 \u212a", "0 K"), ("a\u037eb", "a;b")]
+    + [("x", words) for words in ('body: "x"', "@note", "deep: true", "1.5", "/^true$/")],
+)
+def test_what_is_stored_with_escapes_is_found(body, pattern):
+    put(note(body, deep=True, n=1.5), {"@tag": "task", "title": "stays"})
+    assert gone(pattern=pattern)[-1]["records"] == 1
+    assert [rec["@tag"] for rec in held().values()][:2] == ["tombstone", "task"]
+
+
 def test_nothing_found_leaves_nothing_behind():
     put(note("one"))
     told = gone(pattern="two")
@@ -484,3 +509,75 @@ def test_who_writes_meanwhile_loses_nothing(home, tmp_path):
     assert seen == list(range(1, last + 1))
     assert traces(home, "geheim4711") == []
     sound()
+
+
+# ---- what is swept ----
+
+OURS = ["state", "state/journal", "state/bugs", "cache", "data", "data/answers"]
+
+
+def precious(tmp_path):
+    """A folder of somebody's, with all that would be swept in ours."""
+    folder = tmp_path / "precious"
+    folder.mkdir(mode=0o700)
+    for name in ("thesis.txt", ".thesis.txt.999999999.tmp", f"{record.new_id()}.txt", "sub.txt"):
+        (folder / name).write_text("geheim4711")
+    return folder
+
+
+@pytest.mark.parametrize("place", OURS)
+def test_a_folder_that_is_a_link_is_refused(home, tmp_path, place):
+    folder = precious(tmp_path)
+    link = home / place
+    if place not in ("state", "state/journal"):
+        put(note("geheim4711"))
+        link.parent.mkdir(mode=0o700, exist_ok=True)
+    else:
+        link.parent.mkdir(mode=0o700, exist_ok=True)
+    link.symlink_to(folder)
+    before = sorted(os.listdir(folder))
+    with pytest.raises(Failure, match="is a link") as bad:
+        gone(pattern="geheim4711")
+    assert bad.value.code == 77
+    assert sorted(os.listdir(folder)) == before
+    link.unlink()
+    assert "tombstone" not in [rec["@tag"] for rec in held().values()]
+
+
+@pytest.mark.parametrize("place", OURS)
+def test_a_folder_that_others_may_write_to_is_refused(home, place):
+    put(note("geheim4711"))
+    folder = home / place
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o777)
+    with pytest.raises(Failure, match="writable by others") as bad:
+        gone(pattern="geheim4711")
+    assert bad.value.code == 77
+    folder.chmod(0o700)
+    assert [rec["@tag"] for rec in held().values()] == ["note"]
+
+
+def test_links_and_open_folders_below_are_left_and_named(home, tmp_path):
+    folder = precious(tmp_path)
+    put(note("geheim4711"))
+    for place in ("state/bugs", "cache/specs", "data/open"):
+        (home / place).mkdir(mode=0o700, parents=True, exist_ok=True)
+    (home / "cache" / "link").symlink_to(folder)
+    (home / "state" / "bugs" / "link").symlink_to(folder)
+    (home / "data" / "notes").symlink_to(folder)
+    (home / "data" / "open").chmod(0o777)
+    (home / "data" / "open" / ".a.999999999.tmp").write_text("x")
+    told = gone(pattern="geheim4711")[-1]
+    assert len(os.listdir(folder)) == 4
+    assert (told["outcome"], told["unreached"]) == ("done", [str(home / "data" / "notes"), str(home / "data" / "open")])
+    assert told["removed"] == [str(home / "state" / "bugs" / "link")]
+    assert not (home / "cache" / "link").is_symlink()
+    assert (home / "data" / "open" / ".a.999999999.tmp").exists()
+
+
+def test_a_folder_among_the_bugs_stops_no_purge(home):
+    put(note("geheim4711"))
+    (home / "state" / "bugs" / "sub").mkdir(mode=0o700, parents=True)
+    (home / "state" / "bugs" / "sub" / "x").write_text("geheim4711")
+    assert gone(pattern="geheim4711")[-1]["outcome"] == "done"
+    assert traces(home, "geheim4711") == []
