@@ -210,7 +210,9 @@ class _Search:
         self.proofs: dict[int, dict] = {}
         self.threads: dict[str, None] = {}
         self.files: dict[str, None] = {}
-        self.answers: dict[str, None] = dict.fromkeys(name.decode() for name in choice.answers) if choice else {}
+        # Files say nothing of a thread or a time: of those that hold the text, only the ones that records name which go.
+        own = choice.answers if choice and not any((choice.ids, choice.threads, choice.asked.since, choice.asked.until)) else ()
+        self.answers: dict[str, None] = dict.fromkeys(name.decode() for name in own)
         self.kept: set[int] = set()
         self.all: list[_Part] = []
 
@@ -375,7 +377,16 @@ def run(
             journal.append(folder, certificates, stage=stage, warn=warn)
             archive.catch_up(limit=None)
             told += certificates
-    return told or [make("report", stage, subject="archive", act="purge", outcome="done", records=0, **_about(asked))]
+        if told or not choice:
+            return told or [make("report", stage, subject="archive", act="purge", outcome="done", records=0)]
+        # Of what no record holds there may be traces all the same: torn records, tracebacks, answers without a record.
+        removed, left = ([path for path in paths_ if not choice.says(path)] or None for paths_ in _swept(search))
+        report = make("report", stage, subject="archive", act="purge", outcome="done", records=0, **_about(asked), removed=removed, unreached=left)
+        if removed:
+            report |= {"because": because}
+            journal.append(folder, [report], stage=stage, warn=warn)
+            archive.catch_up(limit=None)
+    return [report]
 
 
 def _about(asked: Asked | None) -> dict:

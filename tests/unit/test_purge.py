@@ -581,3 +581,34 @@ def test_a_folder_among_the_bugs_stops_no_purge(home):
     (home / "state" / "bugs" / "sub" / "x").write_text("geheim4711")
     assert gone(pattern="geheim4711")[-1]["outcome"] == "done"
     assert traces(home, "geheim4711") == []
+
+
+def test_what_no_record_holds_is_swept_too(home):
+    put(note("x"))
+    (home / "state" / "bugs").mkdir(mode=0o700)
+    (home / "state" / "bugs" / "x").write_text("geheim4711")
+    (home / "state" / "journal" / ".torn").write_text("geheim4711")
+    answers = home / "data" / "answers"
+    answers.mkdir(mode=0o700, parents=True)
+    orphan, other = (answers / f"{record.new_id()}.txt" for _ in range(2))
+    orphan.write_text("geheim4711")
+    other.write_text("x")
+    told = gone(pattern="geheim4711")
+    assert traces(home, "geheim4711") == []
+    assert [(rec["@tag"], rec["records"], rec["removed"], rec["because"]) for rec in told] == [
+        ("report", 0, [str(home / "state" / "bugs" / "x"), str(orphan)], "somebody asked")
+    ]
+    assert [rec["@tag"] for rec in held().values()] == ["note", "report"]
+    assert other.exists()
+    sound()
+
+
+def test_answers_of_other_threads_stay(home):
+    answers = home / "data" / "answers"
+    answers.mkdir(mode=0o700, parents=True)
+    mine, other = (answers / f"{record.new_id()}.txt" for _ in range(2))
+    mine.write_text("geheim4711")
+    other.write_text("geheim4711")
+    first, _ = put(note(f"in '{mine}'"), note(f"in '{other}'"))
+    gone(threads=(first["thread"],), pattern="geheim4711")
+    assert (mine.exists(), other.exists()) == (False, True)
