@@ -28,7 +28,7 @@ WAIT = 10.0  # seconds to wait for another purge
 
 # What is to go: all that is given must fit. ids, threads: any of them. subject: words. since, until: as archive.instant() gives them, until
 # not included. pattern: text, or a regular expression between slashes.
-Asked = namedtuple("Asked", "ids threads subject since until pattern", defaults=((), (), "", None, None, ""))
+Asked = namedtuple("Asked", "ids threads subject since until pattern", defaults=((), (), None, None, None, None))
 
 # The fields of our own records that prove what a purge did. They stay, whatever is asked, but only if they hold nothing else.
 _PROOF = frozenset(
@@ -50,6 +50,10 @@ class Choice:
         self.asked, self.opened = asked, opened
         if not any(asked):
             raise Failure("nothing is said of what is to go", USAGE, "ftai-archive purge --thread ID --because WHY")
+        if "" in (*asked, *asked.ids, *asked.threads):
+            # An empty shell variable: without it, the rest would take more than was meant.
+            raise Failure("what is to go is given as an empty text", USAGE)
+        asked = self.asked = asked._replace(subject=asked.subject or "", pattern=asked.pattern or "")
         self.regex = None
         if len(asked.pattern) > 2 and asked.pattern[0] == asked.pattern[-1] == "/":
             try:

@@ -132,6 +132,20 @@ verified() {
     [ ! -e "$journal/000001.ftai" ]
 }
 
+@test "an empty text is refused, not left out" {
+    for option in --subject --pattern --id --thread; do
+        for more in "--since=today" "--pattern=secret" "--finish"; do
+            try ftai-archive purge "$more" --because x "$option" ""
+            ended 2
+            empty "$T/out"
+        done
+    done
+    try ftai-archive purge --since today --pattern - --because x </dev/null
+    ended 2
+    grep -q "empty text" "$T/err"
+    [ ! -e "$journal/000001.ftai" ]
+}
+
 @test "another purge is 75" {
     exec 9>"$journal/.purge"
     flock 9

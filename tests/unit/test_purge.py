@@ -124,6 +124,17 @@ def test_what_fits_goes(asked, left):
     sound()
 
 
+@pytest.mark.parametrize("asked", [{}, {"pattern": ""}, {"subject": " "}, {"ids": ("",)}, {"threads": ("x", "")}])
+def test_what_is_empty_is_not_left_out(asked):
+    put(note("one"))
+    for more in {}, {"since": "2026-01-01T00:00:00.000Z"}:
+        if asked or not more:
+            with pytest.raises(Failure) as bad:
+                gone(**asked, **more)
+            assert bad.value.code == 2
+    assert len(held()) == 1
+
+
 @pytest.mark.parametrize("asked", [{}, {"pattern": "/(/"}, {"subject": "?!"}, {"pattern": "customer"}, {"subject": "CUSTOMER"}, {"pattern": "/c.st/"}])
 def test_what_cannot_be_asked(asked):
     put(note("one customer"))
