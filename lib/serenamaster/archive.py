@@ -514,10 +514,11 @@ def _rebuild(folder: str, path: str, told: Callable | None) -> tuple[int, int]:
     return after, before
 
 
-def purge(names: set[str]) -> None:
+def purge(names: set[str], damaged: bool = False) -> None:
     """Takes what the journal holds as tombstones out of the archive: rows, index, free pages and write-ahead log. A damaged one is made again.
 
     names: "SEQ HASH" of records that are to go also where the journal had nothing of them left but damage.
+    damaged: of some nobody can say which rows they were, and it is made again too.
     Raises Failure: 75 where another process holds the lock or reads what is to go, 74.
     """
     import sqlite3
@@ -531,6 +532,8 @@ def purge(names: set[str]) -> None:
                 return
             try:
                 db = _write(path)
+                if damaged and _identity(folder):
+                    raise Other
                 # Others may have taken in the newest record before the segments behind it were rewritten.
                 db.execute("DELETE FROM about WHERE key = 'seen'")
                 if (reason := _follow(db, folder, None)) is not None:
@@ -548,12 +551,16 @@ def purge(names: set[str]) -> None:
 
 
 def _drop(db, names: set[str]) -> None:
-    """Removes the rows of these records, where tombstones have not taken their places."""
+    """Removes the rows of these records, where tombstones have not taken their places. Raises Other where one is none of this journal."""
     import orjson
 
     numbers = orjson.dumps([int(words.split()[0]) for words in names]).decode()
     question = "SELECT r.seq, r.line FROM json_each(?) AS j CROSS JOIN records AS r ON r.seq = j.value WHERE r.tag IS NOT 'tombstone'"
-    gone = [(seq,) for seq, line in db.execute(question, (numbers,)) if f"{seq} {orjson.loads(line)['@blocks'][-1]['hash']}" in names]
+    gone = []
+    for seq, line in db.execute(question, (numbers,)):
+        if f"{seq} {orjson.loads(line)['@blocks'][-1]['hash']}" not in names:
+            raise Other
+        gone.append((seq,))
     with Transaction(db):
         db.executemany("DELETE FROM records WHERE seq = ?", gone)
 

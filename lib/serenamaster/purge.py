@@ -465,7 +465,8 @@ def _erase(search: _Search, intents: set[str], clean: Callable | None) -> dict:
     mine = [rec for rec in search.proofs.values() if rec.get("about") in intents]
     stones = {f"{found.seq} {found.hash}" for part in search.parts.values() for found in part.found}
     stones |= {f"{words.split()[0]} {search.stones[words]}" for rec in mine for words in journal.named(rec) if words in search.stones}
-    archive.purge({words for words in stones if not words.startswith("None")})
+    blanked = any(found.seq is None for part in search.parts.values() for found in part.found) or any(rec.get("damage") for rec in mine)
+    archive.purge({words for words in stones if not words.startswith("None")}, blanked)
     if clean:
         clean()
     removed, left = _swept(search)

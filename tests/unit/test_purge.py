@@ -623,3 +623,15 @@ def test_answers_of_other_threads_stay(home):
     first, _ = put(note(f"in '{mine}'"), note(f"in '{other}'"))
     gone(threads=(first["thread"],), pattern="geheim4711")
     assert (mine.exists(), other.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("new", [b"x", b"0"])
+def test_no_row_is_left_of_what_is_damaged(home, new):
+    put(note("first"), note("geheim4711"), note("last"))
+    live = Path(paths.journal()) / journal.LIVE
+    data = live.read_bytes()
+    at = data.index(b' hash: "', data.index(b"geheim4711")) + 8
+    live.write_bytes(data[:at] + new * 64 + data[at + 64 :])
+    journal._live.clear()
+    assert gone(pattern="geheim4711")[-1]["outcome"] == "done"
+    assert traces(home, "geheim4711") == []
