@@ -352,7 +352,7 @@ def run(
     Raises Failure: 2 nothing asked, 73 and 74 not written, 75 locked, 77 a folder that is not ours alone; what was begun then is ended by the next run.
     """
     choice = Choice(asked, opened) if asked else None
-    if choice and choice.says(because):
+    if choice and because and choice.says(because):
         raise Failure("the reason holds what is to go, and it stays in the journal", USAGE, "say it in other words")
     _guarded()
     folder, began = paths.journal(), time.monotonic()

@@ -187,6 +187,11 @@ def test_dry_run_changes_nothing(home):
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in home.rglob("*.ftai")} == before
 
 
+def test_no_reason_holds_nothing():
+    put(note("a"), note(""))
+    assert purge.run(purge.Asked(pattern="/^$/"), stage="test", dry_run=True)[0]["records"] == 1
+
+
 def test_who_says_no_keeps_all():
     put(note("one"))
     asked = []
