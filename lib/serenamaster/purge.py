@@ -53,6 +53,8 @@ class Choice:
         if "" in (*asked, *asked.ids, *asked.threads):
             # An empty shell variable: without it, the rest would take more than was meant.
             raise Failure("what is to go is given as an empty text", USAGE)
+        if not all(map(_unicode, (*asked.ids, *asked.threads, asked.subject or "", asked.pattern or ""))):
+            raise Failure("what is to go is given in no UTF-8, and no record holds that", USAGE)
         asked = self.asked = asked._replace(subject=asked.subject or "", pattern=asked.pattern or "")
         self.regex = None
         if len(asked.pattern) > 2 and asked.pattern[0] == asked.pattern[-1] == "/":
@@ -150,6 +152,11 @@ def _line(name: str, values) -> re.Pattern | None:
     if not values:
         return None
     return re.compile(b'\n  %s: "?(?:%s)"?\n' % (name.encode(), b"|".join(re.escape(_escaped(value).encode()) for value in values)))
+
+
+def _unicode(words: str) -> bool:
+    """False for arguments that are no UTF-8: Python makes lone surrogates of their bytes."""
+    return not re.search("[\ud800-\udfff]", words)
 
 
 def _escaped(words: str) -> str:
@@ -355,6 +362,8 @@ def run(
     if choice and because and choice.says(because):
         raise Failure("the reason holds what is to go, and it stays in the journal", USAGE, "say it in other words")
     _guarded()
+    if not _unicode(because):
+        raise Failure("the reason is no UTF-8", USAGE)
     folder, began = paths.journal(), time.monotonic()
     search = _Search(folder, choice, opened)
     if dry_run:

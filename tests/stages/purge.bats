@@ -146,6 +146,14 @@ verified() {
     [ ! -e "$journal/000001.ftai" ]
 }
 
+@test "what is no UTF-8 is refused" {
+    for option in --id --thread --pattern --subject --because; do
+        try ftai-archive purge --pattern never --because x "$option" $'secret7\xff'
+        ended 2
+        grep -q "no UTF-8" "$T/err"
+    done
+}
+
 @test "another purge is 75" {
     exec 9>"$journal/.purge"
     flock 9
