@@ -278,8 +278,10 @@ class _Search:
         """How many records are to go."""
         return sum(len(part.found) for part in self.all)
 
-    def standing(self, names: set[str]) -> None:
-        """Puts what audit records say was purged, and what stands all the same, to what is to go. names: "SEQ DIGEST" each."""
+    def standing(self) -> set[str]:
+        """Puts what audit records say was purged, and what stands all the same, to what is to go. Returns "SEQ DIGEST" of each."""
+        names = {words for rec in self.proofs.values() for words in journal.named(rec)} - self.stones.keys()
+        names -= {f"{found.seq} {found.digest}" for part in self.parts.values() for found in part.found}
         numbers = {words.split()[0].encode() for words in names}
         broken = {tuple(words.split()) for rec in self.proofs.values() for words in rec.get("damage", ())}
         for part in self.parts.values():
@@ -299,6 +301,7 @@ class _Search:
                 journal.dig(fd, start, size, (lambda _: True) if here else (lambda piece: journal._number(piece) in numbers), each)
             finally:
                 os.close(fd)
+        return names
 
 
 def _proof(piece: bytes) -> dict | None:
@@ -368,6 +371,7 @@ def run(
     search = _Search(folder, choice, opened)
     if dry_run:
         search.look()
+        search.standing()
         return [make("report", stage, subject="archive", act="purge", would=_would(search), records=search.count(), **_about(asked))]
     with _Alone(folder):
         search.look()
@@ -376,9 +380,7 @@ def run(
             if agreed and not agreed(count):
                 raise Failure("nothing was purged")
             told.append(_name(search, asked, because, count, stage, warn))
-        stand = {words for rec in search.proofs.values() for words in journal.named(rec)} - search.stones.keys()
-        stand -= {f"{found.seq} {found.digest}" for part in search.parts.values() for found in part.found}
-        search.standing(stand)
+        stand = search.standing()
         unended = _unended(search.proofs)
         if unended or any(part.found for part in search.parts.values()):
             done = _erase(search, {search.proofs[seq]["id"] for seq in unended}, clean)
@@ -413,7 +415,8 @@ def _about(asked: Asked | None) -> dict:
 
 def _would(search: _Search) -> list[str]:
     names = [part.name for part in search.all if part.found]
-    return [f"close {name}" for name in names if name == journal.LIVE] + [f"rewrite {name}" for name in names] + ["clean the archive"] * bool(names)
+    clean = names or _unended(search.proofs)
+    return [f"close {name}" for name in names if name == journal.LIVE] + [f"rewrite {name}" for name in names] + ["clean the archive"] * bool(clean)
 
 
 def _unended(proofs: dict[int, dict]) -> list[int]:

@@ -640,3 +640,16 @@ def test_no_row_is_left_of_what_is_damaged(home, new):
     journal._live.clear()
     assert gone(pattern="geheim4711")[-1]["outcome"] == "done"
     assert traces(home, "geheim4711") == []
+
+
+@pytest.mark.parametrize("step", ["bury", "purge"])
+def test_dry_run_tells_what_was_interrupted(monkeypatch, step):
+    put(note("geheim4711"), note("x"))
+    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr({"bury": journal, "purge": archive}[step], step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        gone(pattern="geheim4711")
+    told = purge.run(None, stage="test", dry_run=True)[0]
+    rewrite = ["rewrite 000001.ftai"] * (step == "bury")
+    assert (told["would"], told["records"]) == ([*rewrite, "clean the archive"], len(rewrite))
+    assert purge.run(None, stage="test")[-1]["records"] == 1
+    assert purge.run(None, stage="test", dry_run=True)[0]["would"] == []
