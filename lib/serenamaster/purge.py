@@ -451,7 +451,7 @@ def _name(search: _Search, asked: Asked | None, because: str, count: int, stage:
     for part in search.parts.values():
         size = os.path.getsize(os.path.join(search.folder, part.name)) if part.found else 0
         damage += [f"{part.name} {size} {found.at}" for found in part.found if found.seq is None]
-    words, threads = list(dict.fromkeys(words)), [own for own in search.threads if is_id(own)] if _sealed() else []
+    words, threads = list(dict.fromkeys(words)), _marked(list(search.threads))
     answers, named = list(search.answers), []
     for n in range(0, max(len(words), len(threads), len(damage), len(answers)), NAMES):
         lists: dict = {name: all_[n : n + NAMES] or None for name, all_ in (("purged", words), ("damage", damage), ("threads", threads), ("answers", answers))}
@@ -460,6 +460,15 @@ def _name(search: _Search, asked: Asked | None, because: str, count: int, stage:
     # The intent as it was made: in the journal its words may be encrypted.
     search.proofs |= {at: intent, **{last - len(named) + 1 + n: rec for n, rec in enumerate(named)}}
     return intent
+
+
+def _marked(threads: list[str]) -> list[str]:
+    """The threads as the journal may name them: a name that is no id of ours could hold what is to go, and its key stands for it."""
+    if not threads or not _sealed():
+        return []
+    from . import seal
+
+    return [own for own in threads if is_id(own)] + seal.marks([own for own in threads if not is_id(own)])
 
 
 def _sealed() -> bool:
@@ -496,6 +505,7 @@ def _keys(folder: str, threads) -> int:
 
     db = archive.connect()
     last = db.execute("SELECT max(seq) FROM records").fetchone()[0] or 0
+    threads = {*threads, *seal.marked([one for one in threads if not is_id(one)])}
     gone = {one for one in threads if not db.execute("SELECT 1 FROM records WHERE thread = ? LIMIT 1", (one,)).fetchone()}
     db.close()
     return journal.alone(folder, last, lambda late: sum(seal.destroy(one) for one in gone - late))

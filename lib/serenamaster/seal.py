@@ -504,6 +504,31 @@ def _forget() -> None:
     _private.clear()
 
 
+def marks(threads: list[str]) -> list[str]:
+    """Words for the keys of these threads that say nothing of the threads' names; for those that have one. Raises Failure 73, 74, 75, 77."""
+    import sqlite3
+
+    try:
+        db = _database(False)
+        return [f"key:{public.hex()}" for public in _known(db, threads).values()] if db else []
+    except sqlite3.Error as bad:
+        raise _storage(bad) from None
+
+
+def marked(words: list[str]) -> list[str]:
+    """The threads whose keys marks() gave these words for, as far as they still have them. Raises Failure 73, 74, 75, 77."""
+    import sqlite3
+
+    import orjson
+
+    try:
+        db = _database(False)
+        question = "SELECT thread FROM threads WHERE 'key:' || lower(hex(public)) IN (SELECT value FROM json_each(?))"
+        return [name for (name,) in db.execute(question, (orjson.dumps(words).decode(),))] if db and words else []
+    except sqlite3.Error as bad:
+        raise _storage(bad) from None
+
+
 def destroy(thread: str) -> int:
     """Destroys the key of a thread, so that nobody opens any more what is sealed in it; returns how many there were, 0 or 1.
 

@@ -653,3 +653,17 @@ def test_dry_run_tells_what_was_interrupted(monkeypatch, step):
     assert (told["would"], told["records"]) == ([*rewrite, "clean the archive"], len(rewrite))
     assert purge.run(None, stage="test")[-1]["records"] == 1
     assert purge.run(None, stage="test", dry_run=True)[0]["would"] == []
+
+
+def test_an_interrupted_purge_ends_with_the_key_of_a_thread_of_any_name(home, monkeypatch):
+    monkeypatch.setenv("FTAI_ENCRYPT", "local")
+    put(note("x", thread="weird-geheim4711", privacy="local"), note("y", thread="other", privacy="local"))
+    keys = lambda: [name for (name,) in sqlite3.connect(home / "state" / "keys" / "threads.db").execute("SELECT thread FROM threads ORDER BY 1")]  # noqa: E731
+    assert keys() == ["other", "weird-geheim4711"]
+    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+        cut.setattr(archive, "purge", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        gone(threads=("weird-geheim4711",))
+    assert purge.run(None, stage="test")[-1]["keys"] == 1
+    assert [name for name in keys() if "geheim" in name] == []
+    assert "other" in keys()
+    assert traces(home, "geheim4711") == []
