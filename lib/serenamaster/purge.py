@@ -33,7 +33,8 @@ Asked = namedtuple("Asked", "ids threads subject since until pattern", defaults=
 # The fields of our own records that prove what a purge did. They stay, whatever is asked, but only if they hold nothing else.
 _PROOF = frozenset(
     ("@tag", "id", "ts", "thread", "from", "act", "subject", "who", "outcome", "because", "about", "asked", "ids", "since", "until", "records", "of", "purged")
-    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "unreached", "kept", "last", "hash", "ms")
+    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "unreached", "kept", "unread", "last")
+    + ("hash", "ms")
 )
 
 
@@ -68,6 +69,7 @@ class Choice:
             raise Failure("no word in the subject can be looked for", USAGE)
         self.needles = set() if self.regex else {_nfc(asked.pattern)} - {""}
         self.ids, self.threads = _line("id", asked.ids), _line("thread", asked.threads)
+        self.unread: set[bytes] = set()  # records with texts that could not be opened
         self.answers = self._answers()
         self.quick = self._quick()
 
@@ -82,8 +84,8 @@ class Choice:
                 return bool(self.answers) and any(name in piece for name in self.answers)
         return True
 
-    def fits(self, piece: bytes) -> bool:
-        """True for the stored bytes of a record, or of damage, that are to go."""
+    def fits(self, piece: bytes, stays: bool = False) -> bool:
+        """True for the stored bytes of a record, or of damage, that are to go. stays: they are not counted where they can't be opened."""
         if not self._frame(piece):
             return False
         if not self.asked.pattern and not self.words:
@@ -98,7 +100,16 @@ class Choice:
             return self._text([whole, text.unescape(whole)])
         if self._text(_texts(rec, not self.regex)):
             return True
-        return b"[sealed:" in content and self.opened is not None and self._text(_texts(self.opened(rec), not self.regex))
+        if b"[sealed:" not in content:
+            return False
+        from . import seal
+
+        texts = _texts(self.opened(rec) if self.opened else rec, not self.regex)
+        if self._text(texts):
+            return True
+        if not stays and any(re.fullmatch(seal.SEALED, words) for words in texts):
+            self.unread.add(content)
+        return False
 
     def _frame(self, piece: bytes) -> bool:
         if (self.ids and not self.ids.search(piece)) or (self.threads and not self.threads.search(piece)):
@@ -257,7 +268,7 @@ class _Search:
         proof = found.seq is not None and _proof(piece)
         if proof and proof["@tag"] != "checkpoint":
             self.proofs[found.seq] = self.opened(proof) if b"[sealed:" in piece and self.opened else proof
-        if self.choice is None or not self.choice.fits(piece):
+        if self.choice is None or not self.choice.fits(piece, bool(proof)):
             return
         if proof:
             self.kept.add(found.seq)
@@ -372,7 +383,7 @@ def run(
     if dry_run:
         search.look()
         search.standing()
-        return [make("report", stage, subject="archive", act="purge", would=_would(search), records=search.count(), **_about(asked))]
+        return [make("report", stage, subject="archive", act="purge", would=_would(search), records=search.count(), **_about(asked), **_unread(choice))]
     with _Alone(folder):
         search.look()
         told = []
@@ -386,22 +397,29 @@ def run(
             done = _erase(search, {search.proofs[seq]["id"] for seq in unended}, clean)
             # Of those that are only of a time or a thread that is to go there is nothing to say.
             done["kept"] = len(search.kept) if asked and (asked.pattern or asked.subject) and search.kept else None
-            certificates = [_certify(search, stage, search.proofs[seq], done, began) for seq in unended]
+            own = told[0]["id"] if told else None
+            each = [(search.proofs[seq], _unread(choice) if search.proofs[seq]["id"] == own else {}) for seq in unended]
+            certificates = [_certify(search, stage, intent, done | unread, began) for intent, unread in each]
             if not certificates:
                 certificates.append(_certify(search, stage, {"purged": sorted(stand)}, done, began))
             journal.append(folder, certificates, stage=stage, warn=warn)
             archive.catch_up(limit=None)
             told += certificates
-        if told or not choice:
+        if count or not choice or told and not choice.unread:
             return told or [make("report", stage, subject="archive", act="purge", outcome="done", records=0)]
         # Of what no record holds there may be traces all the same: torn records, tracebacks, answers without a record.
         removed, left = ([path for path in paths_ if not choice.says(path)] or None for paths_ in _swept(search))
-        report = make("report", stage, subject="archive", act="purge", outcome="done", records=0, **_about(asked), removed=removed, unreached=left)
+        said = {"outcome": "incomplete" if choice.unread else "done", "records": 0, **_about(asked), **_unread(choice)}
+        report = make("report", stage, subject="archive", act="purge", **said, removed=removed, unreached=left)
         if removed:
             report |= {"because": because}
             journal.append(folder, [report], stage=stage, warn=warn)
             archive.catch_up(limit=None)
-    return [report]
+    return [*told, report]
+
+
+def _unread(choice: Choice | None) -> dict:
+    return {"unread": len(choice.unread)} if choice and choice.unread else {}
 
 
 def _about(asked: Asked | None) -> dict:
@@ -612,7 +630,7 @@ def _certify(search: _Search, stage: str, intent: dict, done: dict, began: float
         subject="archive",
         act="purge",
         about=intent.get("id"),
-        outcome="incomplete" if len(seqs) + damage < last else "done",
+        outcome="incomplete" if len(seqs) + damage < last or "unread" in done else "done",
         # What cannot be opened here would be no longer what it says it is, in another record.
         **{name: value for name, value in said.items() if "[sealed:" not in str(value)},
         records=len(seqs),

@@ -206,6 +206,29 @@ verified() {
     same "$(ftai-recall --tag report | jq -r .because)" x
 }
 
+@test "encrypted texts that cannot be opened are counted, and it is not done" {
+    export FTAI_ENCRYPT=local
+    echo '{"@tag":"note","body":"Zoltan was here"}' | ftai-log --sink
+    mv "$FTAI_HOME/state/keys/identity" "$T/identity"
+    for more in "" --dry-run; do
+        try ftai-archive purge --pattern Zoltan --because x $more
+        ended 1
+        same "$(jq -c '[.records, .unread]' "$T/out")" '[0,1]'
+        grep -q "1 records are encrypted and could not be opened" "$T/err"
+    done
+    try ftai-archive purge --pattern secret7 --because x
+    ended 1
+    same "$(tail -1 "$T/out" | jq -c '[.outcome, .records, .unread]')" '["incomplete",1,1]'
+    # The intent and the names of that purge are encrypted too.
+    try ftai-archive purge --pattern Zoltan --since 2020-01-01 --until 2020-12-31 --because x
+    ended 0
+    mv "$T/identity" "$FTAI_HOME/state/keys/identity"
+    try ftai-archive purge --pattern Zoltan --because x
+    ended 0
+    same "$(tail -1 "$T/out" | jq -c '[.outcome, .records, .unread]')" '["done",1,null]'
+    verified
+}
+
 @test "files of skills are named and stay" {
     echo kept >"$T/note.txt"
     echo "{\"@tag\":\"file\",\"op\":\"write\",\"path\":\"$T/note.txt\",\"body\":\"secret77\"}" | ftai-log --sink
