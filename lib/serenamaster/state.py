@@ -4,6 +4,7 @@ WAL and synchronous FULL lose no commit in a power cut. Every write stands under
 spoil a WAL that two connections write or checkpoint at once (https://sqlite.org/wal.html#walresetbug).
 """
 
+import errno
 import fcntl
 import os
 import time
@@ -42,14 +43,17 @@ MIGRATIONS = [m001_claims, m002_consents]
 
 
 class Locked:
-    """`with Locked(path):` holds the lock of all writers. Raises Failure 75 where others hold it for 10 s."""
+    """`with Locked(path):` holds the lock of all writers. Raises Failure 75 where others hold it for 10 s, 73 where it can't be opened."""
 
     def __init__(self, path: str):
         self.path = path
         self.fd = -1
 
     def __enter__(self):
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as bad:
+            raise Failure(f"cannot open '{self.path}': {'it is a link' if bad.errno == errno.ELOOP else bad.strerror}", CANTCREAT) from None
         end = time.monotonic() + LOCK_SECONDS
         # flock() itself knows no deadline, and an alarm signal would belong to the whole process.
         pause = 0.0005

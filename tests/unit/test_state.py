@@ -184,6 +184,14 @@ def test_wal_and_full(path):
     assert claims.db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
+def test_a_lock_that_is_a_link_is_refused(path, tmp_path):
+    os.symlink(tmp_path / "else", f"{path}.lock")
+    with pytest.raises(Failure) as bad, state.Locked(f"{path}.lock"):
+        pass
+    assert (bad.value.code, "it is a link" in bad.value.message) == (73, True)
+    assert not os.path.exists(tmp_path / "else")
+
+
 def test_a_file_of_a_newer_version_is_left_alone(path):
     db = sqlite3.connect(path)
     db.execute(f"PRAGMA user_version = {len(state.MIGRATIONS) + 1}")
