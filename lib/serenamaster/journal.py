@@ -403,8 +403,9 @@ class Cursor:
             raise Failure(f"'{name}' is no name for a cursor: expected letters, digits, '.', '_' or '-'", USAGE)
         if len(name.encode()) > 200:  # the longest name of a file, less what stands behind it in those of the lock and of a new place
             raise Failure(f"a name of {len(name.encode())} bytes for a cursor, expected at most 200", USAGE)
-        os.makedirs(folder, 0o700, exist_ok=True)
-        self.path = os.path.join(folder, name)
+        from . import paths
+
+        self.path = os.path.join(paths.make(folder), name)
         try:
             self.lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as bad:
@@ -1220,11 +1221,12 @@ def _mark(folder: str, records: list, outcomes: list) -> None:
     """Leaves a file for each text of the specs that is journaled now, so that it is journaled once."""
     for rec, (kind, _, _) in zip(records, outcomes, strict=True):
         if rec.get("@tag") == "specs" and kind in ("written", "repeat") and HEX.issuperset(digest := str(rec.get("digest"))) and digest:
-            marks = os.path.join(os.path.dirname(os.path.abspath(folder)), "specs")
+            from . import paths
+
             try:
-                os.makedirs(marks, 0o700, exist_ok=True)
+                marks = paths.make(os.path.join(os.path.dirname(os.path.abspath(folder)), "specs"))
                 os.close(os.open(os.path.join(marks, digest), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-            except OSError:
+            except (OSError, Failure):
                 pass  # then they are journaled once more
 
 
@@ -1545,6 +1547,8 @@ def verify(folder: str = "", files=()):
         finally:
             os.close(fd)
     # A tombstone is only known to be wrong at the end: the first bad record comes first all the same.
+    if check.gone and folder:
+        check.later()
     check.purges(names)
     check.troubles.sort(key=lambda trouble: (names.index(trouble.path), trouble.line))
     if folder:
@@ -1724,6 +1728,13 @@ class _Check:
                 self.named[words] = seq
         if "asked" in rec and self.folder:
             self.open[rec["id"]] = seq
+
+    def later(self) -> None:
+        """Takes note of what a purge has named since the journal was looked at: tombstones may stand in segments that were opened only then."""
+        for _, rec in read(self.folder, self.seq):
+            if rec["@tag"] == "audit" and rec.get("act") == "purge":
+                for words in named(rec):
+                    self.gone.pop(words, None)
 
     def purges(self, names: list) -> None:
         """What is only known at the end: tombstones that nobody names, and records that are named and stand."""

@@ -39,7 +39,13 @@ def where(kind: str) -> str:
 
 
 def make(folder: str) -> str:
-    """`folder`, made 0700 if it was missing. Raises Failure where it can't be (73), or where others could write into it (77)."""
+    """`folder`, made 0700 if it was missing. Raises Failure where it can't be (73), or where others could write into it (77).
+
+    What we write below a folder of `BASES` must stand there: a link is refused (77). Those folders themselves may be links, to another disk say.
+    """
+    top = [base for base in map(where, BASES) if folder.startswith(f"{base}/")] if os.path.islink(folder) else ()
+    if top:
+        unlinked(folder)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         seen = os.stat(folder)

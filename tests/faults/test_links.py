@@ -52,3 +52,17 @@ def test_links_are_not_followed_where_we_write(used, tmp_path):
             assert "bug" not in said, (name, said)
             shutil.rmtree(home)
             outside.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("name", ["journal", "keys", "runs", "cursors", "specs"])
+def test_no_folder_below_the_state_is_written_through_a_link(used, tmp_path, name):
+    home = tmp_path / "home"
+    shutil.copytree(used, home)
+    outside = tmp_path / "outside"
+    (home / "state" / name).rename(outside) if (home / "state" / name).exists() else outside.mkdir(0o700)
+    (home / "state" / name).symlink_to(outside)
+    before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
+    said = work(home)
+    assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
+    assert "bug" not in said, said
+    assert "is a link" in said or name in ("keys", "specs"), said

@@ -164,6 +164,30 @@ def test_tombstone_needs_its_audit(tmp_path):
     assert [(trouble.seq, trouble.message) for trouble in troubles(files=[str(copy)])] == [(2, "a tombstone that no audit record of a purge names")]
 
 
+def test_a_purge_while_it_is_verified_is_no_finding(folder):
+    put(folder, note("one"), note("two"))
+    journal.close(folder, 1, stage="test")
+    segment = f"{folder}/000001.ftai"
+    seen = []
+
+    def purge(event, given_):
+        """Buries seq 2 when the closed segment is opened for the second time: behind the first look at the live one."""
+        if event != "open" or given_[0] != segment or len(seen) == 2:
+            return
+        seen.append(event)
+        if len(seen) == 2:
+            found = []
+            with open(segment, "rb") as file:
+                journal.dig(file.fileno(), journal.head(file.read()).start, os.path.getsize(segment), lambda _: True, lambda one, _: found.append(one))
+            journal.enter(folder, [record.make("audit", "test", act="purge", purged=[f"{found[1].seq} {found[1].digest}"])], stage="test")
+            journal.bury(folder, "000001.ftai", found[1:])
+
+    sys.addaudithook(purge)
+    assert journal.verify(folder)[1] == []
+    assert len(seen) == 2
+    assert b"@tombstone" in Path(segment).read_bytes()
+
+
 def test_a_digest_makes_no_record_a_tombstone(folder, tmp_path):
     put(folder, note("one"), note("two"))
     data = current(folder).read_bytes()

@@ -87,6 +87,25 @@ def test_a_folder_that_others_can_write_into_is_refused(tmp_path):
     assert "chmod 700" in bad.value.hint
 
 
+@pytest.mark.parametrize("name", ["journal", "keys", "bugs", "cursors", "runs", "specs"])
+def test_a_link_below_the_state_folder_is_refused(name, tmp_path):
+    (tmp_path / "else").mkdir(0o700)
+    os.symlink(tmp_path / "else", os.path.join(paths.state(), name))
+    with pytest.raises(Failure) as bad:
+        paths.make(os.path.join(paths.state(), name))
+    assert (bad.value.code, "is a link" in bad.value.message) == (NOPERM, True)
+
+
+@pytest.mark.parametrize("place", [".local/state/ftai", ".local/state", "own/state", "own"])
+def test_the_folders_themselves_may_be_on_another_disk(place, tmp_path, monkeypatch):
+    if place.startswith("own"):
+        monkeypatch.setenv("FTAI_HOME", str(tmp_path / "own"))
+    (tmp_path / "disk").mkdir(0o700)
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).symlink_to(tmp_path / "disk")
+    assert os.path.isdir(paths.journal()) and list((tmp_path / "disk").iterdir())
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a folder that belongs to another")
 def test_a_folder_that_belongs_to_another_is_refused(tmp_path, monkeypatch):
     folder = tmp_path / "theirs"
