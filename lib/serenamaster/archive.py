@@ -257,6 +257,16 @@ def _damaged(bad: Exception) -> bool:
     return isinstance(bad, sqlite3.DatabaseError) and getattr(bad, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def _full(bad: Exception) -> bool:
+    """True where the disk is, or a quota. With so little left that not even its -shm can be made, SQLite tells of an input/output error."""
+    import errno
+    import sqlite3
+
+    if isinstance(bad, OSError):
+        return bad.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(bad, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
 def _remove(path: str) -> None:
     """Takes the file away. Call it under the lock. The WAL goes last: without its database it is nothing, beside another it would be poison."""
     if _writer:
@@ -541,9 +551,15 @@ def purge(names: set[str], damaged: bool = False) -> None:
                 _drop(db, names)
                 _clean(db)
             except (sqlite3.DatabaseError, Other) as bad:
-                if not (isinstance(bad, Other) or _damaged(bad)):
+                if not (isinstance(bad, Other) or _damaged(bad) or (_full(bad) and _identity(folder))):
                     raise
-                _rebuild(folder, path, None)
+                try:
+                    _rebuild(folder, path, None)
+                except (OSError, sqlite3.Error) as worse:
+                    if not _full(worse):
+                        raise
+                    # A view, that holds what is to go, and that whoever reads next makes again.
+                    _remove(path)
     except (OSError, sqlite3.Error) as bad:
         raise Failure(f"cannot clean the archive: {getattr(bad, 'strerror', None) or bad}", IOERR) from None
     finally:

@@ -1,5 +1,6 @@
 """Purging: what is found, what is left of it anywhere, and what the journal, the archive and the certificate say afterwards."""
 
+import errno
 import os
 import random
 import re
@@ -667,3 +668,25 @@ def test_an_interrupted_purge_ends_with_the_key_of_a_thread_of_any_name(home, mo
     assert [name for name in keys() if "geheim" in name] == []
     assert "other" in keys()
     assert traces(home, "geheim4711") == []
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_full_disk_keeps_no_text_in_the_archive(home, monkeypatch, room):
+    put(note("geheim4711"), *[note(f"{n} " + "x" * 3000) for n in range(100)])
+    db = archive._writer["db"]
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    # So SQLite tells of a full disk: it may not make the file any longer.
+    db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+    opened = os.open
+
+    def full(path, *rest, **more):
+        if str(path).endswith("archive.db.new"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return opened(path, *rest, **more)
+
+    if not room:
+        monkeypatch.setattr(os, "open", full)
+    assert gone(pattern="geheim4711")[-1]["outcome"] == "done"
+    assert traces(home, "geheim4711") == []
+    monkeypatch.setattr(os, "open", opened)
+    sound()
