@@ -1120,7 +1120,8 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
     known: (upto, {id: (seq, content)}): those of their ids that the journal holds up to seq `upto`, as archive.lookup() tells; None where that
     can't be told: then only what this process has seen makes a repeat or a conflict.
     bare: {index in records: the record as it came} of those that were stamped, but came with their id: where such a one is held with another
-    stamp and is equal else, it is a repeat, and the record with the held stamp takes its place in `records`.
+    stamp and is equal else, it is a repeat, and the record with the held stamp takes its place in `records`. Not None, it says that they came from
+    elsewhere: then what looks like the record of a purge, and is no repeat, is refused, as it could have records of others taken for purged.
     clear: what cleared() made of `records`, where it was asked before. What is stored is that; `records` stay as they are.
     warn: called with a message for each repair. Raises Failure: 75 locked, 73 or 74 not written; then nothing of it counts as written.
     """
@@ -1173,6 +1174,9 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
                     if same := equal(stood, _prepared(other, records[n])[2], records[n]):
                         records[n] = stamped
                 outcomes[n] = ("repeat", at, None) if same else ("conflict", at, f"id '{own}' is journaled as seq {at} with other content")
+                continue
+            if bare is not None and content[1:2] != b"c" and proof(content):
+                outcomes[n] = ("refused", None, "it says what was purged, and this journal has no such record; only ftai-archive purge writes one")
                 continue
             if not used <= live.declared:
                 new += live.schema(used)
@@ -1331,6 +1335,48 @@ def named(rec: dict) -> list[str]:
     """The "SEQ DIGEST" of the records that an audit record says were purged."""
     purged = rec.get("purged")
     return [words for words in (purged if type(purged) is list else [purged]) if type(words) is str and re.fullmatch("[1-9][0-9]{0,17} [0-9a-f]{64}", words)]
+
+
+# The fields of our own records that prove what a purge did. They stay, whatever is asked, but only if they hold nothing else.
+_PROOF = frozenset(
+    ("@tag", "id", "ts", "thread", "from", "act", "subject", "who", "outcome", "because", "about", "asked", "ids", "since", "until", "records", "of", "purged")
+    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "unreached", "kept", "unread", "last")
+    + ("hash", "ms")
+)
+_CLOSING = {"@tag", "id", "ts", "thread", "from", "segment", "last", "hash", "because"}
+# As _Live gives them.
+_REASON = re.compile(
+    "a purge|a closing was interrupted|an error of fsync left what stands behind in doubt|there was no live segment|the live segment (has no head|was empty)"
+    "|the record behind seq [0-9]{1,18} is not what the chain says"
+)
+
+
+def proof(content: bytes) -> dict | None:
+    """The record of this content, where it is of the shape in which _Live tells of a closing, or purge.py of what it does; else None.
+
+    Such a record is believed, and not purged. Those of a purge are taken from nobody else, and those of a closing hold no words of anybody.
+    """
+    if not content.startswith((b"@checkpoint\n", b"@audit\n", b"@report\n")) or (content[1:2] != b"c" and PURGE not in content):
+        return None
+    try:
+        rec = parse(content)
+    except ValueError:
+        return None
+    tag = rec["@tag"]
+    if tag == "checkpoint":
+        if rec.keys() != _CLOSING or not type(rec["segment"]) is type(rec["last"]) is int or not (record.is_id(rec["id"]) and record.is_id(rec["thread"])):
+            return None
+        forms: dict = {"hash": "[0-9a-f]{64}", "because": _REASON, "from": "(ftai-)?[a-z]{1,12}", "ts": _TIME}
+        return rec if all(re.fullmatch(form, str(rec[name])) for name, form in forms.items()) else None
+    if tag == "report":
+        sound, lists = "hash" in rec and "purged" not in rec, ["files", "removed"]
+    else:
+        sound, lists = "purged" in rec or "asked" in rec or record.is_id(rec.get("about")), ["purged", "damage", "threads", "files", "answers", "asked"]
+    counts = [name for name in ("of", "records", "hidden", "damage") if name not in lists]
+    sound = sound and rec.keys() <= _PROOF and all(type(rec.get(name, 0)) is int for name in counts)
+    for name in lists if sound else ():
+        sound = sound and type(rec.get(name, [])) is list and all(type(words) is str for words in rec.get(name, ()))
+    return rec if sound and len(named(rec)) == len(rec.get("purged", ())) else None
 
 
 def _number(piece: bytes) -> bytes:
@@ -1664,7 +1710,7 @@ class _Check:
                 if found and found[3]:
                     self.gone[f"{seq} {found[3].decode()}"] = path, offset + 1
             elif piece.startswith((b"\n@audit\n", b"\n@report\n")) and PURGE in piece:
-                self.purge(seq, parse(piece[1:cut]))
+                self.purge(seq, proof(piece[1:cut]))
         if until is not None and self.seq < until:
             self.say(path, 0, self.seq + 1, "", f"the records from seq {self.seq + 1} to {until} are missing")
         if size > end + 1 or (size > end and os.pread(fd, 1, end) != b"\n"):
@@ -1718,8 +1764,10 @@ class _Check:
                     return
             self.say(path, 11, top.first, "", f"@schema declares '@{min(odd)}', which nobody uses")
 
-    def purge(self, seq: int, rec: dict) -> None:
-        """Takes note of an audit record of a purge, or of its certificate."""
+    def purge(self, seq: int, rec: dict | None) -> None:
+        """Takes note of an audit record of a purge, or of its certificate. rec: as proof() gives it."""
+        if rec is None:
+            return
         if rec["@tag"] == "report":
             self.open.pop(str(rec.get("about")), None)
             return
@@ -1731,10 +1779,11 @@ class _Check:
 
     def later(self) -> None:
         """Takes note of what a purge has named since the journal was looked at: tombstones may stand in segments that were opened only then."""
-        for _, rec in read(self.folder, self.seq):
-            if rec["@tag"] == "audit" and rec.get("act") == "purge":
-                for words in named(rec):
-                    self.gone.pop(words, None)
+        with _Lock(self.folder, shared=True):
+            plan = _plan(self.folder, self.seq)
+        for _, content, _ in _contents(plan, self.seq):
+            for words in named(proof(content) or {}):
+                self.gone.pop(words, None)
 
     def purges(self, names: list) -> None:
         """What is only known at the end: tombstones that nobody names, and records that are named and stand."""

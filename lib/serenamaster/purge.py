@@ -30,13 +30,6 @@ WAIT = 10.0  # seconds to wait for another purge
 # not included. pattern: text, or a regular expression between slashes.
 Asked = namedtuple("Asked", "ids threads subject since until pattern", defaults=((), (), None, None, None, None))
 
-# The fields of our own records that prove what a purge did. They stay, whatever is asked, but only if they hold nothing else.
-_PROOF = frozenset(
-    ("@tag", "id", "ts", "thread", "from", "act", "subject", "who", "outcome", "because", "about", "asked", "ids", "since", "until", "records", "of", "purged")
-    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "unreached", "kept", "unread", "last")
-    + ("hash", "ms")
-)
-
 
 # ---- what is to go ----
 
@@ -317,15 +310,7 @@ class _Search:
 
 def _proof(piece: bytes) -> dict | None:
     """The record, where it is one of ours that proves the chain: of a purge, or of a closing."""
-    if not (piece.startswith(b"\n@checkpoint\n") or (piece.startswith((b"\n@audit\n", b"\n@report\n")) and journal.PURGE in piece)):
-        return None
-    try:
-        rec = journal.parse(piece[1 : piece.find(journal.MARK) + 1])
-    except ValueError:
-        return None
-    lists = [rec.get(name, []) for name in ("purged", "damage", "threads", "files", "answers")]
-    sound = rec.keys() <= _PROOF and all(type(one) is list and all(type(words) is str for words in one) for one in lists)
-    return rec if sound and type(rec.get("of", 0)) is type(rec.get("records", 0)) is type(rec.get("hidden", 0)) is int else None
+    return journal.proof(piece[1 : piece.find(journal.MARK) + 1])
 
 
 # ---- the purge ----
@@ -408,7 +393,7 @@ def run(
         if count or not choice or told and not choice.unread:
             return told or [make("report", stage, subject="archive", act="purge", outcome="done", records=0)]
         # Of what no record holds there may be traces all the same: torn records, tracebacks, answers without a record.
-        removed, left = ([path for path in paths_ if not choice.says(path)] or None for paths_ in _swept(search))
+        removed, left = (_sayable(choice, paths_) or None for paths_ in _swept(search))
         said = {"outcome": "incomplete" if choice.unread else "done", "records": 0, **_about(asked), **_unread(choice)}
         report = make("report", stage, subject="archive", act="purge", **said, removed=removed, unreached=left)
         if removed:
@@ -416,6 +401,14 @@ def run(
             journal.append(folder, [report], stage=stage, warn=warn)
             archive.catch_up(limit=None)
     return [*told, report]
+
+
+def _sayable(choice: Choice | None, names: list[str]) -> list[str]:
+    """Of the paths of files that were removed those that may stand in the journal: without what was looked for, and where nobody knows
+    what that was, of folders in which all names are our own."""
+    if choice and (choice.asked.pattern or choice.words):
+        return [path for path in names if not choice.says(path)]
+    return [path for path in names if os.path.dirname(path) in (_answers(), os.path.join(paths.where("state"), "bugs"))]
 
 
 def _unread(choice: Choice | None) -> dict:
@@ -512,7 +505,7 @@ def _erase(search: _Search, intents: set[str], clean: Callable | None) -> dict:
     threads = {one for rec in mine for one in rec.get("threads", ())} | search.threads.keys()
     unreached = [name for name in sorted(os.listdir(search.folder)) if re.match(r"[0-9]{6,}\.ftai.", name)]
     unreached += [path for path in left if not (search.choice and search.choice.says(path))]
-    return {"removed": removed or None, "keys": _keys(search.folder, threads), "unreached": unreached or None}
+    return {"removed": _sayable(search.choice, removed) or None, "keys": _keys(search.folder, threads), "unreached": unreached or None}
 
 
 def _keys(folder: str, threads) -> int:
@@ -560,7 +553,9 @@ def _swept(search: _Search) -> tuple[list[str], list[str]]:
             continue
         # fwalk follows no link, and what is removed is removed from the folder that was looked at.
         for folder, folders, names, fd in os.fwalk(place, onerror=missed):
-            whole = f"{folder}/".startswith((cache + "/", os.path.join(state, "bugs", "")))
+            # The marks say which specs the journal holds, and of what was named long ago nobody knows whether it was one of these records.
+            unnamed = f"{folder}/".startswith((cache + "/", os.path.join(state, "specs", "")))
+            whole = unnamed or f"{folder}/".startswith(os.path.join(state, "bugs", ""))
             links = [name for name in folders if _is_link(name, fd)]
             folders[:] = [name for name in folders if name not in links]
             try:
@@ -582,7 +577,7 @@ def _swept(search: _Search) -> tuple[list[str], list[str]]:
                 except OSError:
                     left.append(os.path.join(folder, name))
                     continue
-                if not f"{folder}/".startswith(cache + "/"):
+                if not unnamed:
                     removed.append(os.path.join(folder, name))
     return removed, left
 

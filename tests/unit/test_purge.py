@@ -330,6 +330,16 @@ def test_files_of_skills_are_named_and_stay(home, tmp_path):
     assert traces(home, "geheim4711") == []
 
 
+@pytest.mark.parametrize("asked", [{"pattern": "geheim4711"}, {"subject": "geheim4711"}, {"since": "2026-01-01T00:00:00.000Z"}])
+def test_no_name_of_what_was_removed_holds_it(home, asked):
+    put(note("geheim4711"))
+    for name in ("data/notes/.geheim4711-list.txt.999999999.tmp", "state/bugs/ftai-exec-x.txt"):
+        (home / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (home / name).write_text("x")
+    assert gone(**asked)[-1]["removed"] == [str(home / "state/bugs/ftai-exec-x.txt")]
+    assert traces(home, "geheim4711") == []
+
+
 def test_proof_stays():
     put(note("geheim"))
     gone("the geheim thing", ids=(held()[1]["id"],))
@@ -690,3 +700,70 @@ def test_a_full_disk_keeps_no_text_in_the_archive(home, monkeypatch, room):
     assert traces(home, "geheim4711") == []
     monkeypatch.setattr(os, "open", opened)
     sound()
+
+
+@pytest.mark.parametrize("fields", [{"purged": True}, {"purged": True, "note": "x"}, {"asked": ["id"]}, {"about": "x", "hash": "x", "@tag": "report"}])
+def test_a_proof_from_elsewhere_is_not_believed(fields):
+    first = put(note("one"), note("two"))[0]
+    content = journal.prepare(first)[1]
+    salt = re.search(rb'salt: "([0-9a-f]{32})"', (Path(paths.journal()) / journal.LIVE).read_bytes())[1]
+    from hashlib import sha256
+
+    named = {"purged": ["1 " + sha256(salt + content).hexdigest()]} if "purged" in fields else {}
+    forged = {"@tag": "audit", "act": "purge", "subject": "journal", "who": "me", "outcome": "intended", **fields, **named}
+    _, _, reason = journal.take(paths.journal(), [(forged, record.encode(forged))], stage="test")[0]
+    assert ("note" in fields) == (reason == ""), reason
+    seen, troubles = journal.verify(paths.journal())
+    assert (seen.notes, troubles) == ([], [])
+    assert purge.run(None, stage="test")[0]["records"] == 0
+    assert [rec["body"] for rec in held().values() if rec["@tag"] == "note"] == ["one", "two"]
+
+
+def test_a_proof_that_comes_back_is_a_repeat():
+    put(note("one"), note("geheim4711"))
+    told = gone(pattern="geheim4711")
+    archive.catch_up(limit=None)
+    known = archive.lookup([rec["id"] for rec in told])
+    taken = journal.take(paths.journal(), [(rec, record.encode(rec)) for rec in told], stage="test", known=known)
+    assert [reason for _, _, reason in taken] == [""] * len(told)
+    sound()
+
+
+@pytest.mark.parametrize(
+    "rec",
+    [
+        {"@tag": "checkpoint", "because": "geheim4711"},
+        {"@tag": "checkpoint", "segment": 1, "last": 1, "hash": "a" * 64, "because": "a purge", "from": "geheim4711"},
+        {"@tag": "audit", "act": "purge", "who": "geheim4711"},
+        {"@tag": "audit", "act": "purge", "about": "geheim4711"},
+        {"@tag": "audit", "act": "purge", "purged": ["geheim4711"]},
+        {"@tag": "report", "act": "purge", "because": "geheim4711"},
+        {"@tag": "report", "act": "purge", "because": "geheim4711", "hash": "x", "purged": 7},
+    ],
+)
+def test_what_only_looks_like_a_proof_can_be_purged(home, rec):
+    assert journal.take(paths.journal(), [(rec, record.encode(rec))], stage="test")[0][2] == ""
+    archive.catch_up(limit=None)
+    gone(pattern="geheim4711")
+    assert traces(home, "geheim4711") == []
+    sound()
+
+
+def test_the_certificate_of_purged_damage_ends_its_purge():
+    put(note("one"), note("geheim4711"))
+    segment = Path(paths.journal()) / journal.LIVE
+    segment.write_bytes(segment.read_bytes().replace(b'hash: "', b'hash: x"', 9))
+    journal._live.clear()
+    put(note("three"))
+    told = gone(pattern="geheim4711")
+    assert told[-1].get("damage", 0) >= 1
+    assert journal.verify(paths.journal())[0].notes == []
+
+
+def test_specs_that_went_are_journaled_once_more(home):
+    put({"@tag": "specs", "digest": "0123abcd", "body": "x"})
+    mark = home / "state" / "specs" / "0123abcd"
+    assert mark.exists()
+    told = gone(since="2000-01-01T00:00:00.000Z")[-1]
+    assert (told["records"], told.get("removed")) == (1, None)
+    assert not mark.exists()
