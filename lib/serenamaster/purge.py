@@ -390,11 +390,12 @@ def run(
             journal.append(folder, certificates, stage=stage, warn=warn)
             archive.catch_up(limit=None)
             told += certificates
+        kept = {"kept": len(search.kept)} if asked and (asked.pattern or asked.subject) and search.kept else {}
         if count or not choice or told and not choice.unread:
             return told or [make("report", stage, subject="archive", act="purge", outcome="done", records=0)]
         # Of what no record holds there may be traces all the same: torn records, tracebacks, answers without a record.
         removed, left = (_sayable(choice, paths_) or None for paths_ in _swept(search))
-        said = {"outcome": "incomplete" if choice.unread else "done", "records": 0, **_about(asked), **_unread(choice)}
+        said = {"outcome": "incomplete" if choice.unread else "done", "records": 0, **_about(asked), **_unread(choice), **kept}
         report = make("report", stage, subject="archive", act="purge", **said, removed=removed, unreached=left)
         if removed:
             report |= {"because": because}
@@ -439,7 +440,9 @@ def _unended(proofs: dict[int, dict]) -> list[int]:
 def _effects(search: _Search) -> dict:
     """Files that the records tell of: those that hold our own long answers, which go too, and those that skills and others wrote, which stay."""
     there = [path for path in search.files if os.path.isabs(path) and os.path.dirname(path) != _answers() and os.path.lexists(path)]
-    named = [path for path in there if search.choice and not search.choice.says(path)]
+    # Of a whole thread or day nobody looked for a text: there each path is one that is to go.
+    choice = search.choice if search.choice and (search.choice.asked.pattern or search.choice.words) else None
+    named = [path for path in there if choice and not choice.says(path)]
     return {"files": named or None, "hidden": len(there) - len(named) or None}
 
 

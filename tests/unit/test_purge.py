@@ -340,6 +340,21 @@ def test_no_name_of_what_was_removed_holds_it(home, asked):
     assert traces(home, "geheim4711") == []
 
 
+def test_by_thread_no_path_of_it_is_left(home, tmp_path):
+    written = tmp_path / "geheim4711.txt"
+    written.write_text("a note")
+    first = put({"@tag": "file", "op": "write", "path": str(written)})[0]
+    told = gone(threads=(first["thread"],))[-1]
+    assert (told.get("files"), told["hidden"]) == (None, 1)
+    assert traces(home, "geheim4711") == []
+
+
+def test_proof_that_holds_it_is_told_where_nothing_else_does():
+    put(note("x"))
+    gone("the geheim thing", ids=(held()[1]["id"],))
+    assert gone("again", pattern="geheim")[-1]["kept"] == 2
+
+
 def test_proof_stays():
     put(note("geheim"))
     gone("the geheim thing", ids=(held()[1]["id"],))
