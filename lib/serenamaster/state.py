@@ -419,3 +419,19 @@ def _marks(name: str) -> tuple[int, int] | None:
     finally:
         os.close(fd)
     return (int.from_bytes(data[:8], "big"), int.from_bytes(data[8:], "big")) if data else (0, 0)
+
+
+def forget(path: str, held) -> None:
+    """Takes the thread and target of routes that are done out of the file, its free pages and its log, where held(route) says that they are gone.
+
+    Raises Failure 75 while another process reads from the log.
+    """
+    db = connect(path)
+    with Write(db, path):
+        done = [row[0] for row in db.execute("SELECT route FROM claims WHERE state = 'done' AND (thread IS NOT NULL OR target IS NOT NULL)")]
+        db.execute("PRAGMA secure_delete = ON")
+        db.executemany("UPDATE claims SET thread = NULL, target = NULL WHERE route = ?", [(route,) for route in done if not held(route)])
+    with Locked(path + ".lock"):
+        db.execute("VACUUM")
+        if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise Failure(f"the write-ahead log of '{path}' cannot be emptied: another process reads from it", TEMPFAIL)
