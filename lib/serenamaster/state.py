@@ -38,8 +38,34 @@ def m002_consents(db) -> None:
     db.execute("CREATE TABLE consents (target TEXT PRIMARY KEY, scope TEXT NOT NULL, until TEXT, granted TEXT, withdrawn TEXT) WITHOUT ROWID")
 
 
+def m003_limits(db) -> None:
+    """What keeps calls within bounds; see limits.py. Times are whole milliseconds since the epoch, money whole billionths, `day` is one of UTC.
+
+    A deadline (`until`, `probe`) stands beside how far ahead it was set (`span`, `lease`). `at`: when it was written; of a reservation: when it was made.
+    """
+    db.execute("CREATE TABLE salts (salt BLOB NOT NULL)")
+    db.execute("INSERT INTO salts VALUES (?)", (os.urandom(16),))
+    db.execute(
+        "CREATE TABLE breakers (name TEXT PRIMARY KEY, failures INTEGER NOT NULL, until INTEGER, span INTEGER NOT NULL,"
+        " probe INTEGER, lease INTEGER NOT NULL, holder TEXT, reason TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID"
+    )
+    db.execute(
+        "CREATE TABLE rates (provider TEXT, second INTEGER, requests INTEGER NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (provider, second)) WITHOUT ROWID"
+    )
+    db.execute(
+        'CREATE TABLE quotas (provider TEXT, what TEXT, "left" INTEGER NOT NULL, until INTEGER NOT NULL, span INTEGER NOT NULL, asked INTEGER NOT NULL,'
+        " PRIMARY KEY (provider, what)) WITHOUT ROWID"
+    )
+    of = "day TEXT NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL, agent TEXT NOT NULL, currency TEXT NOT NULL"
+    much = "calls INTEGER NOT NULL, tokens INTEGER NOT NULL, amount INTEGER NOT NULL"
+    db.execute(f"CREATE TABLE reservations (id TEXT PRIMARY KEY, at INTEGER NOT NULL, {of}, {much}) WITHOUT ROWID")
+    db.execute("CREATE INDEX reservations_at ON reservations (at)")
+    db.execute(f"CREATE TABLE spends ({of}, {much}, PRIMARY KEY (day, provider, model, agent, currency)) WITHOUT ROWID")
+    db.execute("CREATE TABLE nets (name TEXT PRIMARY KEY, up INTEGER NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID")
+
+
 # Only ever appended to: their number is the user_version of the file.
-MIGRATIONS = [m001_claims, m002_consents]
+MIGRATIONS = [m001_claims, m002_consents, m003_limits]
 
 
 class Locked:
