@@ -14,7 +14,8 @@ STAGES = sorted(path for path in (ROOT / "bin").glob("ftai-*"))
 FLOORS = [
     {"errors", "record", "text", "phrases"},
     {"stream", "paths", "rules", "specs", "dates", "intake", "views"},
-    {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"},
+    {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"}
+    | {"prices"},
 ]
 NAMES = set().union(*FLOORS)
 # The only arrows within a floor; what else a module needs comes in as an argument.
