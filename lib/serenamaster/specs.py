@@ -49,9 +49,10 @@ TAGS: dict[str, dict[str, tuple[str, str]]] = {
         "rule": ("name target reason", "say pattern capability any tag optional privacy confidence deadline match not_match"),
     },
     "redact": {"pattern": ("name summary pattern", "anchors check before")},
+    "prices": {"price": ("name vendor input output currency", "model pattern unit cached valid_from valid_to source")},
     "release": {"gate": ("name summary run", "expect contains timeout")},
 }
-# What the values of keys may be. A list may be written as its one element alone.
+# What the values of keys may be, `tag.key` where they differ by tag. A list may be written as its one element alone.
 KINDS: dict[str, str | tuple[str, ...]] = {
     "name": "name", "provider": "name", "capability": "name", "key": "name", "unit": "name",
     "title": "text", "summary": "text", "target": "text", "reason": "text", "url": "text", "pattern": "text", "id": "text", "contains": "text",
@@ -64,6 +65,8 @@ KINDS: dict[str, str | tuple[str, ...]] = {
     "timeout": "number", "deadline": "number", "keep": "number", "keep_within": "number",
     "confidence": "share", "value": "value",
     "off": "flag", "default": "flag", "verbatim": "flag", "any": "flag", "optional": "flag",
+    "vendor": "text", "price.model": "text", "price.unit": "whole", "input": "amount", "price.output": "amount", "cached": "amount",
+    "currency": "text", "valid_from": "day", "valid_to": "day", "source": "text",
     "privacy": ("local", "cloud"), "narrow": ("local", "lower"), "tag": ("command", "task"), "kind": "name",
 }  # fmt: skip
 SEALED = "aes256gcm:"  # what the value of a secret setting begins with, as it stands in a spec
@@ -322,12 +325,29 @@ def _number(value) -> bool:
     return type(value) in (int, float) and value >= 0
 
 
+def _amount(value) -> bool:
+    """A number that stays exact: `3.00` and what else is not written as the number would be is text."""
+    text = value if type(value) is str else str(value) if type(value) in (int, float) else ""
+    return text.isascii() and text.replace(".", "", 1).isdigit() and text[0] != "." and text[-1] != "." and len(text) <= 24
+
+
+def _day(value) -> bool:
+    import datetime
+
+    try:
+        return type(value) is str and len(value) == 10 and datetime.date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        return False
+
+
 CHECKS = {
     "text": (lambda value: type(value) is str and value.strip() != "", "text"),
     "texts": (_texts, "a list of texts"),
     "whole": (_whole, "a whole number from 0"),
     "wholes": (lambda value: type(value) is list and all(map(_whole, value)), "a list of whole numbers"),
     "number": (_number, "a number from 0"),
+    "amount": (_amount, "a number from 0 like 0.25"),
+    "day": (_day, "a day like 2026-11-22"),
     "share": (lambda value: _number(value) and value <= 1, "a number from 0 to 1"),
     "value": (lambda value: type(value) in (str, int, float, bool), "text, a number, true or false"),
     "flag": (lambda value: type(value) is bool, "true or false"),
@@ -353,7 +373,7 @@ def _checked(spec: str, file: _File, entry: dict) -> dict:
             continue
         if tags is not None and key not in known:
             raise file.bad(entry, f"unknown key '{key}', expected {_either(known)}", key)
-        kind = KINDS.get(key, "value") if tags is not None else "any"
+        kind = KINDS.get(f"{tag}.{key}", KINDS.get(key, "value")) if tags is not None else "any"
         if type(value) is not list and kind in ("texts", "wholes"):
             value = [value]
         if isinstance(kind, tuple):
@@ -503,7 +523,9 @@ def compile_(name: str, sources: list[tuple[str, str]], others: dict | None = No
     spec.others = {needed: (others or {}).get(needed) or load(needed) for needed in NEEDS.get(name, ())}
     if name in TAGS and not any(layer == "shipped" and os.path.exists(path) for layer, path in sources):
         raise Failure(f"the shipped spec is missing: '{sources[0][1]}'", CONFIG, "install again")
-    check = {"commands": _check_commands, "mcp": _check_mcp, "system": _check_system, "config": _check_config, "redact": _check_redact}.get(name)
+    check = {
+        "commands": _check_commands, "mcp": _check_mcp, "system": _check_system, "config": _check_config, "redact": _check_redact, "prices": _check_prices
+    }.get(name)  # fmt: skip
     if check:
         check(spec)
     return {**spec.entries, "gone": spec.gone, "notes": spec.notes}
@@ -728,6 +750,24 @@ def _check_redact(spec) -> None:
         for anchor in entry.get("anchors", ()):
             if len(anchor) < 2 and anchor != "@" or not anchor.isascii():
                 raise spec.bad(entry, f"anchor '{anchor}' stands nearly everywhere or is no ASCII, expected two characters or more", "anchors")
+
+
+def _check_prices(spec) -> None:
+    import re
+
+    for entry in spec.entries["price"]:
+        if ("model" in entry) is ("pattern" in entry):
+            raise spec.bad(entry, f"price '{entry['name']}' needs 'model', or 'pattern' in its place", "pattern")
+        try:
+            re.compile(entry.get("pattern", ""))
+        except (re.error, RecursionError, OverflowError) as bad:
+            raise spec.bad(entry, f"pattern '{entry['pattern']}' is no regular expression: {bad}", "pattern") from None
+        if not re.fullmatch("[A-Z]{3}", entry["currency"]):
+            raise spec.bad(entry, f"'currency' is '{entry['currency']}', expected three capital letters like USD", "currency")
+        if entry.get("unit", 1) < 1:
+            raise spec.bad(entry, "'unit' is 0, expected a number of tokens like 1000000", "unit")
+        if entry.get("valid_from", "") > entry.get("valid_to", "9"):
+            raise spec.bad(entry, f"'valid_to' is {entry['valid_to']}, before 'valid_from'", "valid_to")
 
 
 # --- asking

@@ -43,6 +43,7 @@ words() {
     ftai-listen | ftai-run | ftai-recall) echo hello ;;
     ftai-archive) echo stats ;;
     ftai-keys) echo list ;;
+    ftai-report) echo cost ;;
     ftai-doctor) ;;
     *) echo "contract.bats: say how '$1' is run" >&2 && return 1 ;;
     esac

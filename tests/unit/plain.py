@@ -10,6 +10,7 @@ ARGUMENTS = {
     "ftai-keys": ["list"],
     "ftai-listen": ["remember to send the invoice tomorrow"],
     "ftai-recall": ["invoice"],
+    "ftai-report": ["cost"],
     "ftai-run": ["remember to send the invoice tomorrow"],
 }
 

@@ -15,13 +15,15 @@ FLOORS = [
     {"errors", "record", "text", "phrases"},
     {"stream", "paths", "rules", "specs", "dates", "intake", "views"},
     {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"}
-    | {"limits"},
+    | {"limits", "prices", "providers", "waiting", "models"},
+    {"acting"},
 ]
 NAMES = set().union(*FLOORS)
 # The only arrows within a floor; what else a module needs comes in as an argument.
 SIDEWAYS = {("archive", "journal"), ("models", "state"), ("tools", "state"), ("routing", "state"), ("skills", "archive"), ("skills", "journal")}
 SIDEWAYS |= {("journal", "redact"), ("journal", "seal"), ("stage", "redact"), ("secret", "seal"), ("purge", "journal"), ("purge", "archive"), ("purge", "seal")}
 SIDEWAYS |= {("secret", "redact"), ("limits", "state")}
+SIDEWAYS |= {("waiting", "state"), ("models", "limits"), ("models", "prices"), ("models", "providers"), ("routing", "models")}
 # What belongs together though the names don't say so: ciphers.
 FAMILIES = {"pyrage": "cryptography"}
 # Below floor 2, for want of a better place: this list may only shrink.
