@@ -10,7 +10,7 @@ import time
 from collections import namedtuple
 
 from . import stream
-from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOME, TEMPFAIL, UNAVAILABLE, Failure
+from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOFTWARE, SOME, TEMPFAIL, UNAVAILABLE, Failure
 from .record import clean, encode, is_history, make, new_id, now, stamp
 
 RECENT = 1000  # records among which a route's command is looked for before the archive is asked
@@ -368,6 +368,9 @@ class Runner:
         over = set() if self.again else self.ended([rec["id"] for rec in routes])
         wanted = [(key(rec), text(rec.get("thread")), text(rec.get("target")), text(rec.get("privacy"))) for rec in routes if key(rec) not in over]
         mine, gone = self.claims.take(wanted, again=self.again)
+        for own, _, target, _ in wanted if self.again else ():
+            if own in self.claims.queued:
+                self.fail(Failure(f"'{target}' waits in the queue, and is not done twice", TEMPFAIL, f"ftai-queue retry {own}"))
         over = self.ended([row[0] for row in gone]) if gone else ()
         lost = {}
         for own, n, thread, target, privacy in gone:
@@ -441,14 +444,20 @@ class Runner:
         except Orphan as bad:
             yield from self._refused(Job(self.stage, route, {}, self.default()), bad, "orphan")
             return
+        yield from self._tried(job)
+
+    def drained(self, route, command):
+        """Does one route that waited, with its command at hand; claims nothing. Yields as _perform() and returns the End, whose code tells why."""
+        return (yield from self._tried(Job(self.stage, route, command, self.default(), self.stop)))
+
+    def _tried(self, job):
         try:
             act = self._check(job)
         except Failure as bad:
-            yield from self._refused(job, bad, KINDS.get(bad.code, "input"))
-            return
+            return (yield from self._refused(job, bad, KINDS.get(bad.code, "input")))
         if act is None:
-            yield job.make("result", target="ask", status="asked", ms=0, body=question(route))
-            return
+            yield job.make("result", target="ask", status="asked", ms=0, body=question(job.route))
+            return End("asked")
         effects: list = []
         end = yield from self._steps(job, _whole(job, act.act), effects)
         ms = round((time.monotonic() - job.clock) * 1000)
@@ -456,6 +465,7 @@ class Runner:
         yield attempt | {"id": job.attempt, "ts": job.began}
         yield from effects
         yield job.make("result", target=job.target, status=end.status, ms=ms, body=end.body or None)
+        return end
 
     def _steps(self, job, steps, effects):
         """Runs an act to its End. Its audit records are journaled and passed on as they come; the others are put into `effects`."""
@@ -486,12 +496,12 @@ class Runner:
         except Failure as trouble:
             refused = trouble.code == NOPERM
             effects.insert(0, self._trouble(job, trouble))
-            end = End("refused" if refused else "failed", sentence(trouble), 0, effects[0]["class"])
+            return End("refused" if refused else "failed", sentence(trouble), trouble.code, effects[0]["class"])
         except Exception as trouble:  # one route that trips over a bug does not cost the others
             # Where it was is no text of the job; what the exception says may be.
             self.bug(RuntimeError(type(trouble).__name__).with_traceback(trouble.__traceback__) if job.hidden else trouble)
             effects.insert(0, job.error("bug", f"a bug in the program: {type(trouble).__name__}"))
-            end = End("failed", "This failed because of a bug in the program.", 0, "bug")
+            return End("failed", "This failed because of a bug in the program.", SOFTWARE, "bug")
         if end.code:
             self._tell(job, Failure(f"'{job.target}': {end.body.splitlines()[0].rstrip('.') if end.body else end.status}", end.code))
         return end
@@ -508,7 +518,9 @@ class Runner:
         """The records of a route that nobody tried to do: there is no attempt, so the error is the route's."""
         self._tell(job, bad)
         yield job.error(kind, bad.message, then=bad.hint or None) | {"parent": job.route["id"]}
-        yield job.make("result", target=job.target, status="refused" if bad.code == NOPERM else "failed", ms=0, body=sentence(bad))
+        end = End("refused" if bad.code == NOPERM else "failed", sentence(bad), bad.code, kind)
+        yield job.make("result", target=job.target, status=end.status, ms=0, body=end.body)
+        return end
 
 
 def key(route: dict) -> str:
