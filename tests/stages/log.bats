@@ -137,7 +137,7 @@ field 'body': U+0007 cannot be written"
     ended 0
     cmp in "$T/out"
     grep -qx "ftai-log: would write 3 records" "$T/err"
-    ! [ -e "$J/current.ftai" ]
+    [ ! -e "$J/current.ftai" ]
     head -n 1 in | ftai-log --sink
     try ftai-log --dry-run in
     grep -qx "ftai-log: would write 2 records" "$T/err"
