@@ -2,9 +2,9 @@
 
 import os
 import sys
-import time
 from pathlib import Path
 
+import growth
 import orjson
 import pytest
 from hypothesis import given
@@ -232,18 +232,7 @@ def test_hassil_agrees_on_the_shipped_examples():
 )  # fmt: skip
 def test_time_grows_with_the_words_and_no_faster(sentence):
     table = routing.load()
-
-    def seconds(text):
-        best = 9.0
-        for _ in range(3):
-            begun = time.process_time()
-            routing.decide({"@tag": "command", "body": text}, table)
-            best = min(best, time.process_time() - begun)
-        return best
-
-    whole, part = seconds(sentence), seconds(sentence[: len(sentence) // 8])
-    # Eight times the words take eight times as long; were it quadratic, 64 times.
-    assert whole < 24 * max(part, 0.002)
+    growth.linear(lambda text: routing.decide({"@tag": "command", "body": text}, table), sentence[: len(sentence) // 8], sentence)
 
 
 def test_many_ways_through_free_slots_are_tried_once():
