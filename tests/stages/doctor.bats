@@ -14,7 +14,7 @@ hint() { grep -A1 -F "$1" "$T/out" | sed -n 's/^ *hint: //p' | head -1; }
     ended 0
     empty "$T/err"
     same "$(grep -vcE '^(ok   |warn ) [a-z.]+: |^      hint: ' "$T/out")" 0
-    for what in python package folder journal archive.db specs disk clock path manual providers start; do
+    for what in python package folder journal archive.db specs disk clock path manual providers prices start; do
         grep -qE "^(ok  |warn)  $what: " "$T/out"
     done
     [ ! -e "$FTAI_HOME/state" ]
@@ -206,4 +206,14 @@ hint() { grep -A1 -F "$1" "$T/out" | sed -n 's/^ *hint: //p' | head -1; }
     bash -c 'ftai-doctor 2>"$1" | true; exit ${PIPESTATUS[0]}' - "$T/err" || rc=$?
     same "$rc" 141
     empty "$T/err"
+}
+
+@test "a table of prices that is too old" {
+    command -v faketime >/dev/null || skip "FAKETIME IS MISSING: no table is ever too old"
+    try ftai-doctor
+    grep -qE '^(ok  |warn)  prices: the table is [0-9]+ days old' "$T/out"
+    try faketime '+120 days' ftai-doctor
+    ended 0
+    grep -qE '^warn  prices: the table is [0-9]+ days old, 90 are allowed' "$T/out"
+    same "$(hint 'warn  prices')" "pip install --upgrade genai-prices, or name your own in serenamaster.prices.ftai: ftai-specs(5)"
 }

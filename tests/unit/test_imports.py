@@ -28,7 +28,7 @@ ALLOWED = {
     "ftai-parse": OURS | {"convert", "text"},
     "ftai-redact": OURS | REDACT,
     "ftai-recall": OURS | SQLITE | {"archive", "dates", "fcntl", "journal", "paths", "text"},
-    "ftai-report": OURS | SQLITE | {"archive", "fcntl", "journal", "paths", "prices", "specs", "text", "views"},
+    "ftai-report": OURS | SQLITE | {"archive", "binascii", "fcntl", "journal", "paths", "prices", "specs", "text", "views"},
     "ftai-route": OURS | {"binascii", "paths", "phrases", "routing", "specs"},
     "ftai-run": OURS | SQLITE | REDACT | {"hashlib", "struct", "zoneinfo", "sysconfig"}
     | {"archive", "dates", "execution", "fcntl", "intake", "journal", "phrases", "routing", "seal", "skills", "state", "text", "views"},
