@@ -53,11 +53,10 @@ def line(target: str, fallback=()) -> list[str]:
     `model:*` names all that are set up. Raises Failure 78 for a broken spec.
     """
     known = specs.load("config")["model"]
-    name = target.partition(":")[2]
-    own = next((entry for entry in known if entry["name"] == name), {})
-    first = [entry["name"] for entry in known] if name == "*" else [name]
-    more = [str(other).partition(":")[2] for other in fallback if str(other).startswith("model:")] or own.get("fallback", ())
-    return list(dict.fromkeys([*first, *more]))
+    own: dict = next((entry for entry in known if f"model:{entry['name']}" == target), {})
+    more = [str(other) for other in fallback] or [f"model:{name}" for name in own.get("fallback", ())]
+    named = [other.removeprefix("model:") for other in (target, *more) if other.startswith("model:")]
+    return list(dict.fromkeys(found for name in named for found in ([entry["name"] for entry in known] if name == "*" else [name])))
 
 
 def price(one: Candidate, model: str | None = None):
@@ -78,7 +77,7 @@ def standing(name: str, rec: dict, simulated: dict | None = None, priced: bool =
     """
     target = f"model:{name}"
     one = candidate(name)
-    if type(one) is Miss:
+    if isinstance(one, Miss):
         return {"target": target, "why_not": one.code, "reason": one.reason, "estimate": None, "known": {}}
     provider, config = one.provider["name"], specs.load("config")
     made: dict = {"target": target, "why_not": "", "reason": "", "estimate": None, "known": {}}
@@ -135,7 +134,7 @@ def rehearsed(words: str) -> dict:
         if how == "ok":
             continue
         if kind not in TRANSIENT:
-            found[name] = "credential" if kind == "credential" else "request", f"{how}: is not tried again" + ("" if kind == "credential" else ", nor is another")
+            found[name] = kind, f"{how}: is not tried again{'' if kind == 'credential' else ', nor is another'}"
         elif header and float(seconds) > PATIENCE_S:
             found[name] = "rate", f"{how}, and takes nothing for {seconds} s: the next is asked, or it is queued"
         else:
@@ -188,7 +187,7 @@ def history(records: list[dict], command: dict, cloud: bool, default: str) -> tu
     for own, ask in asks.items():
         pair = [rec for rec in (ask, answers.get(own)) if rec and type(rec.get("body")) is str and rec["body"].strip()]
         # A question without its answer, or an answer without its question, would be read as something else.
-        if len(pair) < 2 or (cloud and not all(map(lambda rec: _open(rec, default), pair))):
+        if len(pair) < 2 or (cloud and not all(_open(rec, default) for rec in pair)):
             continue
         told += [{"role": "user", "text": pair[0]["body"]}, {"role": "assistant", "text": pair[1]["body"]}]
         used += pair
@@ -248,7 +247,7 @@ class Models:
 
     def named(self, name: str) -> tuple:
         """What execution.Act holds for a model, or for `*`, all of them. Raises Failure 69 where it can't be had, 77 where it is turned off."""
-        if name != "*" and type(missed := candidate(name)) is Miss:
+        if name != "*" and isinstance(missed := candidate(name), Miss):
             raise Failure(missed.reason, NOPERM if missed.code == "off" else UNAVAILABLE, "ftai-doctor tells what is set up")
         return self.act, "cloud", self.plan, False, True
 
@@ -261,13 +260,14 @@ class Models:
 
     def _candidates(self, job) -> tuple[list[Candidate], list[tuple[str, Miss]]]:
         """Who may be asked, in order, and who may not, with the reason. A route grants nothing: privacy and consent are looked at here."""
-        found, missed = [], []
+        found: list[Candidate] = []
+        missed: list[tuple[str, Miss]] = []
         for name in line(job.target, job.route.get("fallback") or ()):
             one = candidate(name)
-            if type(one) is Candidate and one.reach == "cloud" and (bad := job.barred(one.target, one.provider["name"], *_said(one))):
-                one = Miss("consent" if "consent" in bad.hint else "privacy", bad.message, "policy", hint=bad.hint)
-            if type(one) is Miss:
+            if isinstance(one, Miss):
                 missed.append((f"model:{name}", one))
+            elif one.reach == "cloud" and (bad := job.barred(one.target, one.provider["name"], *_said(one))):
+                missed.append((one.target, Miss("consent" if "consent" in bad.hint else "privacy", bad.message, "policy", hint=bad.hint)))
             else:
                 found.append(one)
         return found, missed
@@ -442,7 +442,8 @@ class Models:
                 asking.close()
             fields, spent = self._counted(one, answer or (trouble and trouble.answer), spend, answer is None)
             kind, said = (trouble.kind, trouble.message) if trouble else ("" if answer else "stopped", "")
-            ending = limits.end(name, own, spent, kind, said, (answer or trouble).limits if answer or trouble else None, retry_after=trouble and trouble.retry_after)
+            told = answer.limits if answer else trouble.limits if trouble else None
+            ending = limits.end(name, own, spent, kind, said, told, retry_after=trouble.retry_after if trouble else None)
             settled = True
         finally:
             if not settled:
@@ -450,7 +451,8 @@ class Models:
         ms = round((time.monotonic() - began) * 1000)
         status = "done" if answer else "failed" if trouble else "cancelled"
         yield job.audit("ask", f"{provider}/{model}", outcome=status, intent=intent)
-        attempt = job.make("attempt", target=one.target, n=n, status=status, class_=CLASS.get(kind, kind) if trouble else None, ms=ms, provider=provider, **fields)
+        wrong = CLASS.get(kind, kind) if trouble else None
+        attempt = job.make("attempt", target=one.target, n=n, status=status, class_=wrong, ms=ms, provider=provider, **fields)
         yield attempt | {"id": own, "ts": job.began}
         if ending.changed:
             yield job.make("decision", agent="router", decision=f"{provider} is {'back' if ending.up else 'offline'}", reasoning=said or "it answered")

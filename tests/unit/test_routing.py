@@ -264,6 +264,7 @@ def test_many_ways_through_free_slots_are_tried_once():
 def test_the_route_looks_as_the_published_one():
     lines = [orjson.loads(line) for line in VECTOR.read_bytes().splitlines()]
     wanted = lines[1]
+    own("config", "".join(f'@model\n  name: "{name}"\n  off: true\n@end\n' for name in ("claude", "gpt")))
     made = routing.route(lines[0], stage="ftai-route")
     assert list(made) == list(wanted)
     loose = ("id", "ts", "specs", "rule_at")
