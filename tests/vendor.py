@@ -11,6 +11,7 @@ A script says what happens to the requests for an answer, in their order: `429:r
     slow         the answer begins after seconds=; `drip`: a byte each seconds=; `hang`: nothing ever comes; `stall`: nothing after the first piece
     garbage      no JSON, no events; `wrong`: JSON that is none of the protocol's; `broken`: JSON cut short; `utf8`: invalid UTF-8 within the text
     cut          the connection breaks after after= pieces; `eof`: it ends as if all was well; `fault`: an error event of type= in the stream
+    raw          body= as it is (JSON form of the script), of type=
     302          to=URL; `gzip`: a compressed answer, though none was asked for; `reset`: no answer at all, the connection breaks
 
 POST /control takes JSON: script, models (the same for GET /v1/models), key (others get 401; null: all are taken), down (seconds: none is
@@ -26,12 +27,14 @@ import json
 import select
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
 
 HIDDEN = ("authorization", "x-api-key", "cookie", "proxy-authorization")
 EVER = 600  # seconds that a connection which hangs is held at most
@@ -172,6 +175,38 @@ class Vendor(ThreadingHTTPServer):
             self.down = float(said.get("down", 0))
 
 
+class Process:
+    """The server as a process of its own. In a test: `with Process("429,500") as vendor:` and then vendor.url, control(…), state(), wait(…)."""
+
+    def __init__(self, given="", *options: str):
+        self.options = ["--script", given if isinstance(given, str) else json.dumps(given), *options]
+
+    def __enter__(self):
+        self.child = subprocess.Popen([sys.executable, __file__, *self.options], stdout=subprocess.PIPE, text=True)
+        self.url = self.child.stdout.readline().strip()
+        return self
+
+    def __exit__(self, *_):
+        self.child.terminate()
+        self.child.wait()
+        self.child.stdout.close()
+
+    def control(self, **said) -> None:
+        self._ask("/control", json.dumps(said).encode())
+
+    def state(self) -> dict:
+        return self._ask("/control")
+
+    def wait(self, **wanted) -> dict:
+        """The state, as soon as that many requests came, were closed or done (at most ten seconds: then it raises)."""
+        return self._ask("/control/wait?" + urlencode(wanted))
+
+    def _ask(self, path: str, data=None) -> dict:
+        # Past every proxy that the environment of a test may name.
+        with build_opener(ProxyHandler({})).open(Request(self.url + path, data), timeout=30) as answer:
+            return json.load(answer)
+
+
 class Left(Exception):
     """The client went away."""
 
@@ -264,6 +299,8 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(400, {"code": "content_filter", "message": "The response was filtered due to the prompt triggering our policy.", **entry})
         elif fault == "garbage":
             self.send(200, b"<html><body>Welcome to the hotel. Please sign in.</body></html>" + b"\0\xff" * 50, kind="text/html")
+        elif fault == "raw":
+            self.send(200, entry.get("body", "").encode("utf-8", "surrogatepass"), kind=entry.get("type", "text/event-stream"))
         elif path.endswith("/models"):
             names = [{"id": "tiny", "object": "model", "type": "model", "created": 1, "display_name": "tiny", "created_at": "2026-01-01T00:00:00Z"}]
             self.send(200, {"object": "list", "data": names, "has_more": False, "first_id": "tiny", "last_id": "tiny"})

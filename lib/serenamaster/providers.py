@@ -169,6 +169,8 @@ class _Call:
         """Hands something to the reader, who may be slow."""
         self.room.acquire()
         if self.gone:
+            # It is asked for again, to hand on that it was left.
+            self.room.release()
             raise Gone
         if what == "piece" and self.left() < 0:
             what, value = "bad", TimeoutError()
