@@ -279,6 +279,7 @@ def _table() -> dict:
 
 
 def _flat(path: str) -> dict:
+    """The table of the package, for the cache: another form needs another name there."""
     from datetime import UTC, date, datetime
     from importlib import metadata
 

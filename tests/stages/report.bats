@@ -54,7 +54,7 @@ line() { sed -n "s/^$1  */$1 /p" "$T/out" | tr -s ' '; }
     same "$(line large)" "large 1 0 0 7 0 3 0.250000 EUR"
     same "$(line new)" "new 1 0 1 5 0 5 -"
     same "$(line qwen)" "qwen 1 0 0 50 0 50 0"
-    same "$(line -)" "- 1 1 0 0 0 0 0"
+    same "$(line model:x)" "model:x 1 1 0 0 0 0 0"
     same "$(tail -2 "$T/out" | tr -s ' ')" "$(printf 'total 6 2 1 1072 500 159 0.250000 EUR\n 0.300000 USD')"
 }
 
@@ -106,7 +106,7 @@ line() { sed -n "s/^$1  */$1 /p" "$T/out" | tr -s ' '; }
     ended 0
     same "$(jq -c '[."@tag", .subject, .by, .name, .calls, .failed, .unpriced, .input_tokens, .cached_tokens, .output_tokens, ."@blocks"]' "$T/out" | sed -n 2p)" \
         '["report","cost","model","claude-sonnet-4-5-20250929",2,1,0,1010,500,101,[{"@tag":"cost","currency":"USD","amount":0.3}]]'
-    same "$(jq -r .name "$T/out" | tr '\n' ' ')" "large claude-sonnet-4-5-20250929 - new qwen "
+    same "$(jq -r .name "$T/out" | tr '\n' ' ')" "large claude-sonnet-4-5-20250929 model:x new qwen "
     same "$(jq -r .since "$T/out" | uniq)" "2026-11-01T00:00:00.000Z"
     same "$(jq -r .thread "$T/out" | uniq | wc -l)" 1
     try ftai-log --sink "$T/out"
