@@ -14,13 +14,14 @@ STAGES = sorted(path for path in (ROOT / "bin").glob("ftai-*"))
 FLOORS = [
     {"errors", "record", "text", "phrases"},
     {"stream", "paths", "rules", "specs", "dates", "intake", "views"},
-    {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"},
+    {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"}
+    | {"waiting"},
 ]
 NAMES = set().union(*FLOORS)
 # The only arrows within a floor; what else a module needs comes in as an argument.
 SIDEWAYS = {("archive", "journal"), ("models", "state"), ("tools", "state"), ("routing", "state"), ("skills", "archive"), ("skills", "journal")}
 SIDEWAYS |= {("journal", "redact"), ("journal", "seal"), ("stage", "redact"), ("secret", "seal"), ("purge", "journal"), ("purge", "archive"), ("purge", "seal")}
-SIDEWAYS |= {("secret", "redact")}
+SIDEWAYS |= {("secret", "redact"), ("waiting", "state")}
 # What belongs together though the names don't say so: ciphers.
 FAMILIES = {"pyrage": "cryptography"}
 # Below floor 2, for want of a better place: this list may only shrink.
