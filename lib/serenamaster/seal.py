@@ -265,8 +265,7 @@ def _stays(rec: dict, key: str, value) -> bool:
 def _sealed(value, path: str, cipher):
     if type(value) is list:
         return [_sealed(item, f"{path}/{n}", cipher) for n, item in enumerate(value)]
-    # What is sealed already (it waited in the queue so) stays as it is: nobody would open it twice.
-    if type(value) is not str or not value or re.fullmatch(WITHHELD, value) or re.fullmatch(SEALED, value):
+    if type(value) is not str or not value or re.fullmatch(WITHHELD, value):
         return value
     name, aead = cipher
     made = ""

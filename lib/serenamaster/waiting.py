@@ -14,6 +14,7 @@ from . import paths
 from .errors import CANTCREAT, SOME, TEMPFAIL, UNAVAILABLE, USAGE, Failure
 from .record import decode, make, now
 from .state import BUSY_MS, Locked, Write, connect, quote, storage
+from .state import forget as state_forget
 
 TRIES = 5  # failures, after which a task is a dead letter
 LOST = 3  # leases of a task that were broken, from which on it is put off: perhaps it is the task that kills the drains
@@ -242,16 +243,18 @@ class Drain:
 
         with _Errors(self.path):
             said = self.db.execute(f"SELECT min(not_before), min(deadline) FROM queue WHERE {FREE}", self._when(skip)).fetchone()
-        times = [datetime.fromisoformat(at).timestamp() if at else 0.0 for at in said if at is not None]
-        return min(LOOK, max(0.0, min(times, default=time.time() + LOOK) - time.time()))
+        left = [datetime.fromisoformat(at).timestamp() - time.time() if at else 0.0 for at in said if at is not None]
+        return max(0.0, min([LOOK, *left]))
 
     def tasks(self, stop, watch: bool = False):
         """Yields the tasks that are due, each leased; watch: goes on as others become due. Until a signal (stop: an execution.Stop)."""
         skip: set = set()
         while not stop.number:
             if (item := self.take(skip)) is not None:
-                skip.add(item.route)  # once in a round, whatever comes of it
                 yield item
+                # Once in a round, whatever came of it.
+                if self.db.execute("SELECT 1 FROM queue WHERE route = ?", (item.route,)).fetchone():
+                    skip.add(item.route)
             elif not watch:
                 return
             else:
@@ -310,8 +313,15 @@ def once(work: Drain, item: Item, route: dict, steps, *, stage: str, show, flush
         end = _run(steps, made, show, flush)
         how, then = verdict(item, end, tried=any(rec["@tag"] == "attempt" for rec in made), stopped=stopped())
     made = told(item, route, made, end, how, stage)
-    error = end.body or None if how != "done" else None
-    return (how, made) if work.finish(item, stored(made), how=how, error=error, not_before=then) else ("lost", [])
+    lines = stored(made)
+    return (how, made) if work.finish(item, lines, how=how, error=_last(lines), not_before=then) else ("lost", [])
+
+
+def _last(lines) -> str | None:
+    """What the last error among some records as they are stored says; of one that is sealed only its class."""
+    errors = [rec for rec in map(decode, lines) if rec["@tag"] == "error"]
+    message = errors[-1]["message"] if errors else None
+    return errors[-1]["class"] if message and message.startswith("[sealed:") else message
 
 
 def _run(steps, made: list, show, flush):
@@ -374,11 +384,11 @@ def _into_outbox(db, route: str, lines) -> None:
     db.executemany("INSERT INTO outbox (route, line) VALUES (?, ?)", [(route, line) for line in lines])
 
 
-def hand_over(own, append, *, lookup, journaled, path: str | None = None) -> list[dict]:
+def hand_over(own, append, lookup, journaled, path: str | None = None) -> list[dict]:
     """Puts what is in the outbox into the journal, and takes it out. Returns the records.
 
     Two at once take turns. Whoever died between the two left rows that the journal holds: lookup(ids), as archive.lookup(), tells which, or None
-    where there is no archive to ask; then journaled() yields the ids of all that the journal holds. own: ids of records that this process put there.
+    where there is no archive to ask; then journaled() yields all that the journal holds, as journal.read(). own: ids of records that this process put there.
     append(records, known): as journal.append(). Raises Failure (73, 74, 75): then all stays in the outbox.
     """
     path = path or paths.state_db()
@@ -389,7 +399,8 @@ def hand_over(own, append, *, lookup, journaled, path: str | None = None) -> lis
             records = [decode(bytes(line)) for _, line in rows]
             if rows:
                 known = lookup([rec["id"] for rec in records])
-                held = set(journaled()) if known is None and any(rec["id"] not in own for rec in records) else ()
+                foreign = known is None and any(rec["id"] not in own for rec in records)
+                held = {rec.get("id") for _, rec in journaled()} if foreign else set()
                 append([rec for rec in records if rec["id"] not in held], known)
                 # No wait for the disk: what a power cut brings back is found in the journal.
                 with Write(db, path, sync=False):
@@ -491,20 +502,33 @@ def wait(routes=(), timeout: float | None = None) -> None:
 # ---- purging ----
 
 
-def see(path: str, held) -> None:
-    """Before a purge: marks what waits and is in the journal, where held(id) tells, route and command, of a record. Else it would be taken for purged."""
+def see(held, path: str | None = None) -> None:
+    """Before a purge: marks what waits and is in the journal, as held(id of a record) tells of route and command: what never was there was not purged."""
+    path = path or os.path.join(paths.where("state"), "state.db")
+    if not os.path.exists(path):
+        return
     db = connect(path)
     with Write(db, path):
         for route, ids in _causes(db):
             if all(map(held, ids)):
                 db.execute("UPDATE queue SET seen = 1 WHERE route = ?", (route,))
+    db.close()
+
+
+def clean(held, fits=None) -> int:
+    """As forget() and then state.forget(), where there is a state.db: nothing is left in its free pages and its log."""
+    path = os.path.join(paths.where("state"), "state.db")
+    if not os.path.exists(path):
+        return 0
+    count = forget(path, held, fits)
+    state_forget(path, held)
+    return count
 
 
 def forget(path: str, held, fits=None) -> int:
     """After a purge: takes out what waited and was purged, whole, with what is in the outbox of it, and returns how many tasks that were.
 
-    held(id): whether the journal holds that record. fits(record): whether one that was never journaled is to go too. state.forget(), which is to follow,
-    cleans the free pages and the log.
+    held(id): whether the journal holds that record. fits(record): whether one that was never journaled is to go too.
     """
     db = connect(path)
     with Write(db, path):

@@ -451,7 +451,7 @@ def test_who_catches_up_in_the_middle_does_no_harm(home, monkeypatch):
     monkeypatch.setattr(journal, "bury", late)
     # The archive is right before anything more is written.
     tags = []
-    purge.run(purge.Asked(pattern="geheim4711"), "x", stage="test", clean=lambda: tags.extend(row[5] for row in rows()))
+    purge.run(purge.Asked(pattern="geheim4711"), "x", stage="test", clean=lambda fits: tags.extend(row[5] for row in rows()))
     assert tags == ["note", "tombstone", "audit", "checkpoint", "audit"]
     assert traces(home, "geheim4711") == []
     sound()
