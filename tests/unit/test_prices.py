@@ -367,6 +367,26 @@ def test_hours_may_have_midnight_between_them(time, wanted):
     assert prices._holds(["22:00:00", "02:00:00"], datetime.fromisoformat(f"2026-11-20T{time}:00+00:00")) is wanted
 
 
+def test_the_exact_name_goes_before_the_patterns_of_the_table_too(monkeypatch):
+    """The package itself takes the first entry that matches."""
+    at = lambda number: [[None, [[str(number), None, "1", None], "0", []]]]  # noqa: E731
+    models = [
+        ("all", ["starts_with", "m"]),
+        ("x", ["or_", [["contains", "none"], ["equals", "M-1"]]]),
+        ("M-2", ["contains", "none"]),
+        ("y", ["ends_with", "9"]),
+    ]
+    listed = [{"id": own, "match": match, "prices": at(number)} for number, (own, match) in enumerate(models)]
+    seller = {"id": "seller", "url": "https://x", "match": None, "others": [], "models": [{"id": "m-1", "match": ["equals", "m-1"], "prices": at(7)}]}
+    provider = {"id": "v", "url": "https://x", "match": ["contains", "vee"], "others": ["seller"], "models": listed}
+    monkeypatch.setitem(prices.loaded, "table", {"version": "1", "made": "", "providers": [provider, seller]})
+    found = {name: prices.row("V", name, DAY).source for name in ("m-1", "m-2", "m-3", "a9", "A-9")}
+    assert found == {name: f"genai-prices 1 v/{own}" for name, own in zip(found, ("x", "M-2", "all", "y", "y"), strict=True)}
+    assert prices.row("a-vee", "m-1", DAY).input == 1
+    assert prices.row("v", "b", DAY) is None
+    assert prices.age() is None
+
+
 def test_a_kind_of_clause_that_is_new_matches_nothing():
     assert not prices._fits(["sounds_like", "gpt"], "gpt")
 
