@@ -265,7 +265,9 @@ class Drain:
         return self
 
     def __exit__(self, *_):
-        """Leaves. What it still holds is free again, as after kill -9."""
+        """Leaves. What it still holds is free again, and no lease of it was broken."""
+        with _Errors(self.path), Write(self.db, self.path, sync=False) as db:
+            db.execute("UPDATE queue SET holder = NULL, until = NULL WHERE holder = ?", (self.name,))
         os.unlink(_life(self.path, self.name))
         os.close(self.fd)
         self.db.close()
@@ -297,7 +299,7 @@ def _lives(name: str) -> bool:
 _End = namedtuple("_End", "status body code kind fields")
 
 
-def once(work: Drain, item: Item, route: dict, steps, *, stage: str, show, flush, stored, stopped) -> tuple[str, list[dict]]:
+def once(work: Drain, item: Item, route: dict, steps, stage: str, *, show, flush, stored, stopped) -> tuple[str, list[dict]]:
     """Does a leased task and finishes it. Returns how (see Drain.finish, or "lost" where the lease was), and the records to hand over.
 
     steps: as Runner.drained() makes them; not begun where the deadline is over. show(record): passes on what is journaled already, or never is;

@@ -26,6 +26,7 @@ ALLOWED = {
     "ftai-listen": OURS | {"binascii", "intake", "paths", "specs"},
     "ftai-log": OURS | SQLITE | REDACT | {"archive", "fcntl", "hashlib", "journal", "seal", "text"},
     "ftai-parse": OURS | {"convert", "text"},
+    "ftai-queue": OURS | SQLITE | {"fcntl", "paths", "state", "waiting"},
     "ftai-redact": OURS | REDACT,
     "ftai-recall": OURS | SQLITE | {"archive", "dates", "fcntl", "journal", "paths", "text"},
     "ftai-report": OURS | SQLITE | {"archive", "binascii", "fcntl", "journal", "paths", "prices", "specs", "text", "views"},
