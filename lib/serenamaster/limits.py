@@ -535,7 +535,8 @@ def standings(names, budgets=(), *, now: float | None = None, path: str | None =
     """({name of a breaker: fields}, {name of a budget: fields}) from one look that takes nothing; the fields are such as a record can hold.
 
     Of a breaker: breaker (closed open half), until, failures, reason; of its provider: up and age (where known), wait (seconds, as far as the
-    provider said), requests_left, tokens_left. Of a budget: used, value, unit, per.
+    provider said), requests_left, tokens_left. Of a budget: used, value, unit, per. A name that ends with / stands for the key that failed last, for
+    those that do not read keys.
     """
 
     def act(db, at):
@@ -551,7 +552,11 @@ def _budget(budget: dict, used: int) -> dict:
 
 def _stands(db, name: str, at: int) -> dict:
     vendor = name.partition("/")[0]
-    own = _breaker(db, name, at)
+    if name.endswith("/"):
+        last = db.execute("SELECT name FROM breakers WHERE substr(name, 1, ?) = ? ORDER BY at DESC LIMIT 1", (len(name), name)).fetchone()
+        own = _breaker(db, last[0] if last else name, at)
+    else:
+        own = _breaker(db, name, at)
     made = {"breaker": own.state, "until": own.until, "failures": own.failures or None, "reason": own.reason or None}
     up, age, _ = _net(db, vendor, at)
     if up is not None:
