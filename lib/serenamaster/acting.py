@@ -107,8 +107,10 @@ def _later(job, end, warn) -> str:
 
     lines = tuple(record.encode(rec) for rec in seal.cover(journal.cleared([job.route, job.command], warn)))
     priority, until = job.command.get("priority"), end.fields.get("not_before")
+    # Why it waits may quote what was asked.
+    sealed = any(b'"[sealed:' in line for line in lines)
     waiting.put(waiting.Item(
         job.route["id"], job.route.get("thread"), job.target, job.privacy, priority if type(priority) is int else 0, job.route.get("deadline"),
-        until, job.route["id"], error=end.body, lines=lines,
+        until, job.route["id"], error=end.kind if sealed else end.body, lines=lines,
     ))  # fmt: skip
     return f"from {until} on" if until else "with the next drain"
