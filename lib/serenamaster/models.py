@@ -496,15 +496,17 @@ class Models:
         if trouble:
             # A provider may quote what it was asked.
             kind, said, after = trouble.kind, trouble.kind if job.hidden else trouble.message, trouble.retry_after
+        # Who answers that it is overloaded was reached: it is for the breaker to count that, and no reason to leave all of it alone.
+        up = True if kind == "network" and trouble.status else None
         try:
-            return fields, limits.end(name, own, spent, kind, said, heard, retry_after=after), None
+            return fields, limits.end(name, own, spent, kind, said, heard, retry_after=after, up=up), None
         except Failure as bad:
             # An answer that is there, and paid for, is not lost for that; what was reserved counts in full.
             return fields, limits.Ending(False, False, None), bad
 
     def _failed(self, job, one, trouble, n, shown, others, end):
         """What becomes of a call that failed: its `error` record, and an End, a Miss, or the seconds to wait before the next try."""
-        kind, said, wait = trouble.kind, f"'{one.target}': {trouble.message}", pause(n, trouble.retry_after)
+        kind, said, wait = trouble.kind, trouble.message, pause(n, trouble.retry_after)
         wrong = CLASS.get(kind, kind)
         code = {"length": "window", "network": "network" if trouble.status else "offline"}.get(kind, kind)
         hint = trouble.hint if isinstance(trouble, Unset) else f"ftai-keys set {one.provider['key']}" if kind == "credential" and "key" in one.provider else ""
