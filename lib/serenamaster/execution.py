@@ -639,13 +639,16 @@ def _seconds(until) -> float:
 
 
 def _whole(job: Job, act):
-    """An act, whose answer goes into a file of its own where it is too long for a record."""
+    """An act, whose answer goes into a file of its own where it is too long for a record; what is to be kept nowhere is cut."""
     end = yield from act(job)
     if type(end) is not End:
         end = End("done", end or "")
     data = end.body.encode()
-    if len(data) <= BODY or job.hidden:
+    if len(data) <= BODY:
         return end
+    if job.hidden:
+        said = f"[cut here: the answer has {len(data)} bytes, and --no-log keeps it out of a file]"
+        return end._replace(body=f"{data[:BODY].decode(errors='ignore')}\n{said}")
     import hashlib
 
     from . import paths

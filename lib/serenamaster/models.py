@@ -532,7 +532,9 @@ class Models:
         """
         known = answer or (trouble and trouble.answer)
         if known is None:
-            return {}, spend | {"tokens": 0, "amount": 0.0} if trouble and trouble.kind != "timeout" else None
+            # Headers came, and then no answer: it may have been made all the same.
+            begun = trouble is None or not trouble.status and (trouble.kind == "timeout" or bool(trouble.limits))
+            return {}, None if begun else spend | {"tokens": 0, "amount": 0.0}
         row = price(one, known.model)
         counts = (known.input_tokens, known.cached_tokens, known.output_tokens)
         fields = {"model": known.model or None, "input_tokens": counts[0], "cached_tokens": counts[1], "output_tokens": counts[2]}

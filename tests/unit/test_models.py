@@ -1,5 +1,6 @@
 """Models: who is asked, what it is told, and the policy for failures, against servers to rehearse with (vendor.py). Privacy: test_models_privacy.py."""
 
+import json
 import os
 import resource
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import asking
 import pytest
@@ -14,7 +16,7 @@ import vendor as rehearsal
 from asking import Run, drain, end, entry, later, only, pair
 from hypothesis import given
 from hypothesis import strategies as st
-from serenamaster import acting, execution, journal, limits, models, paths, prices, record, secret, specs, state, waiting
+from serenamaster import acting, execution, limits, models, paths, prices, record, secret, specs, state, waiting
 from serenamaster.errors import Failure
 
 
@@ -65,10 +67,6 @@ def said(records, tag, *fields):
     return [tuple(rec.get(field) for field in fields) if len(fields) > 1 else rec.get(fields[0]) for rec in only(records, tag)]
 
 
-def codes(run, *records):
-    return [rec["code"] for rec in records] + run.codes
-
-
 def hang_up(server):
     server.control(script="hang*")
 
@@ -101,7 +99,7 @@ def test_the_models_of_a_route_in_order(there):
 
 @pytest.mark.parametrize("fallback", [7, "model:home", {"a": 1}, [None], [["model:home"]]])
 def test_a_route_may_hold_anything_as_fallback(there, fallback):
-    made = Run()(*pair("model:small", route={"fallback": fallback}))
+    made = Run()(*pair("model:small", route={"fallback": fallback}), log=False)
     assert end(made)["status"] == "done"
 
 
@@ -125,6 +123,9 @@ def talk(*turns, privacy="cloud"):
         made += [asked, routed]
         if answer is not None:
             made.append(record.make("result", "ftai-exec", parent=routed, status="done", body=answer) | {"privacy": two})
+    for rec in made:
+        if rec.get("privacy", "") is None:
+            del rec["privacy"]
     return made
 
 
@@ -327,8 +328,10 @@ def test_standing_knows_rate_and_budget(there):
 # -- the policy: transient
 
 
-@pytest.mark.parametrize(("fault", "kind"), [("408", "timeout"), ("409", "network"), ("429", "rate"), ("500", "network"), ("503", "network"), ("529", "network"),
-                                             ("garbage", "network"), ("reset", "network"), ("cut:after=0", "network")])  # fmt: skip
+PASSING = {"408": "timeout", "429": "rate"} | dict.fromkeys(("409", "500", "503", "529", "garbage", "reset", "cut:after=0"), "network")
+
+
+@pytest.mark.parametrize(("fault", "kind"), PASSING.items())
 def test_what_passes_is_tried_twice_more_and_then_the_next_is_asked(there, fault, kind):
     there.far.control(script=f"{fault}*3")
     run = Run()
@@ -344,7 +347,8 @@ def test_what_passes_is_tried_twice_more_and_then_the_next_is_asked(there, fault
     assert said(made, "error", "parent") == attempts[:3]
     turned = only(made, "decision")[-1]
     assert (turned["agent"], turned["decision"]) == ("router", "model:other")
-    assert [(block["target"], block["why_not"]) for block in turned["@blocks"]] == [("model:big", {"network": "network"}.get(kind, kind))] or kind == "network"
+    code = "offline" if not fault.isdigit() else kind
+    assert [(block["target"], block["why_not"]) for block in turned["@blocks"]] == [("model:big", code)]
     assert end(made) | {"status": "done", "body": "You said: what is it", "target": "model:big"} == end(made)
     assert run.codes == []
 
@@ -502,22 +506,22 @@ def test_what_is_too_long_goes_to_a_longer_one_alone(there):
 
 
 def test_what_has_no_room_is_not_even_sent(there):
-    made = Run()(*pair("model:small", body="word " * 4000, route={"fallback": ["model:other", "model:big"]}))
+    made = Run()(*pair("model:small", body="word " * 6000, route={"fallback": ["model:other", "model:big"]}))
     assert there.counts == [1, 0, 0]
     assert there.far.state()["requests"][0]["body"]["model"] == "big-1"
     assert end(made)["status"] == "done"
     run = Run()
-    made = run(*pair("model:small", body="word " * 4000))
+    made = run(*pair("model:small", body="word " * 6000))
     assert said(made, "error", "class", "parent") == [("request", made[1]["id"])]
     assert run.codes == [1]
 
 
-@pytest.mark.parametrize("fault", ["filter", "refusal"])
-def test_a_refusal_goes_to_nobody_else(there, fault):
-    there.far.control(script=fault)
+@pytest.mark.parametrize(("fault", "target", "counts"), [("filter", "other", [0, 1, 0]), ("refusal", "big", [1, 0, 0])])
+def test_a_refusal_goes_to_nobody_else(there, fault, target, counts):
+    (there.other if target == "other" else there.far).control(script=fault)
     run = Run()
-    made = run(*pair())
-    assert there.counts == [1, 0, 0]
+    made = run(*pair(f"model:{target}", route={"fallback": ["model:home"]}))
+    assert there.counts == counts
     assert said(made, "error", "class", "recovery") == [("policy", "none")]
     assert (end(made)["status"], run.codes) == ("refused", [77])
 
@@ -590,17 +594,21 @@ def test_a_stream_comes_in_pieces_and_the_result_has_the_whole(there):
     assert {rec["parent"] for rec in parts} == {made[1]["id"]}
 
 
-@pytest.mark.parametrize("fault", ["cut", "fault", "eof", "utf8"])
+def events(*texts):
+    """A stream of Anthropic's, as it is: what no JSON can hold becomes bytes that are no UTF-8."""
+    head = {"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant", "model": "big-1", "content": [], "usage": {}}}
+    made = [head, *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}} for text in texts)]
+    return "".join(f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n" for event in made)
+
+
+@pytest.mark.parametrize("fault", ["cut", "fault", "eof", "raw"])
 def test_after_the_first_shown_byte_nobody_else_is_asked(there, fault):
-    there.far.control(script=[{"fault": fault, "after": 2, "text": "You said one two three", "times": 0}])
+    there.far.control(script=[{"fault": fault, "after": 2, "text": "You said one two three", "body": events("You said", "\ud800"), "times": 0}])
     run = Run()
     made = run(*pair(command={"stream": True}))
-    if fault == "utf8" and not only(made, "partial"):
-        assert there.counts == [3, 1, 0]
-        return
     assert there.counts == [1, 0, 0]
     shown = "".join(rec["body"] for rec in only(made, "partial"))
-    assert shown
+    assert shown.startswith("You said")
     assert said(made, "error", "class", "recovery") == [("network", "none")]
     assert end(made)["status"] == "failed"
     assert end(made)["body"].startswith(f"{shown}\n[the answer ends here: ")
@@ -672,8 +680,9 @@ def test_a_breaker_holds_for_a_single_target(there):
         assert (only(made, "attempt"), run.codes) == ([], [75])
     assert there.counts == [3, 0, 0]
     until = limits.breaker("far/small-1/-").until
-    assert {item.not_before for item in waiting.items()} == {None, until}
-    assert len(waiting.items()) == 4
+    first, *others = (item.not_before for item in waiting.items())
+    assert (first, len(others)) == (None, 3)
+    assert all(until <= other < waiting.after(61) for other in others)
     # Half open: one probe, which fails, so it is left alone for twice as long.
     later(61)
     Run()(*pair("model:small"))
@@ -760,7 +769,7 @@ def test_what_was_reserved_is_settled_with_what_it_cost(there):
     there.far.control(script=[{"fault": "ok", "output": 10, "cached": 0}])
     (attempt,) = only(Run()(*pair()), "attempt")
     assert attempt["cost"] == round((attempt["input_tokens"] + 10 * 10) / 1e6, 9)
-    assert (attempt["currency"], "big" in attempt["price_row"]) == ("USD", True)
+    assert (attempt["currency"], attempt["price_row"].rpartition(":")[0]) == ("USD", "user/serenamaster.prices.ftai")
     assert limits.spent(budget) == attempt["cost"]
     # Nobody knows what another model costs: it is not asked where money counts.
     run = Run()
@@ -781,12 +790,12 @@ def test_the_largest_possible_is_reserved_before(there):
     assert seen[0] > attempt["cost"] == limits.spent(budget)
 
 
-@pytest.mark.parametrize(("script", "counts_in_full"), [("503*3", False), ("hang", True), ("cut:after=3*3", True), ("empty", False)])
+@pytest.mark.parametrize(("script", "counts_in_full"), [("503*3", False), ("hang", True), ("cut:after=0*3", True), ("empty", False)])
 def test_what_nobody_knows_the_cost_of_counts_in_full(there, script, counts_in_full):
     budget = {"name": "money", "value": 1, "unit": "USD", "per": "day"}
     there.config(changes={"far": {"deadline": 1} if script == "hang" else {}, "big": {"fallback": ["home"]}}, more=entry("budget", **budget))
     there.far.control(script=script)
-    made = Run()(*pair())
+    made = Run()(*pair(command={"stream": "cut" in script}))
     assert end(made)["status"] == "done"
     # Fifty tokens of an answer at the least.
     assert (limits.spent(budget) > 0.0005) is counts_in_full
@@ -839,7 +848,7 @@ def test_hidden_words_stand_nowhere(there):
                 assert b"Xylophon" not in file.read(), name
     there.far.control(script="429:retry-after=90")
     run = Run()
-    made = run(*pair(body="Xylophon", command={"log": "fact"}))
+    made = run(*pair("model:small", body="Xylophon", command={"log": "fact"}))
     assert (run.codes, waiting.items(), end(made)["status"]) == ([75], [], "failed")
 
 
@@ -978,9 +987,6 @@ def test_the_intent_is_in_the_journal_before_the_request(there):
 
 
 def test_without_its_record_nothing_is_sent(there, monkeypatch):
-    os.makedirs(paths.journal(), mode=0o700)
-    with open(paths.journal() + "/lock", "w"):
-        pass
     run = Run()
 
     def refuse(*_, **__):
@@ -1030,44 +1036,43 @@ def test_an_answer_is_not_lost_where_state_db_cannot_be_written(there, monkeypat
     assert said(made, "error", "class") == ["storage"]
 
 
-FULL = """
-import os, resource, signal, sys
-sys.path[:0] = [os.path.join({root!r}, "tests"), os.path.join({root!r}, "lib")]
-import asking
-from serenamaster import record, waiting
-put = waiting.put
-def tight(*args, **more):
-    # The disk is full from here on: nothing grows any more.
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    path = os.path.join(os.environ["FTAI_HOME"], "state", "state.db-wal")
-    resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(path) if os.path.exists(path) else 0, resource.RLIM_INFINITY))
-    try:
-        return put(*args, **more)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-waiting.put = tight
-run = asking.Run()
-records = [record.decode(line) for line in sys.stdin.buffer]
-for rec in run(*records):
-    sys.stdout.buffer.write(record.encode(rec))
-print(run.codes, file=sys.stderr)
-"""
-
-
-def test_a_full_disk_leaves_the_task_with_the_caller(there):
+def test_a_full_disk_leaves_the_task_with_the_caller(there, home, monkeypatch):
     there.far.control(script="429:retry-after=70,ok*")
-    asked, routed = pair("model:small")
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    lines = record.encode(asked) + record.encode(routed)
-    done = subprocess.run([sys.executable, "-c", FULL.format(root=root)], input=lines, capture_output=True, check=True)
-    made = [record.decode(line) for line in done.stdout.splitlines()]
-    assert done.stderr.splitlines()[-1] == b"[73]", done.stderr
-    assert waiting.items() == []
-    assert done.stdout.startswith(lines)
-    assert end(made)["status"] == "failed"
-    assert only(made, "error")[-1] | {"class": "storage", "recovery": "retry"} == only(made, "error")[-1]
-    later(100)
-    assert end(Run(again=True)(asked, routed))["status"] == "done"
+    place = home / "small"
+    place.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", place], capture_output=True, check=False).returncode:
+        pytest.skip("NOT ROOT, OR NO MOUNTS ALLOWED: no small disk can be made")
+    try:
+        # The journal stands elsewhere: it is the queue that has no room.
+        monkeypatch.setattr(paths, "state_db", lambda: str(place / "state.db"))
+        put, filler = waiting.put, place / "filler"
+
+        def full(*args, **more):
+            with open(filler, "wb", buffering=0) as file, suppress(OSError):
+                while file.write(b"x" * 4096):
+                    pass
+            return put(*args, **more)
+
+        monkeypatch.setattr(waiting, "put", full)
+        asked, routed = pair("model:small", body="a" * 20000)
+        there.config(changes={"small": {"window": 90000}})
+        asking.agree()
+        run = Run()
+        made = run(asked, routed)
+        assert run.codes == [73]
+        assert made[:2] == [asked, routed]
+        assert said(made, "audit", "act", "outcome")[-1] == ("queue", "intended")
+        assert only(made, "error")[-1] | {"class": "storage", "recovery": "retry"} == only(made, "error")[-1]
+        assert end(made)["status"] == "failed"
+        filler.unlink()
+        assert waiting.items(str(place / "state.db")) == []
+        later(100)
+        assert end(Run(again=True)(asked, routed))["status"] == "done"
+    finally:
+        if limits._writer:
+            limits._writer["db"].close()
+            limits._writer.clear()
+        subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_every_attempt_is_a_record_with_what_it_used(there):
@@ -1104,11 +1109,9 @@ def test_an_answer_that_rests_on_what_is_local_is_local(there):
 def test_a_broken_archive_costs_the_conversation_alone(there):
     first = pair(body="one")
     Run()(*first)
-    os.makedirs(paths.data(), exist_ok=True)
-    for name in os.listdir(paths.data()):
-        if name.startswith("archive.db"):
-            os.unlink(os.path.join(paths.data(), name))
-    os.makedirs(os.path.join(paths.data(), "archive.db"))
+    for ending in ("", "-wal", "-shm"):
+        os.unlink(paths.archive_db() + ending)
+    os.mkdir(paths.archive_db())
     run = Run()
     made = run(*pair(body="two", thread=first[0]["thread"]))
     assert end(made)["status"] == "done"
@@ -1117,4 +1120,3 @@ def test_a_broken_archive_costs_the_conversation_alone(there):
 
 def test_prices_of_tests_are_known(there):
     assert prices.row("far", "big-1", record.now()).output == 10
-    assert journal is not None
