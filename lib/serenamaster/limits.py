@@ -461,7 +461,7 @@ def seen(name: str, up: bool, reason: str = "", *, now: float | None = None, pat
 
 
 def net(name: str, *, now: float | None = None, path: str | None = None) -> tuple[bool | None, float, str]:
-    """(whether a provider can be reached, None where that is not known or older than 30 s; how many seconds ago it was seen; the reason)."""
+    """(whether a provider can be reached, None where that is not known or older than 30 s; how many seconds ago it was seen; why it could not)."""
     return _read(lambda db, at: _net(db, name, at), path, now, (None, float("inf"), ""))
 
 
@@ -526,7 +526,7 @@ def end(
         reached = up
         if reached is None and (not kind or kind in ANSWERED or kind in ("rate", "credential", "network")):
             reached = kind != "network"
-        return Ending(opened, reached is not None and _seen(db, vendor, reached, reason, at), reached)
+        return Ending(opened, reached is not None and _seen(db, vendor, reached, "" if reached else reason, at), reached)
 
     return _write(act, path, now)
 

@@ -703,6 +703,15 @@ def test_a_clock_that_was_set_back_opens_no_breaker_for_ever(there):
     assert end(Run()(*pair("model:small")))["status"] == "done"
 
 
+def test_what_was_reached_and_refused_is_not_looked_for(there):
+    there.far.control(script="429:retry-ms=1*3")
+    Run()(*pair("model:small"))
+    later(100)
+    made = Run()(*pair("model:small"))
+    assert said(made, "audit", "act") == ["ask", "ask"]
+    assert {request["method"] for request in there.far.state()["requests"]} == {"POST"}
+
+
 def test_only_answers_that_never_came_make_a_provider_offline(there):
     there.far.control(script="503")
     made = Run()(*pair("model:small"))
