@@ -71,7 +71,7 @@ def fresh(patch, home) -> None:
     asking.agree()
 
 
-BLOCK = st.fixed_dictionaries({"tag": st.sampled_from(["document", "memory", "note"]), "privacy": st.sampled_from([None, None, None, "cloud", "local"]),
+BLOCK = st.fixed_dictionaries({"tag": st.sampled_from(["document", "document", "memory"]), "privacy": st.sampled_from([None, None, "cloud", "local"]),
                                "inner": st.sampled_from([None, None, None, "cloud", "local"])})  # fmt: skip
 TURN = st.fixed_dictionaries({"ask": PRIVACY, "answer": PRIVACY, "blocks": st.lists(BLOCK, max_size=1), "update": st.none() | PRIVACY})
 COMMAND = st.fixed_dictionaries({
