@@ -221,7 +221,9 @@ def test_what_was_known_of_a_cut_answer(vendor, kind, api):
 
 
 @pytest.mark.parametrize(("kind", "api"), WAYS)
-@pytest.mark.parametrize(("option", "least", "most"), [("retry-after=3", 3, 3), ("retry-ms=1500", 1.5, 1.5), ("retry-date=30", 27, 31), ("retry-date=-30", 0, 0)])
+@pytest.mark.parametrize(
+    ("option", "least", "most"), [("retry-after=3", 3, 3), ("retry-ms=1500", 1.5, 1.5), ("retry-date=30", 27, 31), ("retry-date=-30", 0, 0)]
+)
 def test_retry_after(vendor, kind, api, option, least, most):
     vendor.control(script=f"429:{option},503:{option}")
     for status in (429, 503):
