@@ -589,3 +589,11 @@ def test_a_script():
 def test_a_server_shows_no_key(vendor):
     drain(call(vendor, "anthropic", None))
     assert KEY not in str(vendor.state())
+
+
+def test_a_server_that_is_told_from_a_shell(vendor):
+    tell = [sys.executable, rehearsal.__file__, "--tell", vendor.url]
+    assert orjson.loads(subprocess.check_output([*tell, '{"script": "429,hang"}']))["left"][0]["fault"] == "429"
+    assert trouble(call(vendor)).kind == "rate"
+    assert orjson.loads(subprocess.check_output([*tell, "wait?requests=1"]))["counts"]["requests"] == 1
+    assert subprocess.run([*tell, "wait?requests=9&seconds=0.1"], stdout=subprocess.DEVNULL).returncode == 1
