@@ -1,8 +1,10 @@
 """Calls to providers: the real SDKs against tests/vendor.py in a process of its own. MLX: test_providers_mlx.py."""
 
+import errno
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -242,14 +244,12 @@ def test_a_refused_connection():
 
 
 def test_a_server_that_comes_back():
-    with rehearsal.Process() as gone:
-        gone.control(down=0.3)
-        while providers.probe(provider(gone))[0]:
-            pass
-        assert trouble(call(gone)).kind == "network"
-        while not providers.probe(provider(gone))[0]:
-            pass
-        assert drain(call(gone))[1].text
+    with rehearsal.Process() as first:
+        assert drain(call(first))[1].text
+    assert trouble(call(first)).kind == "network"
+    with rehearsal.Process("", "--port", first.url.rpartition(":")[2]) as again:
+        assert again.url == first.url
+        assert drain(call(first))[1].text
 
 
 def test_a_redirect_is_not_followed(vendor):
@@ -584,6 +584,18 @@ def test_a_script():
         {"times": 0, "fault": "hang"},
     ]
     assert rehearsal.script([{"fault": 500, "times": 2}, "529"]) == [{"times": 2, "fault": "500"}, {"times": 1, "fault": "529"}]
+
+
+def test_a_server_that_is_down_for_a_while():
+    with rehearsal.Process() as process:
+        address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+        process.control(down=1)
+        for wanted in (errno.ECONNREFUSED, 0):
+            while True:
+                with socket.socket() as line:
+                    if line.connect_ex(address) == wanted:
+                        break
+        assert process.state()["counts"]["requests"] == 0
 
 
 def test_a_server_shows_no_key(vendor):
