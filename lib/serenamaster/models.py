@@ -443,7 +443,9 @@ class Models:
             fields, spent = self._counted(one, answer or (trouble and trouble.answer), spend, answer is None)
             kind, said = (trouble.kind, trouble.message) if trouble else ("" if answer else "stopped", "")
             told = answer.limits if answer else trouble.limits if trouble else None
-            ending = limits.end(name, own, spent, kind, said, told, retry_after=trouble.retry_after if trouble else None)
+            # Who answers with an error can be reached.
+            after, up = (trouble.retry_after, bool(trouble.status) or None) if trouble else (None, None)
+            ending = limits.end(name, own, spent, kind, said, told, retry_after=after, up=up)
             settled = True
         finally:
             if not settled:
@@ -468,7 +470,7 @@ class Models:
 
     def _failed(self, job, one, trouble, n, shown, others, end):
         """What becomes of a call that failed: its `error` record, and an End, a Miss, or the seconds to wait before the next try."""
-        kind, said = trouble.kind, f"'{one.target}': {trouble.message}"
+        kind, said = trouble.kind, trouble.message
         wait = pause(n, trouble.retry_after)
         again = kind in TRANSIENT and n < TRIES and not shown and wait <= min(PATIENCE_S, end)
         recovery = "retry" if again else "fallback" if others and not shown and kind != "request" else "none"
