@@ -92,7 +92,7 @@ def standing(name: str, rec: dict, simulated: dict | None = None, priced: bool =
     if used:
         made["known"]["budget"] = [f"{own}: {each['used']:g} of {each['value']:g} {each['unit']} a {each['per']}" for own, each in used.items()]
     spent = next((budget for budget in budgets if used[budget["name"]]["used"] >= budget["value"]), None)
-    if one.reach == "cloud" and (why := next(filter(None, (_consent(who, rec) for who in (provider, *_said(one)))), "")):
+    if one.reach == "cloud" and (why := next(filter(None, (_consent(who, rec) for who in consent_names(one))), "")):
         made["why_not"], made["reason"] = "consent", f"there is no consent to {provider}: {why}"
     elif simulated and provider in simulated:
         made["why_not"], made["reason"] = simulated[provider]
@@ -266,7 +266,7 @@ class Models:
             one = candidate(name)
             if isinstance(one, Miss):
                 missed.append((f"model:{name}", one))
-            elif one.reach == "cloud" and (bad := job.barred(one.target, one.provider["name"], *_said(one))):
+            elif one.reach == "cloud" and (bad := job.barred(one.target, *consent_names(one))):
                 missed.append((one.target, Miss("consent" if "consent" in bad.hint else "privacy", bad.message, "policy", hint=bad.hint)))
             else:
                 found.append(one)
@@ -510,9 +510,11 @@ class Models:
             return fields, None
         return fields, spend | {"tokens": sum(count or 0 for count in counts) or spend["tokens"], "amount": cost}
 
-def _said(one: Candidate) -> tuple:
-    """By what else than its provider consent to a model is asked: its own name, where the owner said something of that."""
-    return (one.model["name"],) if one.model["name"] in state.consents(specs.load("config")["consent"]) else ()
+def consent_names(one: Candidate) -> tuple:
+    """By what consent to a model is asked: its own name where the owner said something of that, else its provider's; what is withdrawn of that holds."""
+    said = state.consents(specs.load("config")["consent"])
+    name, provider = one.model["name"], one.provider["name"]
+    return (name,) if name in said and not said.get(provider, {}).get("withdrawn") else (provider,)
 
 
 def _used_up(budget: dict) -> str:
