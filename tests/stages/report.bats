@@ -152,13 +152,12 @@ line() { sed -n "s/^$1  */$1 /p" "$T/out" | tr -s ' '; }
 }
 
 @test "sealed records are opened" {
-    mkdir -p "$FTAI_HOME/config"
-    printf '@ftai v2.0\n@setting\n  name: "encrypt"\n  value: "local"\n  summary: "x"\n@end\n' >"$FTAI_HOME/config/serenamaster.config.ftai"
-    chmod 600 "$FTAI_HOME/config/serenamaster.config.ftai"
-    seed
-    try ftai-report cost
+    FTAI_ENCRYPT=local seed
+    grep -q 'provider: "*\[sealed:' "$FTAI_HOME/state/journal/current.ftai"
+    try ftai-report cost --by provider --reprice
     ended 0
-    same "$(line claude-sonnet-4-5-20250929)" "claude-sonnet-4-5-20250929 2 1 0 1010 500 101 0.300000 USD"
+    empty "$T/err"
+    same "$(line anthropic)" "anthropic 3 2 0 1010 500 101 0.300000 USD 0 0.004695 USD"
     try ftai-report cost --by rule
     same "$(line writing)" "writing 3 2 0 1010 500 101 0.300000 USD"
 }
