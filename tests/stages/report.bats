@@ -135,6 +135,19 @@ line() { sed -n "s/^$1  */$1 /p" "$T/out" | tr -s ' '; }
     same "$(jq -r 'select(.model == "new") | .cost' "$T/attempts")" null
 }
 
+@test "without the package that has the table, --reprice says so" {
+    seed
+    mkdir -p "$T/without/genai_prices"
+    touch "$T/without/genai_prices/__init__.py"
+    PYTHONPATH=$T/without try ftai-report cost --reprice
+    ended 0
+    same "$(cat "$T/err")" "ftai-report: warning: the package genai-prices is not installed: only the prices spec counts"
+    same "$(line large)" "large 1 0 0 7 0 3 0.250000 EUR 1 -"
+    PYTHONPATH=$T/without try ftai-report cost
+    ended 0
+    empty "$T/err"
+}
+
 @test "a broken prices spec is 78 with its place, where prices are asked" {
     seed
     mkdir -p "$FTAI_HOME/config"
