@@ -340,7 +340,7 @@ def _day(value) -> bool:
     import datetime
 
     try:
-        return type(value) is str and len(value) == 10 and datetime.date.fromisoformat(value).isoformat() == value
+        return type(value) is str and datetime.date.fromisoformat(value).isoformat() == value
     except ValueError:
         return False
 
