@@ -274,7 +274,7 @@ def _wait(db, provider: dict, tokens: int, at: int) -> int:
             continue
         if limit < 1:
             longest = max(longest, MINUTE * 1000)
-        over = sum(row[place] for row in rows) + min(need, limit) - limit
+        over = sum(row[place] for row in rows) + need - limit
         for row in rows:
             if over <= 0:
                 break

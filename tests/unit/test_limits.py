@@ -457,6 +457,16 @@ def test_what_a_budget_of_money_lets_through(spend, fits):
     assert limits.spent(MONEY, now=T) >= 0
 
 
+def test_currencies_are_apart():
+    euros = MONEY | {"unit": "EUR"}
+    for n, currency in enumerate(("USD", "EUR")):
+        assert limits.reserve(str(n), [], SPEND | {"currency": currency, "amount": 0.5 + n / 4}, now=T) is None
+    limits.settle("1", {"amount": 0.75}, now=T)  # in what was reserved
+    assert (limits.spent(MONEY, now=T), limits.spent(euros, now=T)) == (0.5, 0.75)
+    limits.settle("0", {"amount": 0.1, "currency": "EUR"}, now=T)
+    assert (limits.spent(MONEY, now=T), limits.spent(euros, now=T)) == (0, 0.85)
+
+
 def test_the_free_goes_on_where_too_much_was_spent():
     limits.reserve("0", [MONEY], SPEND, now=T)
     limits.settle("0", SPEND | {"amount": 5.0}, now=T)
