@@ -872,6 +872,14 @@ def get(db, ids: Iterable[str], *, folded: bool = True) -> dict[str, dict]:
     return {rec["id"]: rec for rec in _updated(db, list(records.values()))} if folded else records
 
 
+def holder():
+    """held(id): whether the journal holds such a record, as of the first time that it is asked."""
+    from functools import cache
+
+    db = cache(connect)
+    return lambda own: db().execute("SELECT 1 FROM records WHERE id = ?", (own,)).fetchone() is not None
+
+
 def thread(db, name: str) -> list[dict]:
     """All records of a thread in the order of the journal, as they were journaled."""
     return list(_records(db.execute("SELECT line FROM records WHERE thread = ? ORDER BY seq", (str(name),))))

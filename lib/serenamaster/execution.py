@@ -10,23 +10,25 @@ import time
 from collections import namedtuple
 
 from . import stream
-from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOME, TEMPFAIL, UNAVAILABLE, Failure
+from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOFTWARE, SOME, TEMPFAIL, UNAVAILABLE, Failure
 from .record import clean, encode, is_history, make, new_id, now, stamp
 
 RECENT = 1000  # records among which a route's command is looked for before the archive is asked
 BODY = 1024 * 1024  # bytes of a text that a record carries itself
-LATER = ("mcp", "model", "agent")  # kinds of target that the rules may name before anything can act on them
+LATER = ("mcp", "agent")  # kinds of target that the rules may name before anything can act on them
 KINDS = {
     CONFIG: "spec", UNAVAILABLE: "spec", NOPERM: "policy", CANTCREAT: "storage", IOERR: "storage", TEMPFAIL: "timeout", NOINPUT: "input", DATAERR: "input",
 }  # fmt: skip
 
-# What an act ends with. status: done failed refused asked cancelled. body: the answer. code: the exit status it counts as. kind: the class of
-# what went wrong. fields: more for the `attempt` record.
+# What an act ends with. status: done failed refused asked cancelled, or queued: it can't be had now, and is to be tried again later. body: the
+# answer, or why it is queued. code: the exit status it counts as. kind: the class of what went wrong. fields: more for the `attempt` record; of
+# what is queued `not_before`, where that is known.
 End = namedtuple("End", "status body code kind fields", defaults=("", 0, None, {}))
 
 # How a target is acted on. act: see above. reach: "local", or "cloud" where it may take what it gets off the machine. plan(job): in words.
-# journaled: a record is all that it does.
-Act = namedtuple("Act", "act reach plan journaled", defaults=("local", None, False))
+# journaled: a record is all that it does. own: it asks job.barred() before anything leaves the machine and writes its attempts itself, and all
+# that it yields is handed on as it comes.
+Act = namedtuple("Act", "act reach plan journaled own", defaults=("local", None, False, False))
 
 
 class Orphan(Failure):
@@ -85,13 +87,13 @@ class Job:
     route, command: the records. slots: {name: string} of what was recognised, clean. privacy: what the records of this job get ("local",
     "cloud", another string that means local, or None where neither route nor command says). tz: the
     name of the time zone of the command, or None. hidden: no text of this job is to be kept or shown, but for its records in the pipe.
-    stop: None or a Stop.
+    stop: None or a Stop. consent: as Runner has it, or None.
     """
 
     end = End
 
-    def __init__(self, stage: str, route: dict, command: dict, default: str, stop=None):
-        self.stage, self.route, self.command, self.default, self.stop = stage, route, command, default, stop
+    def __init__(self, stage: str, route: dict, command: dict, default: str, stop=None, consent=None):
+        self.stage, self.route, self.command, self.default, self.stop, self.consent = stage, route, command, default, stop, consent
         self.target = route["target"]
         self.privacy = strictest(command.get("privacy"), route.get("privacy"))
         self.tz = text(command.get("tz"))
@@ -106,6 +108,19 @@ class Job:
     def local(self) -> bool:
         """True where nothing of this job may leave the machine."""
         return (self.default if self.privacy is None else self.privacy) != "cloud"
+
+    def barred(self, target: str, *names: str) -> Failure | None:
+        """Why nothing of this job may be given to a target that takes it off the machine, or None where it may.
+
+        names: what consent to it is asked by, and all of them have to agree; else the target.
+        """
+        if self.local or any(map(_is_local, self.command.get("@blocks", ()))):
+            return Failure(f"'{target}' may take this off the machine, and it is local", NOPERM, "ftai-listen --privacy cloud")
+        for name in names or (target,):
+            if missing := self.consent(name, self.command) if self.consent else "nobody could agree to it here":
+                hint = f"ftai-keys consent grant '{name}'"
+                return Failure(f"'{target}' may take this off the machine, and there is no consent to that: {missing}", NOPERM, hint)
+        return None
 
     def holds(self, rec: dict) -> None:
         """Says that the answer holds text of `rec`: it is then as private as that."""
@@ -123,6 +138,10 @@ class Job:
         if self.hidden:
             rec["log"] = "fact"
         return rec
+
+    def ms(self) -> int:
+        """Milliseconds since this job began."""
+        return round((time.monotonic() - self.clock) * 1000)
 
     def error(self, kind: str, message: str, *, recovery: str = "none", then: str | None = None) -> dict:
         """An `error` record about this try."""
@@ -226,6 +245,11 @@ def strictest(*given):
     return next((value for value in said if value != "cloud"), "cloud" if said else None)
 
 
+def _is_local(block: dict) -> bool:
+    """True for a block that says that it is local, or holds one that does."""
+    return block.get("privacy", "cloud") != "cloud" or any(map(_is_local, block.get("@blocks", ())))
+
+
 def user() -> str:
     """The name of who this runs for; the number where there is no name."""
     global _user
@@ -250,12 +274,15 @@ class Runner:
     f(name) -> the fields of an Act, or Failure. fail(Failure) and bug(exception): tell a person, and count. default(): the privacy of what says nothing.
     consent(target, record): "" where this target may get what is not local, else the reason why not. stop: a Stop. again: also what was
     claimed before. missed(Failure): as fail, for what an earlier run left. kept: what is handed on is journaled by that, and nobody can send it again.
+    queue(job, end): keeps on the disk what can't be had now and returns when it is tried next, in words; raises Failure (73, 74, 75, 77).
     """
 
-    def __init__(self, stage, *, claims, append, find, ended, kinds, fail, bug, default, consent=None, stop=None, again=False, missed=None, kept=False):
+    def __init__(
+        self, stage, *, claims, append, find, ended, kinds, fail, bug, default, consent=None, stop=None, again=False, missed=None, kept=False, queue=None
+    ):  # fmt: skip
         self.stage, self.claims, self.append, self.find, self.ended, self.kinds = stage, claims, append, find, ended, kinds
         self.fail, self.bug, self.default, self.consent, self.stop, self.again = fail, bug, default, consent, stop, again
-        self.missed, self.kept = missed or fail, kept
+        self.missed, self.kept, self.queue = missed or fail, kept, queue
         self.recent: dict = {}  # what a route may need of the last records: commands and tasks by id, and which routes had a result
         self.count = 0
 
@@ -368,6 +395,9 @@ class Runner:
         over = set() if self.again else self.ended([rec["id"] for rec in routes])
         wanted = [(key(rec), text(rec.get("thread")), text(rec.get("target")), text(rec.get("privacy"))) for rec in routes if key(rec) not in over]
         mine, gone = self.claims.take(wanted, again=self.again)
+        for own, _, target, _ in wanted if self.again else ():
+            if own in self.claims.queued:
+                self.fail(Failure(f"'{target}' waits in the queue, and is not done twice", TEMPFAIL, f"ftai-queue retry {own}"))
         over = self.ended([row[0] for row in gone]) if gone else ()
         lost = {}
         for own, n, thread, target, privacy in gone:
@@ -401,7 +431,7 @@ class Runner:
         command = seen[1] if seen and seen[0] >= self.count - RECENT else self.find([parent]).get(parent) if parent else None
         if command is None or command.get("@tag") not in ("command", "task"):
             raise Orphan(f"the command '{parent}' of a route is neither in the last {RECENT} records nor in the archive")
-        return Job(self.stage, route, command, self.default(), self.stop)
+        return Job(self.stage, route, command, self.default(), self.stop, self.consent)
 
     def _check(self, job: Job) -> Act | None:
         """What acts on the target, None for `ask`. A route grants nothing: target, privacy, consent and deadline are looked at here.
@@ -418,18 +448,13 @@ class Runner:
         if kind not in self.kinds:
             if kind in LATER:
                 raise Failure(f"'{target}': nothing here can do this yet", UNAVAILABLE, "ftai-doctor tells what is set up")
-            raise Failure(f"'{target}' is no target: expected ask, skill:NAME or cmd:NAME", CONFIG)
+            raise Failure(f"'{target}' is no target: expected ask, skill:NAME, cmd:NAME or model:NAME", CONFIG)
         act = Act(*self.kinds[kind](name))
         if act.journaled and job.hidden:
             said = f"'{target}' keeps what it is told in the journal alone, and --no-log keeps it out of there"
             raise Failure(f"{said}: ask again without --no-log, or have it noted in a file", NOPERM)
-        if act.reach == "cloud":
-            if job.local:
-                raise Failure(f"'{target}' may take this off the machine, and it is local", NOPERM, "ftai-listen --privacy cloud")
-            missing = self.consent(target, job.command) if self.consent else "nobody could agree to it here"
-            if missing:
-                hint = f"ftai-keys consent grant '{target}'"
-                raise Failure(f"'{target}' may take this off the machine, and there is no consent to that: {missing}", NOPERM, hint)
+        if act.reach == "cloud" and not act.own and (bad := job.barred(target)):
+            raise bad
         return act
 
     def _perform(self, route):
@@ -441,31 +466,81 @@ class Runner:
         except Orphan as bad:
             yield from self._refused(Job(self.stage, route, {}, self.default()), bad, "orphan")
             return
+        end = yield from self._done(job)
+        if end.status == "queued" and (end := (yield from self._queued(job, end))).status != "queued":
+            yield job.make("result", target=job.target, status=end.status, ms=job.ms(), body=end.body)
+
+    def drained(self, route: dict, command: dict):
+        """Acts on a route that waited in the queue, whoever claimed it: yields its records, and returns its End.
+
+        `audit` records are journaled when they are yielded, and None says, as in _perform(), that what was yielded is to be handed on first.
+        There is no result among them where the status of the End is `queued`: it could not be had this time either.
+        """
+        return (yield from self._done(Job(self.stage, route, command, self.default(), self.stop, self.consent)))
+
+    def _done(self, job):
+        """Checks and does one job: yields its records and returns its End. The result is one of them, unless it has to wait."""
         try:
             act = self._check(job)
         except Failure as bad:
             yield from self._refused(job, bad, KINDS.get(bad.code, "input"))
-            return
+            return End("refused" if bad.code == NOPERM else "failed", sentence(bad), bad.code)
         if act is None:
-            yield job.make("result", target="ask", status="asked", ms=0, body=question(route))
-            return
+            end = End("asked", question(job.route))
+            yield job.make("result", target="ask", status="asked", ms=0, body=end.body)
+            return end
         effects: list = []
-        end = yield from self._steps(job, _whole(job, act.act), effects)
-        ms = round((time.monotonic() - job.clock) * 1000)
-        attempt = job.make("attempt", target=job.target, n=1, status=end.status, class_=end.kind, ms=ms, **end.fields)
-        yield attempt | {"id": job.attempt, "ts": job.began}
-        yield from effects
-        yield job.make("result", target=job.target, status=end.status, ms=ms, body=end.body or None)
+        end = yield from self._steps(job, _whole(job, act.act), None if act.own else effects)
+        if not act.own:
+            attempt = job.make("attempt", target=job.target, n=1, status=end.status, class_=end.kind, ms=job.ms(), **end.fields)
+            yield attempt | {"id": job.attempt, "ts": job.began}
+            yield from effects
+        if end.status != "queued":
+            yield job.make("result", target=job.target, status=end.status, ms=job.ms(), body=end.body or None)
+        return end
+
+    def _queued(self, job, end):
+        """Puts what can't be had now into the queue, between intent and outcome; returns `end`, or what it ends with where that can't be."""
+        intent = job.audit("queue", job.route["id"])
+        said = f"'{job.target}' cannot be had now: {end.body}"
+        try:
+            if self.queue is None or job.hidden:
+                raise Failure(f"{said}{', and what --no-log keeps out of the journal is not queued either' if job.hidden else ''}", TEMPFAIL)
+            self.append([intent])
+            yield intent
+            yield None
+            when = self.queue(job, end)
+        except Failure as bad:
+            yield self._trouble(job, bad)
+            return End("failed", sentence(bad), bad.code, KINDS.get(bad.code, "storage"))
+        outcome = job.audit("queue", job.route["id"], outcome="queued", intent=intent)
+        try:
+            self.append([outcome])
+        except Failure as bad:
+            yield self._trouble(job, bad)
+        yield outcome
+        self._tell(job, Failure(f"{said}; it is queued and tried again {when}", TEMPFAIL, "ftai-queue drain"))
+        yield job.error(end.kind or "network", said, recovery="queue", then="ftai-queue drain")
+        return end
 
     def _steps(self, job, steps, effects):
-        """Runs an act to its End. Its audit records are journaled and passed on as they come; the others are put into `effects`."""
-        bad = None
+        """Runs an act to its End. Its audit records are journaled and passed on as they come; the others are put into `effects`.
+
+        Without `effects` all of them are passed on as they come, a `partial` and what stands before it at once.
+        """
+        bad, said = None, False
+        late = effects if effects is not None else []
         try:
             while True:
                 rec = next(steps) if bad is None else steps.throw(bad)
                 bad = None
                 if rec["@tag"] != "audit":
-                    effects.append(rec)
+                    if effects is not None:
+                        effects.append(rec)
+                        continue
+                    yield rec
+                    if rec["@tag"] == "partial":
+                        yield None
                     continue
                 # Nobody should wait for what is ready while this one works; and what is not handed on yet must not count as begun with it.
                 if rec["outcome"] == "intended":
@@ -477,7 +552,7 @@ class Runner:
                     if rec["outcome"] == "intended":
                         bad = trouble
                         continue
-                    effects.append(self._trouble(job, trouble))
+                    late.append(self._trouble(job, trouble))
                 yield rec
                 if rec["outcome"] == "intended":
                     yield None
@@ -485,14 +560,16 @@ class Runner:
             end = ended.value if type(ended.value) is End else End("done", ended.value or "")
         except Failure as trouble:
             refused = trouble.code == NOPERM
-            effects.insert(0, self._trouble(job, trouble))
-            end = End("refused" if refused else "failed", sentence(trouble), 0, effects[0]["class"])
+            late.insert(0, self._trouble(job, trouble))
+            end, said = End("refused" if refused else "failed", sentence(trouble), trouble.code, late[0]["class"]), True
         except Exception as trouble:  # one route that trips over a bug does not cost the others
             # Where it was is no text of the job; what the exception says may be.
             self.bug(RuntimeError(type(trouble).__name__).with_traceback(trouble.__traceback__) if job.hidden else trouble)
-            effects.insert(0, job.error("bug", f"a bug in the program: {type(trouble).__name__}"))
-            end = End("failed", "This failed because of a bug in the program.", 0, "bug")
-        if end.code:
+            late.insert(0, job.error("bug", f"a bug in the program: {type(trouble).__name__}"))
+            end, said = End("failed", "This failed because of a bug in the program.", SOFTWARE, "bug"), True
+        if effects is None:
+            yield from late
+        if end.code and not said and end.status != "queued":
             self._tell(job, Failure(f"'{job.target}': {end.body.splitlines()[0].rstrip('.') if end.body else end.status}", end.code))
         return end
 
@@ -508,7 +585,9 @@ class Runner:
         """The records of a route that nobody tried to do: there is no attempt, so the error is the route's."""
         self._tell(job, bad)
         yield job.error(kind, bad.message, then=bad.hint or None) | {"parent": job.route["id"]}
-        yield job.make("result", target=job.target, status="refused" if bad.code == NOPERM else "failed", ms=0, body=sentence(bad))
+        end = End("refused" if bad.code == NOPERM else "failed", sentence(bad), bad.code, kind)
+        yield job.make("result", target=job.target, status=end.status, ms=0, body=end.body)
+        return end
 
 
 def key(route: dict) -> str:

@@ -12,6 +12,7 @@ Check = namedtuple("Check", "level what detail hint", defaults=("",))
 
 MB = 1024 * 1024
 WHOLE = 64 * MB  # a journal or archive of up to this size is checked whole
+STALE = 90  # days that a table of prices may be old
 SLOW = 4.5  # times `python -c pass`: what a stage may take to start
 KEEP = frozenset(("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "MANPATH"))
 KEEP_ALL = ("LC_", "XDG_", "PYTHON", "COVERAGE_")
@@ -121,6 +122,17 @@ def providers():
     except Failure:
         return  # told with the specs
     yield Check(OK, "providers", f"{' '.join(names) or 'none'} described, none can be used yet; skills and local commands work without")
+
+
+def prices_age(days: float | None):
+    """The shipped table of prices, and whether it is too old to go by. days: prices.age()."""
+    if days is None:
+        yield Check(OK, "prices", "no table is installed: what the prices spec does not name is unpriced")
+    elif days > STALE:
+        hint = "pip install --upgrade genai-prices, or name your own in serenamaster.prices.ftai: ftai-specs(5)"
+        yield Check(WARN, "prices", f"the table is {days:.0f} days old, {STALE} are allowed", hint)
+    else:
+        yield Check(OK, "prices", f"the table is {days:.0f} days old")
 
 
 def keys(listed: list[dict]):

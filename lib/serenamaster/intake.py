@@ -18,15 +18,16 @@ def zone() -> str:
     return name if name and name[0] != "/" and ".." not in name and os.path.isfile(f"/usr/share/zoneinfo/{name}") else "UTC"
 
 
-def command(words: str, stage: str, *, via="text", tz=None, lang=None, privacy=None, log=None, thread=None, documents=()) -> dict:
-    """A `command` record for these words. documents: blocks made by document(). log: "fact" keeps its texts out of the journal.
+def command(words: str, stage: str, *, via="text", tz=None, lang=None, privacy=None, log=None, stream=None, thread=None, documents=()) -> dict:
+    """A `command` record for these words. documents: blocks made by document(). log: "fact" keeps its texts out of the journal. stream: True
+    where the answer is wanted piece by piece.
 
     Raises Failure (65) for words over 1 MiB.
     """
     text = clean(words).strip()
     if len(text) > BODY:
         raise Failure(f"a command of more than {BODY} characters", DATAERR, "ftai-listen --file takes long text in")
-    rec = make("command", stage, thread=thread, body=text, via=via, lang=lang, tz=tz or zone(), privacy=privacy, log=log)
+    rec = make("command", stage, thread=thread, body=text, via=via, lang=lang, tz=tz or zone(), privacy=privacy, log=log, stream=stream)
     if documents:
         rec["@blocks"] = list(documents)
     return rec
@@ -120,7 +121,7 @@ def lines(chunks):
         yield [(number + 1, line)]
 
 
-def commands(ctx, words, *, stage, newest, files=(), via=None, privacy=None, no_log=False, thread=None, follow=False):
+def commands(ctx, words, *, stage, newest, files=(), via=None, privacy=None, no_log=False, stream_=False, thread=None, follow=False):
     """Yields lists of `command` records: of `words` (with `files` as their documents), of each of `files`, or for ("-",) of what each
     read of standard input brought.
 
@@ -131,7 +132,7 @@ def commands(ctx, words, *, stage, newest, files=(), via=None, privacy=None, no_
         raise Failure("nothing to listen to", USAGE, f"{ctx.name} WORDS, {ctx.name} --file FILE, or {ctx.name} - for lines on standard input")
     kind = via or ("file" if files else "text")
     common = {"via": kind, "lang": specs.setting("lang"), "tz": zone(), "privacy": privacy, "thread": join(thread, follow, kind, newest)}
-    common["log"] = "fact" if no_log else None
+    common |= {"log": "fact" if no_log else None, "stream": True if stream_ else None}
     if tuple(words) == ("-",):
         documents = [document(name) for name in files]
         for found in lines(stream.chunks("-")):
@@ -160,9 +161,10 @@ def commands(ctx, words, *, stage, newest, files=(), via=None, privacy=None, no_
 def options(click) -> list:
     """The click options of a command that takes in what commands() does."""
     return [
-        click.Option(["-f", "--file", "files"], multiple=True, metavar="FILE", help="Take in a document (again for more)."),
+        click.Option(["-f", "--file", "--attach", "files"], multiple=True, metavar="FILE", help="Take in a document; beside words, as part of them."),
         click.Option(["--privacy"], type=click.Choice(["local", "cloud"]), help="Who may see this command and what comes of it."),
         click.Option(["--no-log"], is_flag=True, help="Keep the texts out of journal and archive; the fact stays."),
+        click.Option(["--stream", "stream_"], is_flag=True, help="Have the answer of a model piece by piece, as it comes."),
         click.Option(["--thread"], metavar="ID", help="Join this thread."),
         click.Option(["--continue", "follow"], is_flag=True, help="Join the thread in FTAI_THREAD, else the newest one."),
         click.Option(["--via"], type=click.Choice(["text", "voice", "file", "cron"]), help="How the command came in (else text, or file)."),

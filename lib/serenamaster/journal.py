@@ -1111,7 +1111,7 @@ def _restamp(rec: dict, content: bytes) -> dict:
     return stamped | {key: held[key] for key in ("ts", "thread") if key in held and key not in rec}
 
 
-def append(folder: str, records: list, *, stage: str = "", known=None, warn=None, bare=None, clear=None) -> list:
+def append(folder: str, records: list, *, stage: str = "", known=None, warn=None, bare=None, clear=None, covered: bool = False) -> list:
     """Appends records to the journal in one write and one sync, and says for each what became of it: (kind, seq, reason).
 
     kind: "written" (on the disk now); "repeat" (held already, equal); "conflict" (its id is held with other content) and "refused" (cannot be
@@ -1123,6 +1123,7 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
     stamp and is equal else, it is a repeat, and the record with the held stamp takes its place in `records`. Not None, it says that they came from
     elsewhere: then what looks like the record of a purge, and is no repeat, is refused, as it could have records of others taken for purged.
     clear: what cleared() made of `records`, where it was asked before. What is stored is that; `records` stay as they are.
+    covered: they are sealed already, as seal.cover() has it.
     warn: called with a message for each repair. Raises Failure: 75 locked, 73 or 74 not written; then nothing of it counts as written.
     """
     clear = cleared(records, warn) if clear is None else clear
@@ -1139,7 +1140,7 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
         except text.Unwritable as bad:
             outcomes[n] = ("refused", None, str(bad))
     given = batch
-    batch, contents = _covered(given, whole, outcomes, warn)
+    batch, contents = (given, [content for _, _, content, _ in given]) if covered else _covered(given, whole, outcomes, warn)
     if not batch:
         return outcomes
     sealed = _seal(contents)

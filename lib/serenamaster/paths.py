@@ -49,11 +49,16 @@ def make(folder: str) -> str:
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         seen = os.stat(folder)
+        own = os.path.abspath(os.environ.get("FTAI_HOME") or "/")
+        above = os.stat(own) if folder.startswith(f"{own}/") else None
     except OSError as bad:
         raise Failure(f"cannot make folder '{folder}': {bad.strerror}", CANTCREAT) from None
     if not stat.S_ISDIR(seen.st_mode):
         raise Failure(f"'{folder}' is no folder", CANTCREAT)
     guard(folder, seen)
+    # Who may write there could put another folder in its place; not so where only the owner of a name may rename it, as in /tmp.
+    if above and not above.st_mode & stat.S_ISVTX:
+        guard(own, above)
     return folder
 
 

@@ -349,12 +349,14 @@ def run(
     dry_run: bool = False,
     agreed: Callable | None = None,
     opened: Callable | None = None,
+    before: Callable | None = None,
     clean: Callable | None = None,
     warn: Callable | None = None,
 ) -> list[dict]:
     """Purges what `asked` says (None: only ends what was interrupted), and returns the records that tell of it: intents and certificates.
 
-    agreed(count) -> whether to go on, asked before anything is done. opened: as in Choice. clean(): takes texts out of state.db.
+    agreed(count) -> whether to go on, asked before anything is done. opened: as in Choice. before(): called while all is still there.
+    clean(fits): takes texts out of state.db; fits(record): whether one that was never journaled is to go too, or None where that is not known.
     Raises Failure: 2 nothing asked, 73 and 74 not written, 75 locked, 77 a folder that is not ours alone; what was begun then is ended by the next run.
     """
     choice = Choice(asked, opened) if asked else None
@@ -371,6 +373,8 @@ def run(
         return [make("report", stage, subject="archive", act="purge", would=_would(search), records=search.count(), **_about(asked), **_unread(choice))]
     with _Alone(folder):
         search.look()
+        if before:
+            before()
         told = []
         if count := search.count():
             if agreed and not agreed(count):
@@ -379,7 +383,7 @@ def run(
         stand = search.standing()
         unended = _unended(search.proofs)
         if unended or any(part.found for part in search.parts.values()):
-            done = _erase(search, {search.proofs[seq]["id"] for seq in unended}, clean)
+            done = _erase(search, {search.proofs[seq]["id"] for seq in unended}, clean and (lambda: clean(_fits(choice))))
             # Of those that are only of a time or a thread that is to go there is nothing to say.
             done["kept"] = len(search.kept) if asked and (asked.pattern or asked.subject) and search.kept else None
             own = told[0]["id"] if told else None
@@ -394,6 +398,8 @@ def run(
         if count or not choice or told and not choice.unread:
             return told or [make("report", stage, subject="archive", act="purge", outcome="done", records=0)]
         # Of what no record holds there may be traces all the same: torn records, tracebacks, answers without a record.
+        if clean and not stand and not unended:
+            clean(_fits(choice))
         removed, left = (_sayable(choice, paths_) or None for paths_ in _swept(search))
         said = {"outcome": "incomplete" if choice.unread else "done", "records": 0, **_about(asked), **_unread(choice), **kept}
         report = make("report", stage, subject="archive", act="purge", **said, removed=removed, unreached=left)
@@ -402,6 +408,10 @@ def run(
             journal.append(folder, [report], stage=stage, warn=warn)
             archive.catch_up(limit=None)
     return [*told, report]
+
+
+def _fits(choice: Choice | None) -> Callable | None:
+    return (lambda rec: choice.fits(journal.prepare(rec)[1])) if choice else None
 
 
 def _sayable(choice: Choice | None, names: list[str]) -> list[str]:

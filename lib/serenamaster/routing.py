@@ -19,7 +19,8 @@ ATOMIC, PIECES = 4_096, 4  # bytes that a pipe takes whole or not at all; how ma
 KEPT = 10_000  # ids that are kept in mind, at least
 # How sure a route is, by what matched; ftai-route(1) has the same table.
 SURE = {"phrase": 1.0, "say": 1.0, "task": 1.0, "capability": 0.9, "pattern": 0.8, "any": 0.5, "ask": 0.0}
-TAKEN = ("name", "target", "at", "reason", "privacy", "confidence", "deadline", "tag", "optional", "any", "capability", "pattern", "blocked", "kept")
+TAKEN = ["name", "target", "at", "reason", "privacy", "confidence", "deadline", "tag", "optional", "any", "capability", "pattern", "blocked", "kept"]
+TAKEN += ["fallback", "quality"]
 
 
 # --- the table of all phrases and rules
@@ -35,7 +36,7 @@ class Table:
         self.digest, self.extra = digest, extra
         self.automaton, self.manners, self.entries = data["automaton"], data["manners"], data["entries"]
         self.templates, self.texts, self.verbatim = data["templates"], data["texts"], frozenset(data["verbatim"])
-        self.examples, self.targets, self.notes = data["examples"], data["targets"], data["notes"]
+        self.examples, self.targets, self.notes, self.models = data["examples"], data["targets"], data["notes"], data.get("models", {})
         self.anyway = [number for number, entry in enumerate(self.entries) if entry.get("any")]
         self.patterns = [(number, entry["pattern"]) for number, entry in enumerate(self.entries) if "pattern" in entry]
         self.capable = [(number, entry["capability"]) for number, entry in enumerate(self.entries) if "capability" in entry]
@@ -95,6 +96,8 @@ def compile_(rules: str = "") -> dict:
         made["how"] = "phrase" if entry in phrased else next((key for key in ("say", "capability", "pattern") if key in entry), "any")
         entries.append(made)
     targets = {target: _standing(target, loaded) for target in sorted({entry["target"] for entry in ordered} | _doers(loaded))}
+    kept = ("name", "provider", "id", "window", "output", "quality", "fallback")
+    models = {f"model:{entry['name']}": {key: entry[key] for key in kept if key in entry} for entry in loaded["config"]["model"]}
     return {
         "automaton": phrases.build([phrases.parse(key[1:]) for key in numbers], tongue),
         "templates": list(numbers.values()),
@@ -104,6 +107,7 @@ def compile_(rules: str = "") -> dict:
         "manners": tongue.manners,
         "examples": [[number, example] for number, entry in enumerate(ordered) if not entry.get("any") for example in entry.get("match", ())],
         "targets": targets,
+        "models": models,
         "notes": [note for name in SOURCES for note in loaded[name]["notes"]],
     }
 
@@ -124,6 +128,8 @@ def _standing(target: str, loaded: dict) -> list:
         return ["", "", "local"]
     spec, tag = where[kind]
     entry = next((other for other in loaded[spec][tag] if other["name"] == name), None)
+    if target == "model:*" and loaded[spec][tag]:
+        return ["", "", "local"]  # each of them is looked at by itself
     if entry is None:
         gone = loaded[spec]["gone"].get(tag, {}).get(name)
         if gone:
@@ -147,10 +153,12 @@ def _standing(target: str, loaded: dict) -> list:
 # --- deciding
 
 
-def decide(rec: dict, table: Table) -> dict:
+def decide(rec: dict, table: Table, simulated: dict | None = None) -> dict:
     """Who does this command (or task): target, rule, rule_at, reason, confidence, privacy, deadline, slots, hint, and the others as `alternatives`.
 
-    An alternative is (target, why_not, reason, rule, rule_at); why_not is order, off, missing or privacy.
+    An alternative is (target, why_not, reason, rule, rule_at); why_not is order, off, missing or privacy, and of models also quality, cost, consent,
+    offline, breaker, rate or budget. Where models can do it, `fallback` has those that are asked next, and `standing` what was known of the one that
+    was taken. simulated: {provider: what is wrong with it}, in place of what is known of it: see rehearsed().
     """
     body, sentence, found, hits = rec.get("body"), None, {}, {}
     task = rec.get("@tag") == "task"
@@ -181,6 +189,8 @@ def decide(rec: dict, table: Table) -> dict:
             slots[name] = text if text.isprintable() and text.isascii() else clean(text)
     elif number in hits:
         slots = {name: clean(text) for name, text in hits[number].items() if text}
+    if made["target"] in table.models:
+        made = _chosen(made, rec, table, simulated)
     made = {**made, "slots": slots, "hint": nearest(body, table) if made["target"] == "ask" and type(body) is str else []}
     heard = rec.get("confidence")
     if type(heard) is float and 0 <= heard <= 1:
@@ -217,6 +227,14 @@ def _plan(rec, table, found, hits) -> tuple:
         else:
             privacy = "local" if entry.get("privacy") == "local" else written
         why, reason = _against(entry, target, privacy, kept, table)
+        others: list[str] = []
+        if target.startswith("model:") and taken is None and (line := _line(entry, target, table)) != [target]:
+            named = [(other, *(_too_low(entry, other, table) or _against(entry, other, privacy, kept, table))) for other in line]
+            fit = [other for other, code, _ in named if not code]
+            alternatives += [(other, "off" if code == "blocked" else code, said, entry["name"], entry["at"]) for other, code, said in named if code]
+            if not fit:
+                continue
+            target, others, why, reason = fit[0], fit[1:], "", ""
         if taken is not None:
             why, reason = ("off" if why == "blocked" else why, reason) if why else ("order", f"matches, but stands behind {taken['name']}")
         if why == "blocked":
@@ -233,14 +251,54 @@ def _plan(rec, table, found, hits) -> tuple:
         made["confidence"] = _sure(entry, target, template)
         made["privacy"] = written if kept and type(written) is str and written != "cloud" else privacy
         made["deadline"] = entry.get("deadline")
+        made["fallback"], made["by_cost"] = others, "quality" in entry or "model:*" in (entry["target"], *entry.get("fallback", ()))
         chosen = number
     if taken is None:
         said = alternatives[0][2] if alternatives else "no rule matches"
         made = {"target": "ask", "rule": None, "rule_at": None, "reason": said, "confidence": SURE["ask"], "deadline": None}
         made["privacy"] = "local" if kept else table.privacy if written is None else written
+        made["fallback"], made["by_cost"] = [], False
     made["alternatives"] = alternatives
     made["blocks"] = [{"@tag": "alternative", "target": target, "why_not": why, "reason": reason} for target, why, reason, *_ in alternatives]
     return made, template, chosen
+
+
+def _line(entry, target: str, table) -> list[str]:
+    """The targets that a rule for models names, in its order: its own and those that come in its place; `model:*` are all that are set up."""
+    more = entry.get("fallback") or [f"model:{name}" for name in table.models.get(target, {}).get("fallback", ())]
+    found = [other for each in (target, *more) for other in (table.models if each == "model:*" else (each,))]
+    return list(dict.fromkeys(found)) or [target]
+
+
+def _too_low(entry, target: str, table) -> tuple | None:
+    least = entry.get("quality", 0)
+    has = table.models.get(target, {}).get("quality", 0)
+    return ("quality", f"{target} has quality {has}, the rule wants {least}") if has < least else None
+
+
+def _chosen(made: dict, rec: dict, table: Table, simulated: dict | None) -> dict:
+    """A decision for models with the one that is asked first as its target: who can be had now, by cost where the rule leaves that open.
+
+    Who can't be had stands last in `fallback`: it may be back when it is its turn. Where nobody can, the first stays: ftai-exec tells or queues it.
+    """
+    from . import models
+
+    by_cost = made["by_cost"] and bool(made["fallback"])
+    found = [models.standing(target.partition(":")[2], rec, simulated, by_cost) for target in (made["target"], *made["fallback"])]
+    if by_cost:
+        # Where nobody knows the price it may be the dearest.
+        found.sort(key=lambda one: (one["estimate"] is None, one["estimate"] or 0))
+    ready = [one for one in found if not one["why_not"]]
+    first = (ready or found)[0]
+    others = [one for one in ready if one is not first] + [one for one in found if one["why_not"] and one is not first]
+    blocks, alternatives = [*made["blocks"]], [*made["alternatives"]]
+    for one in others:
+        why = one["why_not"] or ("cost" if by_cost and one["estimate"] != first["estimate"] else "order")
+        reason = one["reason"] or (f"costs more than {first['target']}" if why == "cost" else f"is asked where {first['target']} can't be had")
+        blocks.append({"@tag": "alternative", "target": one["target"], "why_not": why, "reason": reason, **one["known"]})
+        alternatives.append((one["target"], why, reason, made["rule"], made["rule_at"]))
+    made = {**made, "target": first["target"], "fallback": [one["target"] for one in others], "blocks": blocks, "alternatives": alternatives}
+    return made | {"standing": first["known"] | ({"trouble": first["reason"]} if first["why_not"] else {})}
 
 
 def _named(rec: dict) -> str:
@@ -357,6 +415,8 @@ def route(rec: dict, *, stage: str, table: Table | None = None, decision: dict |
         privacy=made["privacy"],
         deadline=None if made["deadline"] is None else _later(made["deadline"]),
         hint=made["hint"] or None,
+        fallback=made["fallback"] or None,
+        **made.get("standing", {}),
         blocks=blocks + made["blocks"],
     )
 
@@ -390,6 +450,7 @@ def explain(rec: dict, decision: dict) -> str:
     lines.append(f"     {decision['reason']}")
     lines += [f"     {name}: {value}" for name, value in decision["slots"].items()]
     lines += [f"     near: {phrase}" for phrase in decision["hint"]]
+    lines += [f"     {name}: {value}" for name, value in decision.get("standing", {}).items()]
     lines += [f"  not {target}  {why}: {reason}  ({rule}, {place})" for target, why, reason, rule, place in decision["alternatives"]]
     return "".join(shown(line.replace("\n", " ")) + "\n" for line in lines)
 

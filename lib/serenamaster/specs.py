@@ -39,32 +39,39 @@ TAGS: dict[str, dict[str, tuple[str, str]]] = {
         "setting": ("name value summary", "choices narrow secret"),
         "limit": ("name value unit summary", "least"),
         "place": ("name value summary", ""),
-        "provider": ("name kind summary", "privacy url key models"),
-        "model": ("name provider", "summary id privacy window"),
+        "provider": ("name kind summary", "privacy url key api requests tokens deadline"),
+        "model": ("name provider", "summary id privacy window output quality system fallback refused"),
+        "budget": ("name value unit per", "provider model agent over summary"),
         "key": ("name summary", "env cmd readers max_age grace check header rotate_cmd"),
         "consent": ("name", "summary scope until"),
     },
     "mcp": {
         "server": ("name summary privacy", "run url env timeout tools"),
-        "rule": ("name target reason", "say pattern capability any tag optional privacy confidence deadline match not_match"),
+        "rule": ("name target reason", "say pattern capability any tag optional privacy confidence deadline fallback quality match not_match"),
     },
     "redact": {"pattern": ("name summary pattern", "anchors check before")},
+    "prices": {"price": ("name vendor input output currency", "model pattern unit cached valid_from valid_to source")},
     "release": {"gate": ("name summary run", "expect contains timeout")},
 }
-# What the values of keys may be. A list may be written as its one element alone.
+# What the values of keys may be, `tag.key` where they differ by tag. A list may be written as its one element alone.
 KINDS: dict[str, str | tuple[str, ...]] = {
-    "name": "name", "provider": "name", "capability": "name", "key": "name", "unit": "name",
+    "name": "name", "provider": "name", "model": "name", "agent": "name", "capability": "name", "key": "name", "unit": "name",
     "title": "text", "summary": "text", "target": "text", "reason": "text", "url": "text", "pattern": "text", "id": "text", "contains": "text",
+    "system": "text",
     "reads": "texts", "writes": "texts", "decides": "texts", "say": "texts", "match": "texts", "not_match": "texts", "values": "texts", "run": "texts",
-    "env": "texts", "slots": "texts", "choices": "texts", "tools": "texts", "models": "texts",
+    "env": "texts", "slots": "texts", "choices": "texts", "tools": "texts", "fallback": "texts", "refused": "texts",
     "cmd": "texts", "rotate_cmd": "texts", "readers": "texts", "scope": "texts", "anchors": "texts",
     "check": "text", "header": "texts", "until": "text", "max_age": "number", "grace": "number", "secret": "flag",
     "statuses": "wholes", "output": "whole", "expect": "whole", "window": "whole", "least": "whole", "before": "whole",
+    "quality": "whole", "requests": "whole", "tokens": "whole",
     "keep_last": "whole", "keep_daily": "whole", "keep_weekly": "whole", "keep_monthly": "whole",
     "timeout": "number", "deadline": "number", "keep": "number", "keep_within": "number",
     "confidence": "share", "value": "value",
     "off": "flag", "default": "flag", "verbatim": "flag", "any": "flag", "optional": "flag",
+    "vendor": "text", "price.model": "text", "price.unit": "whole", "input": "amount", "price.output": "amount", "cached": "amount",
+    "currency": "text", "valid_from": "day", "valid_to": "day", "source": "text",
     "privacy": ("local", "cloud"), "narrow": ("local", "lower"), "tag": ("command", "task"), "kind": "name",
+    "api": ("chat", "responses"), "per": ("day", "month"), "over": ("cheaper", "local", "stop"),
 }  # fmt: skip
 SEALED = "aes256gcm:"  # what the value of a secret setting begins with, as it stands in a spec
 LIMIT = 10**15  # of a limit: what is calculated from it still fits into 64 bits
@@ -73,6 +80,7 @@ IGNORED = frozenset(("ftai", "document", "schema", "note", "warning", "intent"))
 # An untrusted project may turn these off; whatever it turned off asks instead, so that nothing takes another way for it.
 NARROWED = frozenset(("phrase", "rule", "program", "server", "provider", "model", "agent", "skill"))
 HARMLESS = frozenset(("bom", "header", "no-tag", "upper-case", "reserved"))
+PROVIDERS = ("anthropic", "openai", "mlx")  # kinds of providers: whose library and protocol is used
 TARGETS = ("skill", "cmd", "mcp", "model", "agent")
 REDACT_CHECKS = ("whole", "mixed", "token", "random", "word", "pem", "card", "iban", "mail", "phone", "ip")  # what redaction asks of a match
 NEEDS = {"commands": ("system",), "mcp": ("system", "commands")}
@@ -322,12 +330,29 @@ def _number(value) -> bool:
     return type(value) in (int, float) and value >= 0
 
 
+def _amount(value) -> bool:
+    """A number that stays exact: `3.00` and what else is not written as the number would be is text."""
+    text = value if type(value) is str else str(value) if type(value) in (int, float) else ""
+    return text.isascii() and text.replace(".", "", 1).isdigit() and text[0] != "." and text[-1] != "." and len(text) <= 24
+
+
+def _day(value) -> bool:
+    import datetime
+
+    try:
+        return type(value) is str and len(value) == 10 and datetime.date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        return False
+
+
 CHECKS = {
     "text": (lambda value: type(value) is str and value.strip() != "", "text"),
     "texts": (_texts, "a list of texts"),
     "whole": (_whole, "a whole number from 0"),
     "wholes": (lambda value: type(value) is list and all(map(_whole, value)), "a list of whole numbers"),
     "number": (_number, "a number from 0"),
+    "amount": (_amount, "a number from 0 like 0.25"),
+    "day": (_day, "a day like 2026-11-22"),
     "share": (lambda value: _number(value) and value <= 1, "a number from 0 to 1"),
     "value": (lambda value: type(value) in (str, int, float, bool), "text, a number, true or false"),
     "flag": (lambda value: type(value) is bool, "true or false"),
@@ -353,7 +378,7 @@ def _checked(spec: str, file: _File, entry: dict) -> dict:
             continue
         if tags is not None and key not in known:
             raise file.bad(entry, f"unknown key '{key}', expected {_either(known)}", key)
-        kind = KINDS.get(key, "value") if tags is not None else "any"
+        kind = KINDS.get(f"{tag}.{key}", KINDS.get(key, "value")) if tags is not None else "any"
         if type(value) is not list and kind in ("texts", "wholes"):
             value = [value]
         if isinstance(kind, tuple):
@@ -445,7 +470,7 @@ class _Spec:
         if "least" in base:
             entry["least"] = base["least"]
         wanted = _unfit(tag, entry, entry["value"])
-        if not wanted and tag != "limit" and type(entry["value"]) is not type(base["value"]):
+        if not wanted and tag not in ("limit", "budget") and type(entry["value"]) is not type(base["value"]):
             wanted = f"a value like {_written(base['value'])}"
         if wanted:
             raise file.bad(raw, f"{tag} '{entry['name']}' is {_written(entry['value'])}, expected {wanted}", "value")
@@ -466,7 +491,7 @@ class _Spec:
             return
         if base is not None and keys == {"value"} and type(entry["value"]) is not bool:
             old, new = base["value"], entry["value"]
-            lower = tag == "limit" or base.get("narrow") == "lower"
+            lower = tag in ("limit", "budget") or base.get("narrow") == "lower"
             if (lower and _number(old) and _number(new) and new <= old) or (base.get("narrow") == "local" and new == "local"):
                 base["value"], base["layer"] = new, "project"
                 return
@@ -503,7 +528,9 @@ def compile_(name: str, sources: list[tuple[str, str]], others: dict | None = No
     spec.others = {needed: (others or {}).get(needed) or load(needed) for needed in NEEDS.get(name, ())}
     if name in TAGS and not any(layer == "shipped" and os.path.exists(path) for layer, path in sources):
         raise Failure(f"the shipped spec is missing: '{sources[0][1]}'", CONFIG, "install again")
-    check = {"commands": _check_commands, "mcp": _check_mcp, "system": _check_system, "config": _check_config, "redact": _check_redact}.get(name)
+    check = {
+        "commands": _check_commands, "mcp": _check_mcp, "system": _check_system, "config": _check_config, "redact": _check_redact, "prices": _check_prices
+    }.get(name)  # fmt: skip
     if check:
         check(spec)
     return {**spec.entries, "gone": spec.gone, "notes": spec.notes}
@@ -638,6 +665,9 @@ def _check_mcp(spec) -> None:
     tongue, changed = language(commands), _changed(commands, *PARTS) or _changed(system, "capability")
     for entry in spec.entries["rule"]:
         _check_target(spec, entry, system, commands)
+        for other in entry.get("fallback", ()):
+            if not (other.startswith("model:") and entry["target"].startswith("model:")):
+                raise spec.bad(entry, f"'{other}' is no fallback of '{entry['target']}', expected model:NAME, and a model as target", "fallback", other)
         if not entry.keys() & {"say", "pattern", "capability", "any"}:
             raise spec.bad(entry, f"rule '{entry['name']}' matches nothing, expected say, pattern, capability or any")
         automaton, test = None, None
@@ -704,10 +734,27 @@ def _check_config(spec) -> None:
     for entry in spec.entries["consent"]:
         if "until" in entry and not re.fullmatch("[0-9]{4}-[01][0-9]-[0-3][0-9](T[0-9:.]+(Z|[+-][0-9:]+))?", entry["until"]):
             raise spec.bad(entry, f"'until' is '{entry['until']}', expected a day, or a time with its zone", "until")
-    known = {entry["name"] for entry in spec.entries["provider"]} | spec.gone.get("provider", {}).keys()
+    for entry in spec.entries["provider"]:
+        if entry["kind"] not in PROVIDERS:
+            raise spec.bad(entry, f"'kind' is '{entry['kind']}', expected {_either(PROVIDERS)}", "kind")
+        if "key" in entry and (wrong := _unsafe(entry.get("url", "https:"))):
+            raise spec.bad(entry, wrong, "url")
+    known = {tag: {entry["name"] for entry in spec.entries[tag]} | spec.gone.get(tag, {}).keys() for tag in ("provider", "model")}
     for entry in spec.entries["model"]:
-        if entry["provider"] not in known:
-            raise spec.bad(entry, f"there is no provider '{entry['provider']}'", "provider")
+        _check_known(spec, entry, "provider", [entry["provider"]], known)
+        for key in ("fallback", "refused"):
+            _check_known(spec, entry, "model", entry.get(key, ()), known, key)
+    for entry in spec.entries["budget"]:
+        if not _number(entry["value"]):
+            raise spec.bad(entry, f"'value' is {_written(entry['value'])}, expected a number from 0", "value")
+        for key in ("provider", "model"):
+            _check_known(spec, entry, key, [entry[key]] if key in entry else (), known)
+
+
+def _check_known(spec, entry: dict, tag: str, names, known: dict, key: str = "") -> None:
+    for name in names:
+        if name not in known[tag]:
+            raise spec.bad(entry, f"there is no {tag} '{name}'", key or tag, name if key else "")
 
 
 def _check_redact(spec) -> None:
@@ -728,6 +775,24 @@ def _check_redact(spec) -> None:
         for anchor in entry.get("anchors", ()):
             if len(anchor) < 2 and anchor != "@" or not anchor.isascii():
                 raise spec.bad(entry, f"anchor '{anchor}' stands nearly everywhere or is no ASCII, expected two characters or more", "anchors")
+
+
+def _check_prices(spec) -> None:
+    import re
+
+    for entry in spec.entries["price"]:
+        if ("model" in entry) is ("pattern" in entry):
+            raise spec.bad(entry, f"price '{entry['name']}' needs 'model', or 'pattern' in its place", "pattern")
+        try:
+            re.compile(entry.get("pattern", ""))
+        except (re.error, RecursionError, OverflowError) as bad:
+            raise spec.bad(entry, f"pattern '{entry['pattern']}' is no regular expression: {bad}", "pattern") from None
+        if not re.fullmatch("[A-Z]{3}", entry["currency"]):
+            raise spec.bad(entry, f"'currency' is '{entry['currency']}', expected three capital letters like USD", "currency")
+        if entry.get("unit", 1) < 1:
+            raise spec.bad(entry, "'unit' is 0, expected a number of tokens like 1000000", "unit")
+        if entry.get("valid_from", "") > entry.get("valid_to", "9"):
+            raise spec.bad(entry, f"'valid_to' is {entry['valid_to']}, before 'valid_from'", "valid_to")
 
 
 # --- asking

@@ -131,7 +131,7 @@ def command(name: str, main, options, doc: str, usage: str):
     ]
     text = doc.strip().partition("\n\n")[0]
     if isinstance(main, dict):
-        group = click.Group(name, params=common, help=text, context_settings={"help_option_names": ["-h", "--help"]})
+        group = click.Group(name, params=common, help=text, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
         for verb, (function, verb_options, verb_usage) in main.items():
             group.add_command(command(verb, function, verb_options, function.__doc__ or "", verb_usage))
         group.params.append(_version(click))

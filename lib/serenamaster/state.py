@@ -1,4 +1,4 @@
-"""state.db: what the processes of one user must agree on: who acts on which route, and what the owner agreed to.
+"""state.db: what the processes of one user must agree on: who acts on which route, what waits, and what the owner agreed to.
 
 WAL and synchronous FULL lose no commit in a power cut. Every write stands under one lock of our own, as SQLite 3.7.0 to 3.51.2 can
 spoil a WAL that two connections write or checkpoint at once (https://sqlite.org/wal.html#walresetbug).
@@ -20,7 +20,7 @@ BUSY_MS = 10_000
 def m001_claims(db) -> None:
     """Who acts, or acted, on a route. `run`: the process, `n`: which of its claims this is, in the order it acts on them.
 
-    state: held, lost (its process went away in the middle; this run has to say so), done. Whoever queues a route will set `queued`.
+    state: held, lost (its process went away in the middle; this run has to say so), queued (see m004_queue), done.
     """
     db.execute("CREATE TABLE runs (run INTEGER PRIMARY KEY, stage TEXT NOT NULL, pid INTEGER NOT NULL, boot TEXT NOT NULL, ts TEXT NOT NULL)")
     db.execute(
@@ -64,8 +64,21 @@ def m003_limits(db) -> None:
     db.execute("CREATE TABLE nets (name TEXT PRIMARY KEY, up INTEGER NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID")
 
 
+def m004_queue(db) -> None:
+    """What waits, and what waits to be journaled; waiting.py tells what the columns mean. A route that waits has the claim `queued`."""
+    db.execute(
+        "CREATE TABLE queue (n INTEGER PRIMARY KEY AUTOINCREMENT, route TEXT NOT NULL UNIQUE, thread TEXT, target TEXT, privacy TEXT,"
+        " priority INTEGER NOT NULL, deadline TEXT, not_before TEXT, key TEXT, tries INTEGER NOT NULL, error TEXT, route_line BLOB NOT NULL,"
+        " command_line BLOB NOT NULL, state TEXT NOT NULL, queued TEXT NOT NULL, lost INTEGER NOT NULL, token INTEGER NOT NULL, holder TEXT,"
+        " until TEXT, seconds REAL, seen INTEGER NOT NULL DEFAULT 0)"
+    )
+    db.execute("CREATE INDEX queue_order ON queue (priority DESC, n) WHERE state = 'waiting'")
+    db.execute("CREATE INDEX queue_held ON queue (holder) WHERE holder IS NOT NULL")
+    db.execute("CREATE TABLE outbox (n INTEGER PRIMARY KEY AUTOINCREMENT, route TEXT NOT NULL, line BLOB NOT NULL)")
+
+
 # Only ever appended to: their number is the user_version of the file.
-MIGRATIONS = [m001_claims, m002_consents, m003_limits]
+MIGRATIONS = [m001_claims, m002_consents, m003_limits, m004_queue]
 
 
 class Locked:
@@ -189,6 +202,7 @@ class Claims:
         self.stage, self._path, self.db = stage, path, None
         self.run = self.fd = -1
         self.n = self.begun = self.done = 0
+        self.queued: set = set()  # of the routes of the last take(): those that wait, so that nothing here frees or ends them
 
     @property
     def path(self) -> str:
@@ -202,7 +216,8 @@ class Claims:
 
         Returns ({id: n} of those now held by this run, [(id, n, thread, target, privacy)] of routes whose own run went away in the
         middle: this run is to say so). The numbers of the lost that are not among `routes` come first, the others follow in order.
-        again: also what was claimed before. Raises Failure (73, 74, 75): then nothing is claimed.
+        again: also what was claimed before, but for what waits in the queue: a drain may be at it, and nothing would be left of it there if this
+        process went away; `queued` holds those. Raises Failure (73, 74, 75): then nothing is claimed.
         """
         import sqlite3
 
@@ -275,7 +290,10 @@ class Claims:
         missed = {row[0]: row for row in lost}
         order = [*(row for row in lost if row[0] not in at_hand), *at_hand.values()]
         mine, told = {}, []
+        self.queued = {row[0] for row in order if db.execute("SELECT 1 FROM claims WHERE route = ? AND state = 'queued'", (row[0],)).fetchone()}
         for row in order:
+            if row[0] in self.queued:
+                continue
             # What a dead run left for this one to tell stays `lost` until it is told, should this one die too.
             state = "lost" if row[0] in missed and not (again and row[0] in at_hand) else "held"
             how = "REPLACE" if state == "lost" or again else "IGNORE"

@@ -106,6 +106,7 @@ def runs(home: Home, stage: str) -> list[tuple[list[str], bytes]]:
         + [(["rotate", "demo", home.held], b""), (["set", home.held], b"short"), (["get", "openai"], b"")],
         "ftai-listen": [(["-"], words), (["--file", str(given)], b"")],
         "ftai-recall": [([CANARY], b""), (["--tag", "memory"], b"")],
+        "ftai-report": [(["cost"], b""), (["cost", "--by", "rule", "--reprice", "--records"], b"")],
         "ftai-run": [(["-"], words), (["-"], b"search for " + home.held.encode()), (["-"], home.records())],
     }.get(stage, [([], home.records()), ([], home.document())])  # fmt: skip
 

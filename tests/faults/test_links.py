@@ -13,7 +13,7 @@ ftai-listen "remember to send the invoice tomorrow" | ftai-route | ftai-exec | f
 ftai-run "note buy milk"
 ftai-recall invoice
 ftai-archive maintain
-timeout 0.5 ftai-log --follow --cursor here
+timeout 10 ftai-log --follow --cursor here | head -n 1 >/dev/null
 """
 
 

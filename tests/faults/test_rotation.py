@@ -71,7 +71,8 @@ def storm(home, provider, options, share):
     kills, seen, half = 0, set(), 0
     dice = random.Random(7)
     whole = None
-    while kills < max(4, KILLS * share):
+    # So often, and until one came in the middle: where that is depends on what else the machine does.
+    while kills < max(4, KILLS * share) or (kills < 10 * KILLS and not (half or seen == {False, True})):
         # Measured again now and then, as the machine may be busier than it was.
         if kills % 20 == 0 or whole is None:
             key = fresh(provider)

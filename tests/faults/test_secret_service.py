@@ -27,6 +27,7 @@ pytestmark = [
 ]
 LOGIN = "/org/freedesktop/secrets/collection/login"
 SLOW = 60.0  # seconds, for what is not about the deadline: a busy machine is no failure
+LATER = 6.0  # for what comes to its deadline, and before that is to be seen at work
 # Owns the name and never answers.
 DEAF = """
 import time
@@ -403,7 +404,7 @@ def test_nobody_is_asked_for_the_password(own, monkeypatch):
     assert lines and not prompts(lines)
     # With a person there, it is another thing; the control that such a prompt is seen.
     monkeypatch.setattr(os, "isatty", lambda fd: fd == 2)
-    monkeypatch.setattr(secret, "PATIENCE", 3.0)
+    monkeypatch.setattr(secret, "PATIENCE", LATER)
     with watched(own) as lines:
         fails(75, read, ask=lambda: None)
     assert not prompts(lines), "it could be shown nowhere"
@@ -444,6 +445,7 @@ def test_a_keychain_that_never_answers(deaf, monkeypatch):
 
 @pytest.mark.parametrize("op", ["get", "set"])
 def test_no_value_is_seen_in_a_child_that_runs(deaf, monkeypatch, op):
+    monkeypatch.setattr(secret, "DEADLINE", LATER)
     value = secrets.token_urlsafe(30)
     for name in ("ANTHROPIC_API_KEY", "PYTHONPATH", "KEYRING_PROPERTY_SCHEME", "LD_LIBRARY_PATH"):
         monkeypatch.setenv(name, value)
@@ -463,7 +465,7 @@ def test_no_value_is_seen_in_a_child_that_runs(deaf, monkeypatch, op):
 
 
 def test_a_child_ends_by_itself_when_nobody_waits(deaf):
-    script = f"import sys; sys.path.insert(0, {str(LIB)!r})\nfrom serenamaster import secret\nsecret._keychain('get', 'vendor')"
+    script = f"import sys; sys.path.insert(0, {str(LIB)!r})\nfrom serenamaster import secret; secret.DEADLINE = {LATER}\nsecret._keychain('get', 'vendor')"
     with subprocess.Popen([sys.executable, "-c", script], env=deaf) as asking:
         until(lambda: waiting(deaf))
         asking.kill()
@@ -471,7 +473,7 @@ def test_a_child_ends_by_itself_when_nobody_waits(deaf):
 
 
 def test_nobody_writes_before_the_child_of_a_killed_writer_has_ended(deaf, monkeypatch):
-    script = f"import sys; sys.path.insert(0, {str(LIB)!r})\nfrom serenamaster import secret\nsecret.write('vendor', 'the value')"
+    script = f"import sys; sys.path.insert(0, {str(LIB)!r})\nfrom serenamaster import secret; secret.DEADLINE = {LATER}\nsecret.write('vendor', 'the value')"
     with subprocess.Popen([sys.executable, "-c", script], env=deaf) as asking:
         until(lambda: waiting(deaf))
         asking.kill()
@@ -490,7 +492,7 @@ def test_nobody_writes_before_the_child_of_a_killed_writer_has_ended(deaf, monke
 
 
 def test_a_signal_ends_the_child_too(deaf):
-    script = f"import sys; sys.path.insert(0, {str(LIB)!r})\nfrom serenamaster import secret\nsecret._keychain('get', 'vendor')"
+    script = f"import sys; sys.path.insert(0, {str(LIB)!r})\nfrom serenamaster import secret; secret.DEADLINE = {SLOW}\nsecret._keychain('get', 'vendor')"
     with subprocess.Popen([sys.executable, "-c", script], env=deaf, stderr=subprocess.DEVNULL) as asking:
         (pid,) = until(lambda: waiting(deaf))
         asking.send_signal(signal.SIGINT)

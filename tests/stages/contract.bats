@@ -42,7 +42,8 @@ words() {
     case $1 in
     ftai-listen | ftai-run | ftai-recall) echo hello ;;
     ftai-archive) echo stats ;;
-    ftai-keys) echo list ;;
+    ftai-keys | ftai-queue) echo list ;;
+    ftai-report) echo cost ;;
     ftai-doctor) ;;
     *) echo "contract.bats: say how '$1' is run" >&2 && return 1 ;;
     esac

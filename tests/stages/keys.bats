@@ -357,7 +357,7 @@ END
   summary: "t"
   run: ["echo", "sent"]
   privacy: "cloud"
-  timeout: 5
+  timeout: 30
   output: 100
 @end
 

@@ -209,10 +209,17 @@ END
 }
 
 @test "the first record comes out while the input is still open" {
-    printf '@ftai v2.0\n@note\n  n: 1\n@end\n' | { cat; sleep 5; } | ftai-parse | { timeout 3 sed -n '/"n":1/{p;q}' >seen; }
-    same "$(cat seen)" '{"@tag":"note","n":1}'
-    printf 'narrative\n\n' | { cat; sleep 5; } | ftai-parse -q | { timeout 3 sed '/narrative/q' >seen; }
-    same "$(cat seen)" '{"@text":"narrative"}'
+    mkfifo pipe
+    ftai-parse -q <pipe >seen &
+    exec 9>pipe
+    printf '@ftai v2.0\n@note\n  n: 1\n@end\n' >&9
+    until_true grep -q '"n":1' seen
+    same "$(grep -v '"ftai"' seen)" '{"@tag":"note","n":1}'
+    printf 'narrative\n\n' >&9
+    until_true grep -q narrative seen
+    same "$(tail -n 1 seen)" '{"@text":"narrative"}'
+    exec 9>&-
+    wait $!
 }
 
 @test "a closed reader: 141; a full disk: 74" {

@@ -211,7 +211,7 @@ stored() { ftai-recall --after 0 --limit 10000 "$@"; }
   name: "say"
   summary: "says it"
   run: ["echo", "{what}"]
-  timeout: 10
+  timeout: 30
   output: 10000
 @end
 @phrase

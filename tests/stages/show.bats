@@ -46,7 +46,7 @@ on_terminal() {
     ftai-show -a <"$T/in" >"$T/out" 3>&- &
     exec 9>"$T/in"
     head -3 "$T/thread" >&9
-    until_true test -s "$T/out"
+    until_true grep -q "It is " "$T/out"
     same "$(cat "$T/out")" "It is "
     tail -1 "$T/thread" >&9
     exec 9>&-

@@ -44,7 +44,7 @@ target() { ftai-listen "$1" | ftai-route | jq -r 'select(."@tag" == "route") | .
     same "$(find "$FTAI_HOME/cache" -perm /077)" ""
     for file in "$FTAI_HOME"/cache/specs/*.json; do echo spoilt >"$file"; done
     same "$(target 'what time is it')" skill:time
-    ! grep -l spoilt "$FTAI_HOME"/cache/specs/*.json
+    same "$(grep -l spoilt "$FTAI_HOME"/cache/specs/*.json)" ""
 }
 
 @test "specs: a project may turn off, and needs trust for more" {

@@ -145,7 +145,9 @@ END
 
 @test "--fix leaves the document alone where its folder cannot be written" {
     [ "$(id -u)" -ne 0 ] || skip "root may write anywhere"
-    mkdir shut && cp ragged.ftai shut/ && chmod 500 shut
+    mkdir shut
+    cp ragged.ftai shut/
+    chmod 500 shut
     try ftai-validate --strict --fix shut/ragged.ftai
     ended 73
 }

@@ -9,7 +9,9 @@ ARGUMENTS = {
     "ftai-doctor": [],
     "ftai-keys": ["list"],
     "ftai-listen": ["remember to send the invoice tomorrow"],
+    "ftai-queue": ["list"],
     "ftai-recall": ["invoice"],
+    "ftai-report": ["cost"],
     "ftai-run": ["remember to send the invoice tomorrow"],
 }
 

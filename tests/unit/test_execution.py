@@ -272,7 +272,7 @@ def test_ask():
 @pytest.mark.parametrize(
     ("target", "code", "status", "kind"),
     [
-        ("mcp:files.read", 69, "failed", "spec"), ("model:local", 69, "failed", "spec"), ("agent:cfo", 69, "failed", "spec"),
+        ("mcp:files.read", 69, "failed", "spec"), ("agent:cfo", 69, "failed", "spec"),
         ("skill:nothing", 78, "failed", "spec"), ("skill:", 78, "failed", "spec"), ("nonsense", 78, "failed", "spec"), ("shell:rm", 78, "failed", "spec"),
         (7, 78, "failed", "spec"), ("skill:__class__", 78, "failed", "spec"),
     ],
@@ -528,9 +528,9 @@ def test_a_plan_acts_on_nothing():
     ready, over = pair(), pair()
     Run()(*over)
     run = Run()
-    batch = [(rec, record.encode(rec)) for rec in (*ready, *over, *pair("model:x"))]
+    batch = [(rec, record.encode(rec)) for rec in (*ready, *over, *pair("agent:x"))]
     said = [words for _, words in run.runner.plan(batch)]
-    assert said == ["would do 'skill:remember' what='the code is 7'", "would not do 'model:x': 'model:x': nothing here can do this yet"]
+    assert said == ["would do 'skill:remember' what='the code is 7'", "would not do 'agent:x': 'agent:x': nothing here can do this yet"]
     assert ends(Run()(*ready)) == ["done"]
 
 

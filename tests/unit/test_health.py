@@ -104,3 +104,11 @@ def test_keys_that_are_too_old_or_half_rotated():
     assert (half.level, half.hint) == ("warn", "ftai-keys rotate --due")
     assert (all_.level, all_.detail) == ("ok", "a (file) b (keychain)")
     assert levels(health.keys([])) == ["ok"]
+
+
+@pytest.mark.parametrize(("days", "level"), [(None, "ok"), (0, "ok"), (90, "ok"), (91, "warn"), (400, "warn")])
+def test_a_table_of_prices_may_be_too_old(days, level):
+    (check,) = health.prices_age(days)
+    assert check.level == level
+    assert bool(check.hint) == (level == "warn")
+    assert days is None or f"{days} days old" in check.detail

@@ -21,16 +21,18 @@ REDACT = {"binascii", "bisect", "paths", "redact", "specs"}
 # On top of that; _private modules and parts of a package come with the package.
 ALLOWED = {
     "ftai-archive": OURS | SQLITE | {"archive", "fcntl", "journal", "paths", "text"},
-    "ftai-exec": OURS | {"execution", "fcntl", "paths", "state"},
+    "ftai-exec": OURS | {"acting", "execution", "fcntl", "paths", "state"},
     "ftai-keys": OURS | {"binascii", "keys", "paths", "secret", "specs"},
     "ftai-listen": OURS | {"binascii", "intake", "paths", "specs"},
     "ftai-log": OURS | SQLITE | REDACT | {"archive", "fcntl", "hashlib", "journal", "seal", "text"},
     "ftai-parse": OURS | {"convert", "text"},
+    "ftai-queue": OURS | SQLITE | {"fcntl", "paths", "state", "waiting"},
     "ftai-redact": OURS | REDACT,
     "ftai-recall": OURS | SQLITE | {"archive", "dates", "fcntl", "journal", "paths", "text"},
+    "ftai-report": OURS | SQLITE | {"archive", "binascii", "fcntl", "journal", "paths", "prices", "specs", "text", "views"},
     "ftai-route": OURS | {"binascii", "paths", "phrases", "routing", "specs"},
     "ftai-run": OURS | SQLITE | REDACT | {"hashlib", "struct", "zoneinfo", "sysconfig"}
-    | {"archive", "dates", "execution", "fcntl", "intake", "journal", "phrases", "routing", "seal", "skills", "state", "text", "views"},
+    | {"acting", "archive", "dates", "execution", "fcntl", "intake", "journal", "phrases", "routing", "seal", "skills", "state", "text", "views"},
     "ftai-show": OURS | {"views"},
     "ftai-validate": OURS | {"rules", "text", "views"},
 }  # fmt: skip

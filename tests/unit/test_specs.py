@@ -13,7 +13,7 @@ from serenamaster.errors import Failure
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "specs"
-SIX = ("system", "commands", "memory", "config", "mcp", "release")
+SPECS = ("system", "commands", "memory", "config", "mcp", "prices", "release")
 
 
 @pytest.fixture(autouse=True)
@@ -101,10 +101,10 @@ def test_a_trust_file_that_others_may_write_trusts_nothing(tmp_path):
 
 
 def test_the_shipped_specs_load_and_hold_what_they_are_for():
-    assert set(SIX) <= set(specs.names())
+    assert set(SPECS) <= set(specs.names())
     assert {entry["name"] for entry in specs.load("system")["agent"]} == {"cfo", "cto", "coo"}
     assert {entry["name"] for entry in specs.load("memory")["tier"]} == {"short", "long", "file"}
-    assert all(specs.load(name)["notes"] == [] for name in SIX)
+    assert all(specs.load(name)["notes"] == [] for name in SPECS)
 
 
 def test_every_phrase_and_rule_has_examples_of_both_kinds():

@@ -226,6 +226,7 @@ def test_wrong_verbs_are_usage(make, args):
     assert (ran.returncode, ran.stdout) == (2, b"")
     assert ran.stderr.startswith(b"ftai-try: ")
     assert ran.stderr.endswith(b"hint: ftai-try --help\n")
+    assert "\ufffd".encode() not in ran.stderr  # as the line ends of a whole page would be shown
 
 
 def test_the_reader_went_away(plain):

@@ -1,0 +1,15 @@
+# fish completion for ftai-report; made from the options of bin/ftai-report by `make completions`: do not edit
+complete -c ftai-report -f
+complete -c ftai-report -n __fish_use_subcommand -s q -l quiet -d 'No warnings'
+complete -c ftai-report -n __fish_use_subcommand -s v -l verbose -d 'Tell more on stderr'
+complete -c ftai-report -n __fish_use_subcommand -l version -d 'Show the version'
+complete -c ftai-report -n __fish_use_subcommand -s h -l help -d 'Show this message and exit'
+complete -c ftai-report -n '__fish_seen_subcommand_from cost' -l since -x -d 'Calls from this time on: monday, yesterday, 2026-11-22, RFC 3339'
+complete -c ftai-report -n '__fish_seen_subcommand_from cost' -l until -x -d 'Calls up to the end of this time'
+complete -c ftai-report -n '__fish_seen_subcommand_from cost' -l by -x -a 'model rule thread day provider' -d 'A line for each of these (model)'
+complete -c ftai-report -n '__fish_seen_subcommand_from cost' -l reprice -d 'Beside it, what the same calls cost by the prices that are known today'
+complete -c ftai-report -n '__fish_seen_subcommand_from cost' -l records -d 'A `report` record for each line, instead of the table'
+complete -c ftai-report -n '__fish_seen_subcommand_from cost' -s q -l quiet -d 'No warnings'
+complete -c ftai-report -n '__fish_seen_subcommand_from cost' -s v -l verbose -d 'Tell more on stderr'
+complete -c ftai-report -n '__fish_seen_subcommand_from cost' -s h -l help -d 'Show this message and exit'
+complete -c ftai-report -n __fish_use_subcommand -a cost -d 'What calls of models cost: of each model, rule, thread, day or provider, and of all'

@@ -1,0 +1,521 @@
+"""Acting on models: who of several candidates gets what was asked, how often each is tried, and what becomes of it when none can be had.
+
+One policy for all providers. What it has to remember is in state.db (limits.py), so that a hundred short-lived processes act as one.
+"""
+
+import time
+from collections import namedtuple
+
+from . import limits, prices, providers, specs, state
+from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOPERM, SOFTWARE, SOME, TEMPFAIL, UNAVAILABLE, USAGE, Failure
+from .record import new_id, now
+
+TRIES = 3  # of one candidate
+FIRST_S, MOST_S = 0.5, 8.0  # of the back-off, which doubles
+PATIENCE_S = 60.0  # of a Retry-After that is waited for; what is longer is for the next candidate, or for the queue
+SECONDS = {"cloud": 120.0, "local": 600.0}  # that one candidate may take in all, where neither spec nor record says
+WINDOW, OUTPUT = 8192, 2048  # tokens, of a model whose entry does not say
+ANSWER = 500  # tokens of an answer of ordinary length, by which costs are compared
+TRANSIENT = frozenset(("network", "timeout", "rate"))
+CODES = {"credential": UNAVAILABLE, "policy": NOPERM, "unknown": SOFTWARE}  # of what failed for good; every other kind is SOME
+CLASS = {"length": "request", "unknown": "bug"}  # of error records, where the kind is not one itself
+
+# Who could answer. reach: "cloud" where what it gets leaves the machine, else "local".
+Candidate = namedtuple("Candidate", "target model provider reach")
+
+# Why a candidate did not answer. code: as in the `why_not` of a route; kind: class of what went wrong. later: it may be had another time; until:
+# when, in seconds since the epoch, or 0. over: what a budget that is used up says of the others. hint: what may be typed.
+Miss = namedtuple("Miss", "code reason kind later until over hint", defaults=("network", False, 0.0, "", ""))
+
+
+# --- who could answer
+
+
+def candidate(name: str, config: dict | None = None) -> Candidate | Miss:
+    """The model of this name with its provider; a Miss (missing, off) where it can't be had. Raises Failure 78 for a broken spec."""
+    config = config or specs.load("config")
+    entry = next((entry for entry in config["model"] if entry["name"] == name), None)
+    if entry is None:
+        if name in config["gone"].get("model", ()):
+            return Miss("off", f"the model '{name}' is turned off", "policy")
+        return Miss("missing", f"the model '{name}' is not set up", "spec")
+    found = next((other for other in config["provider"] if other["name"] == entry["provider"]), None)
+    if found is None or "blocked" in found or "blocked" in entry:
+        return Miss("off", f"the model '{name}' is turned off" if "blocked" in entry else f"the provider '{entry['provider']}' is turned off", "policy")
+    # A model is where its provider is: it can be called more private than that by nobody.
+    reach = "local" if found.get("privacy") == "local" and entry.get("privacy") != "cloud" else "cloud"
+    return Candidate(f"model:{name}", entry, found, reach)
+
+
+def line(target: str, fallback=()) -> list[str]:
+    """The names of the models that a route names, in their order: of its target, of its `fallback`, else of the fallback of its target's entry.
+
+    `model:*` names all that are set up. Raises Failure 78 for a broken spec.
+    """
+    known = specs.load("config")["model"]
+    own: dict = next((entry for entry in known if f"model:{entry['name']}" == target), {})
+    more = [str(other) for other in fallback] or [f"model:{name}" for name in own.get("fallback", ())]
+    named = [other.removeprefix("model:") for other in (target, *more) if other.startswith("model:")]
+    return list(dict.fromkeys(found for name in named for found in ([entry["name"] for entry in known] if name == "*" else [name])))
+
+
+def price(one: Candidate, model: str | None = None):
+    """The prices.Row of a candidate now, by the name of the model that answered, or None where nobody knows it; what is local costs nothing."""
+    if one.provider.get("privacy") == "local":
+        return prices.LOCAL
+    return prices.row(prices.vendor(one.provider), model or one.model.get("id", one.model["name"]), now())
+
+
+# --- how a candidate stands, for the router
+
+
+def standing(name: str, rec: dict, simulated: dict | None = None, priced: bool = False) -> dict:
+    """How the model of this name stands for a command now, without asking anybody: {target, why_not, reason, estimate, known}.
+
+    why_not: "" where it can be had, else missing, off, consent, credential, offline, breaker, rate or budget. estimate: what an answer of
+    ordinary length would cost, with `priced`; None where nobody knows. known: fields of a record. simulated: see rehearsed().
+    """
+    target = f"model:{name}"
+    one = candidate(name)
+    if isinstance(one, Miss):
+        return {"target": target, "why_not": one.code, "reason": one.reason, "estimate": None, "known": {}}
+    provider, config = one.provider["name"], specs.load("config")
+    made: dict = {"target": target, "why_not": "", "reason": "", "estimate": None, "known": {}}
+    if priced:
+        row, words = price(one), rec.get("body") or rec.get("title") or ""
+        made["estimate"] = prices.cost(row, tokens(words if type(words) is str else ""), 0, ANSWER)
+        made["known"] |= {"estimate": made["estimate"], "price_row": row.source if row else "unpriced"}
+    budgets = [budget for budget in config["budget"] if all(budget.get(key, own) == own for key, own in (("provider", provider), ("model", name)))]
+    breakers, used = limits.standings([f"{provider}/{one.model.get('id', name)}/"], budgets)
+    (about,) = breakers.values()
+    made["known"]["breaker"] = f"{about['breaker']} until {about['until']}" if about.get("until") else about["breaker"]
+    if used:
+        made["known"]["budget"] = [f"{own}: {each['used']:g} of {each['value']:g} {each['unit']} a {each['per']}" for own, each in used.items()]
+    spent = next((budget for budget in budgets if used[budget["name"]]["used"] >= budget["value"]), None)
+    if one.reach == "cloud" and (why := next(filter(None, (_consent(who, rec) for who in consent_names(one))), "")):
+        made["why_not"], made["reason"] = "consent", f"there is no consent to {provider}: {why}"
+    elif simulated and provider in simulated:
+        made["why_not"], made["reason"] = simulated[provider]
+    elif about.get("up") is False:
+        made["why_not"], made["reason"] = "offline", f"{provider} could not be reached {about['age']:.0f} s ago"
+    elif about["breaker"] == "open":
+        made["why_not"], made["reason"] = "breaker", f"left alone until {about['until']}: {about.get('reason', '')}"
+    elif about.get("wait", 0) > PATIENCE_S:
+        made["why_not"], made["reason"] = "rate", f"{provider} takes no more requests for {about['wait']:.0f} s"
+    elif spent:
+        made["why_not"], made["reason"] = "budget", _used_up(spent)
+    return made
+
+
+def _consent(name: str, rec: dict) -> str:
+    return state.consent(name, rec, specs.load("config")["consent"])
+
+
+def rehearsed(words: str) -> dict:
+    """{provider: (why_not, what ftai-exec would do, in words)} of what --simulate was told: `anthropic=429:Retry-After=30,openai=down`.
+
+    After `=` stands `down`, `ok` or a status of HTTP, behind a colon what a header says. Raises Failure 2 for anything else, and for a
+    provider that no spec knows.
+    """
+    known = [entry["name"] for entry in specs.load("config")["provider"]]
+    found: dict = {}
+    for part in filter(None, (part.strip() for part in words.split(","))):
+        name, _, how = part.partition("=")
+        how, _, header = how.partition(":")
+        what, _, seconds = header.partition("=")
+        if name not in known:
+            raise Failure(f"'{name}' is no provider: expected {', '.join(known)}", USAGE)
+        if how != "ok" and how != "down" and not (how.isdigit() and 400 <= int(how) <= 599):
+            raise Failure(f"'{part}' says nothing that a provider can do", USAGE, "--simulate 'anthropic=429:Retry-After=30,openai=down'")
+        if header and (what.lower() != "retry-after" or not seconds.isdigit()):
+            raise Failure(f"'{header}' is no header that counts", USAGE, "Retry-After=SECONDS")
+        kind = "network" if how == "down" or int(how if how != "ok" else 0) > 499 else providers.KINDS.get(int(how) if how.isdigit() else 0, "unknown")
+        wait = f"after {seconds} s" if header else "after about 0.5 and 1 s"
+        if how == "ok":
+            continue
+        if kind not in TRANSIENT:
+            found[name] = kind, f"{how}: is not tried again{'' if kind == 'credential' else ', nor is another'}"
+        elif header and float(seconds) > PATIENCE_S:
+            found[name] = "rate", f"{how}, and takes nothing for {seconds} s: the next is asked, or it is queued"
+        else:
+            found[name] = "offline" if how == "down" else kind, f"{how}: is tried {TRIES} times, again {wait}, then the next is asked"
+    return found
+
+
+# --- what it is told
+
+
+def tokens(text: str) -> int:
+    """About how many tokens a text has: a token of ordinary text has three bytes or more."""
+    return len(text.encode("utf-8", "replace")) // 3 + 8
+
+
+def asked(command: dict) -> str:
+    """What a model is asked: the words of a command or task, with its documents. Raises Failure 65 for a document whose text is not in it."""
+    words = command.get("body") if command.get("@tag") == "command" else "\n".join(filter(None, (command.get("title"), command.get("body"))))
+    parts = [words if type(words) is str else ""]
+    for block in command.get("@blocks", ()):
+        if block.get("@tag") == "document":
+            if type(block.get("body")) is not str:
+                said = f"the document '{block.get('title')}' is not text of at most 1 MiB, and can't be given to a model"
+                raise Failure(said, DATAERR, "ftai-listen --file with a part of it")
+            parts.append(f"<document title={block.get('title')!r}>\n{block['body']}\n</document>")
+    return "\n\n".join(parts)
+
+
+def history(records: list[dict], command: dict, cloud: bool, default: str) -> tuple[list[dict], list[dict]]:
+    """(messages of the conversation before this command, the records that they come from).
+
+    records: of the thread, in the order of the journal. cloud: only what says itself that it may go there; default: the privacy of what says
+    nothing. Of an answer that came later than the next question the place is that of its question.
+    """
+    asks: dict[str, dict] = {}
+    answers: dict[str, dict] = {}
+    routes: dict[str, str] = {}
+    for rec in records:
+        tag, own, parent = rec.get("@tag"), rec.get("id"), rec.get("parent")
+        if own == command.get("id"):
+            break
+        if tag == "command" and type(own) is str:
+            asks[own] = rec
+        elif tag == "route" and parent in asks:
+            routes[str(own)] = parent
+        elif tag == "result" and rec.get("status") == "done" and parent in routes:
+            answers[routes[parent]] = rec
+    told: list[dict] = []
+    used: list[dict] = []
+    for own, ask in asks.items():
+        pair = [rec for rec in (ask, answers.get(own)) if rec and type(rec.get("body")) is str and rec["body"].strip()]
+        # A question without its answer, or an answer without its question, would be read as something else.
+        if len(pair) < 2 or (cloud and not all(_open(rec, default) for rec in pair)):
+            continue
+        told += [{"role": "user", "text": pair[0]["body"]}, {"role": "assistant", "text": pair[1]["body"]}]
+        used += pair
+    return told, used
+
+
+def _open(rec: dict, default: str) -> bool:
+    """True for a record that may leave the machine as far as privacy goes, with all the blocks in it."""
+    return rec.get("privacy", default) == "cloud" and all(_open(block, "cloud") for block in rec.get("@blocks", ()))
+
+
+def cut(system: str, told: list[dict], words: str, model: dict) -> list[dict] | None:
+    """The messages for a model, the oldest of the conversation left out until all fits into its window; None where the question alone does not.
+
+    The system part and the question stay whole.
+    """
+    room = model.get("window", WINDOW) - min(model.get("output", OUTPUT), model.get("window", WINDOW) // 2) - tokens(system) - tokens(words)
+    if room < 0:
+        return None
+    kept: list[dict] = []
+    for at in range(len(told) - 2, -1, -2):
+        room -= tokens(told[at]["text"]) + tokens(told[at + 1]["text"])
+        if room < 0:
+            break
+        kept[:0] = told[at : at + 2]
+    return [*([{"role": "system", "text": system}] if system else []), *kept, {"role": "user", "text": words}]
+
+
+# --- the policy
+
+
+def pause(n: int, after: float | None = None) -> float:
+    """Seconds before try n + 1 (n from 1): what the provider asked for, else twice as long each time, by chance a quarter more or less.
+
+    So that a hundred that failed together do not come back together: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
+    """
+    import random
+
+    back = min(MOST_S, FIRST_S * 2 ** (n - 1)) * random.uniform(0.75, 1.25)
+    return back if after is None else max(after, 0.0)
+
+
+def _until(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(at))
+
+
+class Models:
+    """What acts on `model:NAME` (kinds["model"] of an execution.Runner). What it needs of its own floor it is given:
+
+    key(name, tell) -> the value of a key, after tell(act, subject, outcome, because) of each look; raises Failure. thread(id) -> the records of
+    a thread as they are now, opened, none where the archive can't be read. clear(texts) -> the texts as the journal would keep them, redacted:
+    what goes to a cloud says no more than that.
+    """
+
+    def __init__(self, key, thread, clear):
+        self.key, self.thread, self.clear = key, thread, clear
+
+    def named(self, name: str) -> tuple:
+        """What execution.Act holds for a model, or for `*`, all of them. Raises Failure 69 where it can't be had, 77 where it is turned off."""
+        if name != "*" and isinstance(missed := candidate(name), Miss):
+            raise Failure(missed.reason, NOPERM if missed.code == "off" else UNAVAILABLE, "ftai-doctor tells what is set up")
+        return self.act, "cloud", self.plan, False, True
+
+    def plan(self, job) -> str:
+        """Who would be asked, in words. Raises Failure as named() and act() do."""
+        found, missed = self._candidates(job)
+        if not found:
+            raise self._refusal(missed)
+        return f"ask: {', else '.join(one.target for one in found)}"
+
+    def _candidates(self, job) -> tuple[list[Candidate], list[tuple[str, Miss]]]:
+        """Who may be asked, in order, and who may not, with the reason. A route grants nothing: privacy and consent are looked at here."""
+        found: list[Candidate] = []
+        missed: list[tuple[str, Miss]] = []
+        for name in line(job.target, job.route.get("fallback") or ()):
+            one = candidate(name)
+            if isinstance(one, Miss):
+                missed.append((f"model:{name}", one))
+            elif one.reach == "cloud" and (bad := job.barred(one.target, *consent_names(one))):
+                missed.append((one.target, Miss("consent" if "consent" in bad.hint else "privacy", bad.message, "policy", hint=bad.hint)))
+            else:
+                found.append(one)
+        return found, missed
+
+    @staticmethod
+    def _refusal(missed) -> Failure:
+        """The failure of a route of whose candidates none may be asked."""
+        for code in ("consent", "privacy", "off"):
+            for _, miss in missed:
+                if miss.code == code:
+                    return Failure(miss.reason, NOPERM, miss.hint)
+        return Failure(missed[0][1].reason if missed else "no model is set up", UNAVAILABLE, "ftai-doctor tells what is set up")
+
+    def act(self, job):
+        """An act (execution.py): asks the candidates in turn, until one answers or something that no other would do better stops it."""
+        found, missed = self._candidates(job)
+        if not found:
+            raise self._refusal(missed)
+        words, records, given = asked(job.command), None, job.privacy
+        told: dict[str, str] = {}
+        while found:
+            one = found.pop(0)
+            if records is None:
+                records = self.thread(job.command.get("thread")) if job.command.get("thread") else []
+            job.privacy = given
+            if missed and one.target != job.target:
+                yield self._turned(job, one.target, missed)
+            outcome = yield from self._ask(job, one, words, records, told, [other.target for other in found])
+            if type(outcome) is not Miss:
+                return outcome
+            missed.append((one.target, outcome))
+            if outcome.code == "request":
+                break
+            found = self._rest(job, one, outcome, found)
+        return self._over(job, missed)
+
+    def _rest(self, job, one: Candidate, outcome: Miss, found: list[Candidate]) -> list[Candidate]:
+        """Who of the others may still be asked after this one did not answer."""
+        if outcome.code == "window":
+            return [other for other in found if other.model.get("window", WINDOW) > one.model.get("window", WINDOW)]
+        if outcome.code == "policy":
+            return [other for other in found if other.model["name"] in one.model.get("refused", ())]
+        if outcome.over == "stop":
+            return []
+        if outcome.over == "local":
+            return [other for other in found if other.reach == "local"]
+        if outcome.code == "offline":
+            return [other for other in found if other.provider["name"] != one.provider["name"]]
+        return found
+
+    def _over(self, job, missed):
+        """How a route ends that nobody answered."""
+        last = missed[-1][1]
+        final = next((miss for _, miss in missed if miss.code in ("request", "policy") or miss.over == "stop"), None)
+        later = [miss for _, miss in missed if miss.later]
+        if final is None and later:
+            at = min((miss.until for miss in later if miss.until), default=0.0)
+            return job.end("queued", later[-1].reason, TEMPFAIL, later[-1].kind, {"not_before": _until(at)} if at else {})
+        worst = final or last
+        if worst.over:
+            return job.end("refused", f"Nothing was asked: {worst.reason}.", NOPERM, "policy")
+        code = CODES.get(worst.kind, SOME)
+        reason = worst.reason[:1].upper() + worst.reason[1:]
+        return job.end("refused" if code == NOPERM else "failed", f"{reason}.", code, CLASS.get(worst.kind, worst.kind))
+
+    @staticmethod
+    def _turned(job, target: str, missed) -> dict:
+        """The router's decision to ask another than the route says."""
+        blocks = [{"@tag": "alternative", "target": other, "why_not": miss.code, "reason": miss.reason} for other, miss in missed]
+        return job.make("decision", agent="router", decision=target, reasoning=missed[-1][1].reason, blocks=blocks)
+
+    def _read_key(self, one: Candidate, tell) -> str | None:
+        return self.key(one.provider["key"], tell) if "key" in one.provider else None
+
+    def _ask(self, job, one: Candidate, words: str, records: list, told: dict, others: list):
+        """Asks one candidate, up to three times. Yields the records of that and returns an End, or a Miss: then it is for the next."""
+        system = one.model.get("system") or specs.setting("system", "")
+        before, used = history(records, job.command, one.reach == "cloud", job.default)
+        if one.reach == "cloud":
+            cleared = self.clear([words, *(message["text"] for message in before)])
+            words, before = cleared[0], [message | {"text": text} for message, text in zip(before, cleared[1:], strict=True)]
+        messages = cut(system, before, words, one.model)
+        if messages is None:
+            return Miss("window", f"'{one.target}' has no room for that: it takes {one.model.get('window', WINDOW)} tokens", "length")
+        looks: list[tuple] = []
+        try:
+            key = self._read_key(one, lambda *look: looks.append(look))
+            why = None
+        except Failure as bad:
+            if bad.code in (CANTCREAT, IOERR, CONFIG):
+                raise
+            key, why = None, bad
+        for act, subject, outcome, because in looks:
+            yield job.audit(act, subject, outcome=outcome) | {"because": because}
+        if why is not None:
+            # A keychain that is locked now may be open when the queue is drained.
+            return Miss("key", why.message, "credential", later=why.code == TEMPFAIL)
+        kept = {message["text"] for message in messages}
+        for rec in used:
+            if rec["body"] in kept:
+                job.holds(rec)
+        return (yield from self._tries(job, one, key, messages, others))
+
+    def _tries(self, job, one: Candidate, key, messages, others):
+        provider, model = one.provider["name"], one.model.get("id", one.model["name"])
+        name = f"{provider}/{model}/{limits.mark(key)}"
+        most, row = sum(tokens(message["text"]) for message in messages), price(one)
+        output = one.model.get("output", OUTPUT)
+        # The largest that it can be: a token has one byte at least.
+        largest = prices.largest(row, sum(len(message["text"].encode()) + 16 for message in messages), output)
+        spend = {"provider": provider, "model": one.model["name"], "agent": job.route.get("agent"), "calls": 1, "tokens": most + output}
+        spend |= {"amount": largest, "currency": row.currency if row else None}
+        budgets = specs.load("config")["budget"]
+        end = time.monotonic() + float(one.provider.get("deadline", SECONDS[one.reach]))
+        n = 0
+        while True:
+            if not n and (reason := self._offline(one, key)):
+                return Miss("offline", reason, "network", True)
+            left = end - time.monotonic()
+            job.attempt, job.began, began = new_id(), now(), time.monotonic()
+            standing = limits.begin(name, one.provider, budgets, spend, job.attempt, max(left, 1.0), most + output)
+            if standing.budget:
+                return Miss("budget", _used_up(standing.budget), "policy", over=standing.budget.get("over", "cheaper"))
+            if standing.why or standing.wait > min(left, PATIENCE_S):
+                reason = standing.why or f"'{provider}' takes no more requests for {standing.wait:.0f} s"
+                return Miss("breaker" if standing.why else "rate", reason, "network" if standing.why else "rate", True, time.time() + standing.wait)
+            if standing.wait:
+                job.wait(time.sleep, standing.wait)
+            else:
+                n += 1
+                outcome = yield from self._try(job, one, name, n, key, messages, left, output, spend, began, others)
+                if type(outcome) is not float:
+                    return outcome
+                job.wait(time.sleep, outcome)
+            if job.stopped():
+                return job.end("cancelled", "It was ended by a signal before it was answered.")
+
+    @staticmethod
+    def _offline(one: Candidate, key) -> str:
+        """Why a provider is not asked at all, "" where it is: what is known is at most 30 s old, and older news of an outage is looked at again."""
+        up, _, reason = limits.net(one.provider["name"])
+        if up is None and reason:
+            up, reason = providers.probe(one.provider, key)
+            limits.seen(one.provider["name"], up, "" if up else reason)
+        return f"'{one.provider['name']}' can't be reached: {reason}" if up is False else ""
+
+    def _try(self, job, one: Candidate, name, n, key, messages, left, output, spend, began, others):
+        """One call. Yields its records; returns an End, a Miss, or the seconds to wait before the next try."""
+        provider, model, own = one.provider["name"], one.model.get("id", one.model["name"]), job.attempt
+        intent = job.audit("ask", f"{provider}/{model}")
+        streamed: list[str] = []
+        pieces: list[str] = []
+        answer, trouble, settled = None, None, False
+        try:
+            yield intent
+            asking = providers.ask(
+                one.provider, one.model, messages, key=key, seconds=max(left, 1.0), output=output,
+                stream=job.command.get("stream") is True, once=job.route["id"], wait=job.wait,
+            )  # fmt: skip
+            try:
+                while True:
+                    piece = next(asking)
+                    pieces.append(piece)
+                    if job.command.get("stream") is True and piece:
+                        streamed.append(piece)
+                        yield job.make("partial", target=one.target, n=len(streamed), body=piece)
+            except StopIteration as ended:
+                answer = ended.value
+            except providers.Trouble as bad:
+                trouble = bad
+            finally:
+                asking.close()
+            fields, spent = self._counted(one, answer or (trouble and trouble.answer), spend, answer is None)
+            kind, said = (trouble.kind, trouble.message) if trouble else ("" if answer else "stopped", "")
+            told = answer.limits if answer else trouble.limits if trouble else None
+            # Who answers with an error can be reached.
+            after, up = (trouble.retry_after, bool(trouble.status) or None) if trouble else (None, None)
+            ending = limits.end(name, own, spent, kind, said, told, retry_after=after, up=up)
+            settled = True
+        finally:
+            if not settled:
+                limits.release(own)
+        ms = round((time.monotonic() - began) * 1000)
+        status = "done" if answer else "failed" if trouble else "cancelled"
+        yield job.audit("ask", f"{provider}/{model}", outcome=status, intent=intent)
+        wrong = CLASS.get(kind, kind) if trouble else None
+        attempt = job.make("attempt", target=one.target, n=n, status=status, class_=wrong, ms=ms, provider=provider, **fields)
+        yield attempt | {"id": own, "ts": job.began}
+        if ending.changed:
+            yield job.make("decision", agent="router", decision=f"{provider} is {'back' if ending.up else 'offline'}", reasoning=said or "it answered")
+        if ending.opened:
+            until = limits.breaker(name).until
+            yield job.make("decision", agent="router", decision=f"{provider}/{model} is left alone until {until}", reasoning=said)
+        text = "".join(pieces)
+        if answer:
+            return job.end("done", answer.text or text)
+        if trouble is None:
+            return job.end("cancelled", f"{text}\nIt was ended by a signal.".strip())
+        return (yield from self._failed(job, one, trouble, n, text if streamed else "", others, end=left - (time.monotonic() - began)))
+
+    def _failed(self, job, one, trouble, n, shown, others, end):
+        """What becomes of a call that failed: its `error` record, and an End, a Miss, or the seconds to wait before the next try."""
+        kind, said = trouble.kind, trouble.message
+        wait = pause(n, trouble.retry_after)
+        again = kind in TRANSIENT and n < TRIES and not shown and wait <= min(PATIENCE_S, end)
+        recovery = "retry" if again else "fallback" if others and not shown and kind != "request" else "none"
+        yield job.error(CLASS.get(kind, kind), said, recovery=recovery, then=others[0] if recovery == "fallback" else None)
+        if kind == "credential":
+            yield job.make("alert", rule="credential", level="error", subject=one.provider["name"], value=trouble.status, body=said)
+        if shown:
+            # What was shown can't be taken back: another answer behind it would be a second one.
+            return job.end("failed", f"{shown}\n[the answer ends here: {trouble.message}]", TEMPFAIL if kind in TRANSIENT else SOME, CLASS.get(kind, kind))
+        if again:
+            return float(wait)
+        if kind == "unknown":
+            return job.end("failed", f"{said}.", SOFTWARE, "bug")
+        until = 0.0
+        if trouble.retry_after and trouble.retry_after > PATIENCE_S:
+            until = time.time() + trouble.retry_after
+        offline = kind == "network" and trouble.status == 0
+        code = {"length": "window", "network": "offline" if offline else "network"}.get(kind, kind)
+        return Miss(code, said, kind, kind in TRANSIENT, until)
+
+    def _counted(self, one: Candidate, answer, spend: dict, failed: bool) -> tuple[dict, dict | None]:
+        """(what an `attempt` says of the answer, what is spent): the tokens as the provider counts them, priced by the model that answered.
+
+        None spent: nobody knows, and the largest possible stays. A call that failed before anything was answered is not charged.
+        """
+        if answer is None or (failed and answer.output_tokens is None and not answer.text):
+            return {}, spend | {"tokens": 0, "amount": None if spend["amount"] is None else 0.0}
+        row = price(one, answer.model)
+        counts = (answer.input_tokens, answer.cached_tokens, answer.output_tokens)
+        cost = prices.cost(row, *counts)
+        fields = {"model": answer.model, "input_tokens": counts[0], "cached_tokens": counts[1], "output_tokens": counts[2]}
+        if cost is not None:
+            fields |= {"cost": cost, "currency": row.currency or None, "price_row": row.source}
+        if answer.stop != "end":
+            fields["stop"] = answer.stop
+        if cost is None and spend["amount"] is not None:
+            return fields, None
+        return fields, spend | {"tokens": sum(count or 0 for count in counts) or spend["tokens"], "amount": cost}
+
+def consent_names(one: Candidate) -> tuple:
+    """By what consent to a model is asked: its own name where the owner said something of that, else its provider's; what is withdrawn of that holds."""
+    said = state.consents(specs.load("config")["consent"])
+    name, provider = one.model["name"], one.provider["name"]
+    return (name,) if name in said and not said.get(provider, {}).get("withdrawn") else (provider,)
+
+
+def _used_up(budget: dict) -> str:
+    return f"the budget '{budget['name']}' of {budget['value']:g} {budget['unit']} a {budget['per']} would be overrun"
