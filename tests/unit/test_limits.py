@@ -732,7 +732,22 @@ def test_standings_are_fields_of_a_record():
         record.check({"@tag": "alternative", **fields})
 
 
-def test_standings_change_nothing(home):
+def test_standings_of_whoever_knows_no_key():
+    for n, mark in enumerate(("aaaa0000", "bbbb0000")):
+        limits.bad(f"p/m/{mark}", "credential", mark, now=T + n)
+    limits.bad("p/m/longer/cccc0000", "credential", "another model", now=T + 2)
+    look, _ = limits.standings(["p/m/", "p/m/longer/", "p/", "q/m/"], now=T + 3)
+    assert [fields.get("reason") for fields in look.values()] == ["bbbb0000", "another model", None, None]
+    assert [fields["breaker"] for fields in look.values()] == ["open", "open", "closed", "closed"]
+
+
+def test_who_is_up_needs_no_reason():
+    begin()
+    limits.end(NAME, "1", None, "rate", "too many requests", now=T)
+    assert limits.net("anthropic", now=T) == (True, 0.0, "")
+
+
+def test_standings_change_nothing():
     fail()
     before = taken()
     limits.standings([NAME], [MONEY], now=T + 61)
