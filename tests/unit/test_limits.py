@@ -59,9 +59,11 @@ def test_readers_leave_an_older_file_as_it_is(monkeypatch):
     assert rows("PRAGMA user_version") == [(len(state.MIGRATIONS),)]
 
 
-def test_readers_look_read_only(home):
+def test_readers_look_read_only():
     fail()
-    (home / "state" / "state.db").chmod(0o400)
+    with pytest.raises(Failure) as bad:
+        limits._read(lambda db, at: db.execute("DELETE FROM breakers"), None, T, None)
+    assert "readonly" in bad.value.message
     assert limits.breaker(NAME, now=T).state == "open"
 
 
@@ -457,6 +459,16 @@ def test_what_a_budget_of_money_lets_through(spend, fits):
     assert limits.spent(MONEY, now=T) >= 0
 
 
+def test_currencies_are_apart():
+    euros = MONEY | {"unit": "EUR"}
+    for n, currency in enumerate(("USD", "EUR")):
+        assert limits.reserve(str(n), [], SPEND | {"currency": currency, "amount": 0.5 + n / 4}, now=T) is None
+    limits.settle("1", {"amount": 0.75}, now=T)  # in what was reserved
+    assert (limits.spent(MONEY, now=T), limits.spent(euros, now=T)) == (0.5, 0.75)
+    limits.settle("0", {"amount": 0.1, "currency": "EUR"}, now=T)
+    assert (limits.spent(MONEY, now=T), limits.spent(euros, now=T)) == (0, 0.85)
+
+
 def test_the_free_goes_on_where_too_much_was_spent():
     limits.reserve("0", [MONEY], SPEND, now=T)
     limits.settle("0", SPEND | {"amount": 5.0}, now=T)
@@ -720,7 +732,22 @@ def test_standings_are_fields_of_a_record():
         record.check({"@tag": "alternative", **fields})
 
 
-def test_standings_change_nothing(home):
+def test_standings_of_whoever_knows_no_key():
+    for n, mark in enumerate(("aaaa0000", "bbbb0000")):
+        limits.bad(f"p/m/{mark}", "credential", mark, now=T + n)
+    limits.bad("p/m/longer/cccc0000", "credential", "another model", now=T + 2)
+    look, _ = limits.standings(["p/m/", "p/m/longer/", "p/", "q/m/"], now=T + 3)
+    assert [fields.get("reason") for fields in look.values()] == ["bbbb0000", "another model", None, None]
+    assert [fields["breaker"] for fields in look.values()] == ["open", "open", "closed", "closed"]
+
+
+def test_who_is_up_needs_no_reason():
+    begin()
+    limits.end(NAME, "1", None, "rate", "too many requests", now=T)
+    assert limits.net("anthropic", now=T) == (True, 0.0, "")
+
+
+def test_standings_change_nothing():
     fail()
     before = taken()
     limits.standings([NAME], [MONEY], now=T + 61)
