@@ -1,6 +1,8 @@
 """A provider to rehearse with: an HTTP server on loopback that speaks the protocols of Anthropic and OpenAI, and fails as it is told.
 
     python tests/vendor.py [--port 0] [--script SCRIPT] [--key KEY]       its first line on stdout is its URL; it ends by a signal
+    python tests/vendor.py --tell URL [JSON]                              tells one that runs, and prints its state
+    python tests/vendor.py --tell URL wait?requests=1                     waits for that, and prints its state; status 1 if it did not come
 
 A script says what happens to the requests for an answer, in their order: `429:retry-after=2,500,ok`. An entry is NAME[:OPTION=VALUE]…[*COUNT];
 `*` alone: for ever. What is beyond the script is answered well. In JSON, an entry is {"fault": NAME, OPTION: VALUE, "times": COUNT or 0 for ever}.
@@ -33,6 +35,7 @@ import threading
 import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.error import HTTPError
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -202,9 +205,13 @@ class Process:
         return self._ask("/control/wait?" + urlencode(wanted))
 
     def _ask(self, path: str, data=None) -> dict:
-        # Past every proxy that the environment of a test may name.
-        with build_opener(ProxyHandler({})).open(Request(self.url + path, data), timeout=30) as answer:
-            return json.load(answer)
+        return tell(self.url + path, data)
+
+
+def tell(url: str, data=None) -> dict:
+    """What a server answers, past every proxy that the environment of a test may name."""
+    with build_opener(ProxyHandler({})).open(Request(url, data), timeout=90) as answer:
+        return json.load(answer)
 
 
 class Left(Exception):
@@ -562,7 +569,17 @@ def main() -> None:
     options.add_argument("--port", type=int, default=0)
     options.add_argument("--script", default="")
     options.add_argument("--key", default=None)
+    options.add_argument("--tell", nargs="+", metavar=("URL", "JSON"))
     given = options.parse_args()
+    if given.tell:
+        url, *said = given.tell
+        if said and not said[0].startswith("wait?"):
+            tell(f"{url}/control", said[0].encode())
+        try:
+            print(json.dumps(tell(f"{url}/control{'/' + said[0] if said and said[0].startswith('wait?') else ''}")))
+        except HTTPError:
+            sys.exit(1)
+        return
     vendor = Vendor(given.port, given.script, given.key)
     print(vendor.url, flush=True)
     try:

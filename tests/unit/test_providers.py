@@ -1,8 +1,10 @@
 """Calls to providers: the real SDKs against tests/vendor.py in a process of its own. MLX: test_providers_mlx.py."""
 
+import errno
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -221,7 +223,9 @@ def test_what_was_known_of_a_cut_answer(vendor, kind, api):
 
 
 @pytest.mark.parametrize(("kind", "api"), WAYS)
-@pytest.mark.parametrize(("option", "least", "most"), [("retry-after=3", 3, 3), ("retry-ms=1500", 1.5, 1.5), ("retry-date=30", 27, 31), ("retry-date=-30", 0, 0)])
+@pytest.mark.parametrize(
+    ("option", "least", "most"), [("retry-after=3", 3, 3), ("retry-ms=1500", 1.5, 1.5), ("retry-date=30", 27, 31), ("retry-date=-30", 0, 0)]
+)
 def test_retry_after(vendor, kind, api, option, least, most):
     vendor.control(script=f"429:{option},503:{option}")
     for status in (429, 503):
@@ -240,14 +244,12 @@ def test_a_refused_connection():
 
 
 def test_a_server_that_comes_back():
-    with rehearsal.Process() as gone:
-        gone.control(down=0.3)
-        while providers.probe(provider(gone))[0]:
-            pass
-        assert trouble(call(gone)).kind == "network"
-        while not providers.probe(provider(gone))[0]:
-            pass
-        assert drain(call(gone))[1].text
+    with rehearsal.Process() as first:
+        assert drain(call(first))[1].text
+    assert trouble(call(first)).kind == "network"
+    with rehearsal.Process("", "--port", first.url.rpartition(":")[2]) as again:
+        assert again.url == first.url
+        assert drain(call(first))[1].text
 
 
 def test_a_redirect_is_not_followed(vendor):
@@ -388,6 +390,16 @@ def test_an_answer_that_is_too_large(vendor, monkeypatch, kind, api, stream, pie
     assert trouble(call(vendor, kind, api, stream)).kind == "input"
     vendor.control(script="ok:size=0.9")
     assert drain(call(vendor, kind, api, stream))[1].text
+
+
+@pytest.mark.parametrize(("kind", "api", "stream"), BOTH)
+def test_what_has_no_end_is_not_kept(vendor, monkeypatch, kind, api, stream):
+    """What is no text of an answer has a limit too: an event that does not end, JSON that is all blanks."""
+    monkeypatch.setattr(providers, "LIMIT", 64 * 1024)
+    vendor.control(script=[{"fault": "raw", "body": "data: " + "x" * 200_000}, {"fault": "raw", "body": "\n\n" * 40_000 + "{}"}])
+    assert trouble(call(vendor, kind, api, stream)).kind == "input"
+    # Empty lines end events, of which a stream may have any number.
+    assert trouble(call(vendor, kind, api, stream)).kind == ("network" if stream else "input")
 
 
 # -- the environment
@@ -584,6 +596,26 @@ def test_a_script():
     assert rehearsal.script([{"fault": 500, "times": 2}, "529"]) == [{"times": 2, "fault": "500"}, {"times": 1, "fault": "529"}]
 
 
+def test_a_server_that_is_down_for_a_while():
+    with rehearsal.Process() as process:
+        address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+        process.control(down=1)
+        for wanted in (errno.ECONNREFUSED, 0):
+            while True:
+                with socket.socket() as line:
+                    if line.connect_ex(address) == wanted:
+                        break
+        assert process.state()["counts"]["requests"] == 0
+
+
 def test_a_server_shows_no_key(vendor):
     drain(call(vendor, "anthropic", None))
     assert KEY not in str(vendor.state())
+
+
+def test_a_server_that_is_told_from_a_shell(vendor):
+    tell = [sys.executable, rehearsal.__file__, "--tell", vendor.url]
+    assert orjson.loads(subprocess.check_output([*tell, '{"script": "429,hang"}']))["left"][0]["fault"] == "429"
+    assert trouble(call(vendor)).kind == "rate"
+    assert orjson.loads(subprocess.check_output([*tell, "wait?requests=1"]))["counts"]["requests"] == 1
+    assert subprocess.run([*tell, "wait?requests=9&seconds=0.1"], stdout=subprocess.DEVNULL).returncode == 1
