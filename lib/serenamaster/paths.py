@@ -46,7 +46,11 @@ def make(folder: str) -> str:
     top = [base for base in map(where, BASES) if folder.startswith(f"{base}/")] if os.path.islink(folder) else ()
     if top:
         unlinked(folder)
+    own, above = os.path.abspath(os.environ.get("FTAI_HOME") or "/"), None
     try:
+        if folder.startswith(f"{own}/"):
+            os.makedirs(own, mode=0o700, exist_ok=True)
+            above = os.stat(own)
         os.makedirs(folder, mode=0o700, exist_ok=True)
         seen = os.stat(folder)
     except OSError as bad:
@@ -54,6 +58,9 @@ def make(folder: str) -> str:
     if not stat.S_ISDIR(seen.st_mode):
         raise Failure(f"'{folder}' is no folder", CANTCREAT)
     guard(folder, seen)
+    # Who may write there could put another folder in its place; not so where only the owner of a name may rename it, as in /tmp.
+    if above and not above.st_mode & stat.S_ISVTX:
+        guard(own, above)
     return folder
 
 

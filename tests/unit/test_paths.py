@@ -87,6 +87,21 @@ def test_a_folder_that_others_can_write_into_is_refused(tmp_path):
     assert "chmod 700" in bad.value.hint
 
 
+@pytest.mark.parametrize(("mode", "fine"), [(0o755, True), (0o1777, True), (0o775, False), (0o777, False)])
+def test_a_folder_of_ours_within_one_that_others_can_write_into_is_refused(tmp_path, monkeypatch, mode, fine):
+    """They could put another one in its place."""
+    own = tmp_path / "own"
+    monkeypatch.setenv("FTAI_HOME", str(own))
+    paths.state()
+    own.chmod(mode)
+    if fine:
+        assert paths.journal()
+        return
+    with pytest.raises(Failure) as bad:
+        paths.state()
+    assert (bad.value.code, bad.value.hint) == (NOPERM, f"chmod 700 '{own}'")
+
+
 @pytest.mark.parametrize("name", ["journal", "keys", "bugs", "cursors", "runs", "specs"])
 def test_a_link_below_the_state_folder_is_refused(name, tmp_path):
     (tmp_path / "else").mkdir(0o700)
