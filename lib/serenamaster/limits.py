@@ -213,19 +213,21 @@ def _bad(db, name: str, kind: str, reason: str, own: str, at: int) -> bool:
     row = db.execute("SELECT failures, until, span, holder FROM breakers WHERE name = ?", (name,)).fetchone()
     failures, until, span, holder = row or (0, None, 0, None)
     failures += 1
-    opened = not _ahead(until, span, at)
+    # Not the same: the clock may have been set back to before the probe.
+    opened, shut = not _ahead(until, span, at), True
     if kind == "credential":
         span = LONGEST
     elif kind not in TRANSIENT:
         db.execute("UPDATE breakers SET probe = NULL, holder = NULL WHERE name = ? AND holder = ?", (name, own))
         return False
     elif until is None:
-        span, opened = FIRST, failures >= FAILURES
+        span = FIRST
+        opened = shut = failures >= FAILURES
     elif holder == own:
         span = min(span * 2, LONGEST)
     else:
         return False
-    until = at + span if opened or kind == "credential" else None
+    until = at + span if shut else None
     db.execute("INSERT OR REPLACE INTO breakers VALUES (?, ?, ?, ?, NULL, 0, NULL, ?, ?)", (name, failures, until, span, shown(reason)[:400], at))
     return opened
 
