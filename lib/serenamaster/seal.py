@@ -4,7 +4,7 @@ import os
 import re
 
 from . import paths, stream
-from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOPERM, Failure
+from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOPERM, TEMPFAIL, Failure
 
 HIDDEN = "aes256gcm:"
 THREADS = "threads.db"
