@@ -266,6 +266,13 @@ def test_a_long_error(vendor, size):
     assert "\x1b" not in trouble(call(vendor)).message
 
 
+def test_an_error_that_does_not_end(vendor):
+    vendor.control(script="500:endless=1:bytes=100000*3")
+    for kind, api in WAYS:
+        bad = trouble(call(vendor, kind, api, seconds=5))
+        assert (bad.kind, bad.status) == ("network", 500)
+
+
 @given(words=st.text(max_size=400), where=st.integers(0, 400))
 def test_a_message_is_one_short_line_without_the_key(words, where):
     said = providers._Call({"name": "there"}, KEY, 1).says(words[:where] + KEY + words[where:])
