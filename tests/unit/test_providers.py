@@ -324,6 +324,12 @@ def test_the_time_is_over(vendor, kind, api, stream, script):
     assert vendor.wait(closed=1)["requests"][1]["closed"], "the server does not know that we went away"
 
 
+def test_the_time_is_over_though_pieces_come_and_come(vendor):
+    vendor.control(script="ok:size=4:pieces=300000")
+    assert trouble(call(vendor, seconds=0.5)).kind == "timeout"
+    vendor.wait(closed=1)
+
+
 @pytest.mark.parametrize(("kind", "api"), WAYS)
 def test_a_call_that_is_left_in_the_middle(vendor, kind, api):
     vendor.control(script="stall")
