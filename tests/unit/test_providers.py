@@ -324,6 +324,14 @@ def test_the_time_is_over(vendor, kind, api, stream, script):
     assert vendor.wait(closed=1)["requests"][1]["closed"], "the server does not know that we went away"
 
 
+def test_no_piece_is_handed_on_once_the_time_is_over():
+    """Else a reader who is slower than the server would never see the end of its time."""
+    made = providers._Call({"name": "there"}, KEY, -1)
+    made.put("piece", "late")
+    what, value = made.take()
+    assert (what, type(value)) == ("bad", TimeoutError)
+
+
 def test_the_time_is_over_though_pieces_come_and_come(vendor):
     drain(call(vendor))
     vendor.control(script="ok:size=4:pieces=300000")
