@@ -1,9 +1,7 @@
 """Encryption: of single texts of a record, of values of the config, and of whole files as age does it. See ftai(5), SEALED TEXTS."""
 
-import fcntl
 import os
 import re
-import time
 
 from . import paths, stream
 from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOPERM, TEMPFAIL, Failure
@@ -88,7 +86,7 @@ def recipient() -> str:
         return _text(place)
     except FileNotFoundError:
         pass
-    with _Lock(place):
+    with stream.Lock(f"{place}.lock", WAIT):
         try:
             return _text(place)
         except FileNotFoundError:
@@ -117,31 +115,6 @@ def _own() -> str:
     except OSError as bad:
         raise Failure(f"cannot write '{place}': {bad.strerror}", CANTCREAT) from None
     return fresh
-
-
-class _Lock:
-    """`with _Lock(path):` one process at a time. Raises Failure 75 after 10 seconds, 73."""
-
-    def __init__(self, path: str):
-        self.path = path + ".lock"
-
-    def __enter__(self):
-        try:
-            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as bad:
-            raise Failure(f"cannot open '{self.path}': {bad.strerror}", CANTCREAT) from None
-        end = time.monotonic() + WAIT
-        while True:
-            try:
-                return fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    os.close(self.fd)
-                    raise Failure(f"'{self.path}' is locked by another process", TEMPFAIL) from None
-            time.sleep(0.005)
-
-    def __exit__(self, *_):
-        os.close(self.fd)
 
 
 def _text(place: str) -> str:
