@@ -1332,8 +1332,7 @@ def batch(records: list, warn=None) -> list:
         new[n] = new[n][len(ways[n][1]) + 2 : -1]
     out = []
     for rec, low, high in zip(records, bounds, bounds[1:], strict=False):
-        same = all(one is other or one == other for one, other in zip(strings[low:high], new[low:high], strict=True))
-        if same and not (renamed and renamed.keys() & _keys(rec)) and not _is_deep(rec):
+        if strings[low:high] == new[low:high] and not (renamed and renamed.keys() & _keys(rec)) and not _is_deep(rec):
             out.append(rec)
         else:
             out.append(_rebuilt(rec, iter(new[low:high]), renamed))

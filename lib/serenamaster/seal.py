@@ -9,6 +9,8 @@ from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOPERM, TEMPFAIL, Failure
 HIDDEN = "aes256gcm:"
 THREADS = "threads.db"
 WAIT = 10.0  # seconds to wait for another process
+WORK = 16  # that a passphrase is to cost at least: the library measures what takes a second, and on a busy machine far too little does
+TRIES = 20  # to measure it again
 # Patterns are compiled when they are used: who encrypts nothing does not wait for them.
 SEALED = r"\[sealed:([A-Za-z0-9_-]{43}):([A-Za-z0-9_-]{38,})\]"
 DAMAGED = "[damaged]"  # what stands for a text that is not as it was sealed
@@ -41,29 +43,46 @@ def lock(data: bytes, recipients=(), *, passphrase: str | None = None) -> bytes:
     import pyrage
 
     if passphrase is not None:
-        return pyrage.passphrase.encrypt(data, passphrase)
+        tried: list[bytes] = []
+        while len(tried) < 3 and (not tried or _work(tried[-1]) < WORK):
+            tried.append(pyrage.passphrase.encrypt(data, passphrase))
+        return max(tried, key=_work)
     try:
         return pyrage.encrypt(data, [pyrage.x25519.Recipient.from_str(one) for one in recipients])
     except (pyrage.RecipientError, pyrage.EncryptError) as bad:
         raise Failure(f"cannot encrypt for '{' '.join(recipients)}': {bad}", CONFIG) from None
 
 
+def _work(locked: bytes) -> int:
+    """What a passphrase costs who tries it on this file, as the power of two that its second line ends with."""
+    return int(locked.split(b"\n", 2)[1].rpartition(b" ")[2])
+
+
 def unlock(data: bytes, identity: str | None = None, *, passphrase: str | None = None) -> bytes:
     """What an age file holds. identity: `AGE-SECRET-KEY-1…`, or the lines of a file that age-keygen made.
 
-    Raises Failure 77 where it was made for another identity or passphrase, 65 for what is damaged or no age file, 78 for what is no identity.
+    Raises Failure 77 where it was made for another identity or passphrase, 65 for what is damaged or no age file, 78 for what is no identity,
+    75 where the passphrase would take this machine too long.
     """
     import pyrage
 
-    try:
-        if passphrase is not None:
-            return pyrage.passphrase.decrypt(data, passphrase)
-        return pyrage.decrypt(data, [_identity(identity or "")])
-    except pyrage.DecryptError as bad:
-        # The words of the age library for a file that is whole, but not for us.
-        if str(bad) in ("No matching keys found", "Decryption failed"):
-            raise Failure(f"cannot decrypt: made for another {'identity' if passphrase is None else 'passphrase'}", NOPERM) from None
-        raise Failure("cannot decrypt: damaged, or no age file", DATAERR) from None
+    for again in range(TRIES, -1, -1):
+        try:
+            if passphrase is not None:
+                return pyrage.passphrase.decrypt(data, passphrase)
+            return pyrage.decrypt(data, [_identity(identity or "")])
+        except pyrage.DecryptError as bad:
+            said = str(bad)
+        # The library measures how fast the machine is; where others use it just then, it takes it for one that is too slow.
+        if not said.startswith("Excessive work"):
+            break
+        if not again:
+            raise Failure("cannot decrypt: the passphrase would take this machine too long just now", TEMPFAIL)
+        time.sleep(0.02)
+    # The words of the age library for a file that is whole, but not for us.
+    if said in ("No matching keys found", "Decryption failed"):
+        raise Failure(f"cannot decrypt: made for another {'identity' if passphrase is None else 'passphrase'}", NOPERM)
+    raise Failure("cannot decrypt: damaged, or no age file", DATAERR)
 
 
 def _identity(words: str):
