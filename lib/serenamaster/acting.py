@@ -1,6 +1,6 @@
 """What ftai-exec, ftai-run and ftai-queue act with: one execution.Runner, and all that it needs of the floor below.
 
-The only module above that floor: it strings the others together, each imported where it is first used.
+It stands above that floor, as it strings the others together, each imported where it is first used.
 """
 
 from . import execution, state

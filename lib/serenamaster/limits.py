@@ -548,6 +548,36 @@ def standings(names, budgets=(), *, now: float | None = None, path: str | None =
     return _read(act, path, now, nothing)
 
 
+def about(provider: dict, *, now: float | None = None, path: str | None = None) -> dict:
+    """How a provider of the spec stands as a whole, from one look that takes nothing: the fields of standings() but for those of one breaker, and
+    `breakers`: {model: Breaker} of those that are not closed or count failures; with several keys the worst.
+
+    requests_left, tokens_left: of this minute, by the spec or by what the provider said, whichever is less.
+    """
+
+    def act(db, at):
+        name, second = provider["name"], at // 1000
+        made = _stands(db, f"{name}/", at)
+        made.pop("breaker")
+        question = "SELECT total(requests), total(tokens) FROM rates WHERE provider = ? AND second BETWEEN ? AND ?"
+        used = db.execute(question, (name, second - MINUTE + 1, second + 1)).fetchone()
+        for what, count in zip(("requests", "tokens"), used, strict=True):
+            if (limit := provider.get(what)) is not None:
+                made[f"{what}_left"] = min(max(limit - int(count), 0), made.get(f"{what}_left", MOST))
+        found: dict = {}
+        for (own,) in db.execute("SELECT name FROM breakers WHERE substr(name, 1, ?) = ? ORDER BY name", (len(name) + 1, f"{name}/")):
+            model, one = own[len(name) + 1 :].rpartition("/")[0], _breaker(db, own, at)
+            worse = model not in found or (one.state != "closed", one.until or "", one.failures) > (
+                found[model].state != "closed", found[model].until or "", found[model].failures
+            )  # fmt: skip
+            if worse and (one.failures or one.state != "closed"):
+                found[model] = one
+        return made | {"breakers": found}
+
+    limited = {f"{what}_left": provider[what] for what in ("requests", "tokens") if what in provider}
+    return _read(act, path, now, limited | {"breakers": {}})
+
+
 def _budget(budget: dict, used: int) -> dict:
     return {"used": _shown(budget, used), "value": budget["value"], "unit": budget["unit"], "per": budget["per"]}
 

@@ -16,7 +16,7 @@ FLOORS = [
     {"stream", "paths", "rules", "specs", "dates", "intake", "views"},
     {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"}
     | {"limits", "prices", "providers", "waiting", "models"},
-    {"acting"},
+    {"acting", "vitals"},
 ]
 NAMES = set().union(*FLOORS)
 # The only arrows within a floor; what else a module needs comes in as an argument.
