@@ -534,6 +534,7 @@ def end(
 def standings(names, budgets=(), *, now: float | None = None, path: str | None = None) -> tuple[dict, dict]:
     """({name of a breaker: fields}, {name of a budget: fields}) from one look that takes nothing; the fields are such as a record can hold.
 
+    A name that ends with "/" stands for the breaker of whichever key failed last: who may not read keys knows no marks.
     Of a breaker: breaker (closed open half), until, failures, reason; of its provider: up and age (where known), wait (seconds, as far as the
     provider said), requests_left, tokens_left. Of a budget: used, value, unit, per.
     """
@@ -551,6 +552,10 @@ def _budget(budget: dict, used: int) -> dict:
 
 def _stands(db, name: str, at: int) -> dict:
     vendor = name.partition("/")[0]
+    if name.endswith("/"):
+        like = "substr(name, 1, ?) = ? AND instr(substr(name, ?), '/') = 0"
+        row = db.execute(f"SELECT name FROM breakers WHERE {like} ORDER BY at DESC LIMIT 1", (len(name), name, len(name) + 1)).fetchone()
+        name = row[0] if row else name
     own = _breaker(db, name, at)
     made = {"breaker": own.state, "until": own.until, "failures": own.failures or None, "reason": own.reason or None}
     up, age, _ = _net(db, vendor, at)

@@ -720,6 +720,19 @@ def test_standings_are_fields_of_a_record():
         record.check({"@tag": "alternative", **fields})
 
 
+def test_standings_of_whichever_key_failed_last():
+    any_key = "anthropic/opus/"
+    assert limits.standings([any_key])[0] == {any_key: {"breaker": "closed"}}
+    fail()
+    assert limits.standings([any_key], now=T + 2)[0][any_key]["breaker"] == "open"
+    # Of another model, and of one whose name goes on behind a slash, it says nothing.
+    for other in ("anthropic/op/", "anthropic/"):
+        assert limits.standings([other], now=T + 2)[0] == {other: {"breaker": "closed"}}
+    limits.bad("anthropic/opus/99999999", "rate", "slow down", now=T + 3)
+    look = limits.standings([any_key, NAME], now=T + 4)[0]
+    assert (look[any_key]["breaker"], look[any_key]["reason"], look[NAME]["breaker"]) == ("closed", "slow down", "open")
+
+
 def test_standings_change_nothing(home):
     fail()
     before = taken()
