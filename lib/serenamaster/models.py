@@ -453,6 +453,7 @@ class Models:
         yield job.audit("ask", f"{provider}/{model}", outcome=status, intent=intent)
         wrong = CLASS.get(kind, kind) if trouble else None
         attempt = job.make("attempt", target=one.target, n=n, status=status, class_=wrong, ms=ms, provider=provider, **fields)
+        job.about = own
         yield attempt | {"id": own, "ts": job.began}
         if ending.changed:
             yield job.make("decision", agent="router", decision=f"{provider} is {'back' if ending.up else 'offline'}", reasoning=said or "it answered")
@@ -472,7 +473,7 @@ class Models:
         wait = pause(n, trouble.retry_after)
         again = kind in TRANSIENT and n < TRIES and not shown and wait <= min(PATIENCE_S, end)
         recovery = "retry" if again else "fallback" if others and not shown and kind != "request" else "none"
-        yield job.error(CLASS.get(kind, kind), said, recovery=recovery, then=others[0] if recovery == "fallback" else None)
+        yield job.error(CLASS.get(kind, kind), said, recovery=recovery, then=others[0] if recovery == "fallback" else None) | {"where": one.target}
         if kind == "credential":
             yield job.make("alert", rule="credential", level="error", subject=one.provider["name"], value=trouble.status, body=said)
         if shown:
