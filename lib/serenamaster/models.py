@@ -443,7 +443,9 @@ class Models:
             fields, spent = self._counted(one, answer or (trouble and trouble.answer), spend, answer is None)
             kind, said = (trouble.kind, trouble.message) if trouble else ("" if answer else "stopped", "")
             told = answer.limits if answer else trouble.limits if trouble else None
-            ending = limits.end(name, own, spent, kind, said, told, retry_after=trouble.retry_after if trouble else None)
+            # Who answers that it is overloaded can be reached; what a hotel answers in its place has no such status.
+            up = True if trouble and trouble.status >= 400 else None
+            ending = limits.end(name, own, spent, kind, said, told, retry_after=trouble.retry_after if trouble else None, up=up)
             settled = True
         finally:
             if not settled:
