@@ -444,8 +444,8 @@ class Models:
             fields, spent = self._counted(one, answer or (trouble and trouble.answer), spend, answer is None)
             kind, said = (trouble.kind, trouble.message) if trouble else ("" if answer else "stopped", "")
             told = answer.limits if answer else trouble.limits if trouble else None
-            # Who answers with an error can be reached.
-            after, up = (trouble.retry_after, bool(trouble.status) or None) if trouble else (None, None)
+            # Who answers that it is overloaded can be reached; what a hotel answers in its place has no such status.
+            after, up = (trouble.retry_after, True if trouble.status >= 400 else None) if trouble else (None, None)
             ending = limits.end(name, own, spent, kind, said, told, retry_after=after, up=up)
             settled = True
         finally:
@@ -459,6 +459,7 @@ class Models:
         yield job.audit("ask", f"{provider}/{model}", outcome=status, intent=intent)
         wrong = CLASS.get(kind, kind) if trouble else None
         attempt = job.make("attempt", target=one.target, n=n, status=status, class_=wrong, ms=ms, provider=provider, **fields)
+        job.about = own
         yield attempt | {"id": own, "ts": job.began}
         if ending.changed:
             yield self._changed(job, provider, ending.up, said)
@@ -478,7 +479,7 @@ class Models:
         wait = pause(n, trouble.retry_after)
         again = kind in TRANSIENT and n < TRIES and not shown and wait <= min(PATIENCE_S, end)
         recovery = "retry" if again else "fallback" if others and not shown and kind != "request" else "none"
-        yield job.error(CLASS.get(kind, kind), said, recovery=recovery, then=others[0] if recovery == "fallback" else None)
+        yield job.error(CLASS.get(kind, kind), said, recovery=recovery, then=others[0] if recovery == "fallback" else None) | {"where": one.target}
         if kind == "credential":
             yield job.make("alert", rule="credential", level="error", subject=one.provider["name"], value=trouble.status, body=said)
         if shown:
