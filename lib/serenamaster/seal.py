@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 
 from . import paths, stream
 from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOPERM, TEMPFAIL, Failure
