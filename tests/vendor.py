@@ -8,7 +8,8 @@ A script says what happens to the requests for an answer, in their order: `429:r
 `*` alone: for ever. What is beyond the script is answered well. In JSON, an entry is {"fault": NAME, OPTION: VALUE, "times": COUNT or 0 for ever}.
 
     ok           text= pieces= cached= output= size= (MB) model= requests-left= tokens-left= reset= (s)
-    429 500 …    any status, with the vendor's own error body; retry-after= (s), retry-date= (s from now), retry-ms=, code=, message=, bytes=
+    429 500 …    any status, with the vendor's own error body; retry-after= (s), retry-date= (s from now), retry-ms=, code=, message=, bytes=,
+                 endless=1 (its body does not end)
     context      too long for the model; `filter` and `refusal`: its policy says no; `max`: cut at the limit of tokens; `empty`: no text
     slow         the answer begins after seconds=; `drip`: a byte each seconds=; `hang`: nothing ever comes; `stall`: nothing after the first piece
     garbage      no JSON, no events; `wrong`: JSON that is none of the protocol's; `broken`: JSON cut short; `utf8`: invalid UTF-8 within the text
@@ -336,6 +337,13 @@ class Handler(BaseHTTPRequestHandler):
             extra["Retry-After"] = formatdate(time.time() + entry["retry-date"], usegmt=True)
         if "retry-ms" in entry:
             extra["retry-after-ms"] = f"{entry['retry-ms']:g}"
+        if entry.get("endless"):
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data) * 2))
+            self.end_headers()
+            self.connection.sendall(data)
+            self.idle(EVER)
         self.send(status, body, **self.limits(), **extra)
 
     def limits(self) -> dict:

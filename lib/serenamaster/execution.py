@@ -99,6 +99,7 @@ class Job:
         self.tz = text(command.get("tz"))
         self.hidden = "fact" in (command.get("log"), route.get("log"))
         self.attempt, self.began, self.clock = new_id(), now(), time.monotonic()
+        self.about = self.attempt  # what an error is about
         self.slots: dict[str, str] = {}
         for block in route.get("@blocks", ()):
             if block.get("@tag") == "slots":
@@ -146,7 +147,7 @@ class Job:
     def error(self, kind: str, message: str, *, recovery: str = "none", then: str | None = None) -> dict:
         """An `error` record about this try."""
         rec = self.make("error", class_=kind, message=message, where=self.target, recovery=recovery, next=then)
-        return rec | {"parent": self.attempt}
+        return rec | {"parent": self.about}
 
     def audit(self, act: str, subject: str, *, outcome: str = "intended", intent: dict | None = None) -> dict:
         """An `audit` record: of an intent, or, with that as `intent`, of its outcome."""
@@ -490,6 +491,8 @@ class Runner:
             yield job.make("result", target="ask", status="asked", ms=0, body=end.body)
             return end
         effects: list = []
+        if act.own:
+            job.about = job.route["id"]  # until there is an attempt of its own
         end = yield from self._steps(job, _whole(job, act.act), None if act.own else effects)
         if not act.own:
             attempt = job.make("attempt", target=job.target, n=1, status=end.status, class_=end.kind, ms=job.ms(), **end.fields)

@@ -213,19 +213,21 @@ def _bad(db, name: str, kind: str, reason: str, own: str, at: int) -> bool:
     row = db.execute("SELECT failures, until, span, holder FROM breakers WHERE name = ?", (name,)).fetchone()
     failures, until, span, holder = row or (0, None, 0, None)
     failures += 1
-    opened = not _ahead(until, span, at)
+    # Not the same: the clock may have been set back to before the probe.
+    opened, shut = not _ahead(until, span, at), True
     if kind == "credential":
         span = LONGEST
     elif kind not in TRANSIENT:
         db.execute("UPDATE breakers SET probe = NULL, holder = NULL WHERE name = ? AND holder = ?", (name, own))
         return False
     elif until is None:
-        span, opened = FIRST, failures >= FAILURES
+        span = FIRST
+        opened = shut = failures >= FAILURES
     elif holder == own:
         span = min(span * 2, LONGEST)
     else:
         return False
-    until = at + span if opened or kind == "credential" else None
+    until = at + span if shut else None
     db.execute("INSERT OR REPLACE INTO breakers VALUES (?, ?, ?, ?, NULL, 0, NULL, ?, ?)", (name, failures, until, span, shown(reason)[:400], at))
     return opened
 
@@ -274,7 +276,7 @@ def _wait(db, provider: dict, tokens: int, at: int) -> int:
             continue
         if limit < 1:
             longest = max(longest, MINUTE * 1000)
-        over = sum(row[place] for row in rows) + min(need, limit) - limit
+        over = sum(row[place] for row in rows) + need - limit
         for row in rows:
             if over <= 0:
                 break
@@ -467,7 +469,7 @@ def net(name: str, *, now: float | None = None, path: str | None = None) -> tupl
 
 def _seen(db, name: str, up: bool, reason: str, at: int) -> bool:
     row = db.execute("SELECT up FROM nets WHERE name = ?", (name,)).fetchone()
-    db.execute("INSERT OR REPLACE INTO nets VALUES (?, ?, ?, ?)", (name, up, shown(reason)[:400], at))
+    db.execute("INSERT OR REPLACE INTO nets VALUES (?, ?, ?, ?)", (name, up, "" if up else shown(reason)[:400], at))
     return bool(row[0] if row else True) != up
 
 
@@ -535,7 +537,8 @@ def standings(names, budgets=(), *, now: float | None = None, path: str | None =
     """({name of a breaker: fields}, {name of a budget: fields}) from one look that takes nothing; the fields are such as a record can hold.
 
     Of a breaker: breaker (closed open half), until, failures, reason; of its provider: up and age (where known), wait (seconds, as far as the
-    provider said), requests_left, tokens_left. Of a budget: used, value, unit, per.
+    provider said), requests_left, tokens_left. Of a budget: used, value, unit, per. A name that ends in "/" is for those who know no key: of the
+    breakers of all its keys the one that changed last.
     """
 
     def act(db, at):
@@ -581,7 +584,7 @@ def _budget(budget: dict, used: int) -> dict:
 
 def _stands(db, name: str, at: int) -> dict:
     vendor = name.partition("/")[0]
-    own = _breaker(db, name, at)
+    own = _breaker(db, _latest(db, name) if name.endswith("/") else name, at)
     made = {"breaker": own.state, "until": own.until, "failures": own.failures or None, "reason": own.reason or None}
     up, age, _ = _net(db, vendor, at)
     if up is not None:
@@ -591,3 +594,10 @@ def _stands(db, name: str, at: int) -> dict:
             made |= {f"{what}_left": left} if what != "hold" else {}
             made |= {"wait": max(ahead / 1000, made.get("wait", 0))} if not left else {}
     return {key: value for key, value in made.items() if value is not None}
+
+
+def _latest(db, start: str) -> str:
+    # "0" follows "/"; and names of models may have a "/" of their own.
+    question = "SELECT name FROM breakers WHERE name > ? AND name < ? AND instr(substr(name, ?), '/') = 0 ORDER BY at DESC LIMIT 1"
+    row = db.execute(question, (start, start[:-1] + "0", len(start) + 1)).fetchone()
+    return row[0] if row else start

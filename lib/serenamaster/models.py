@@ -92,7 +92,7 @@ def standing(name: str, rec: dict, simulated: dict | None = None, priced: bool =
     if used:
         made["known"]["budget"] = [f"{own}: {each['used']:g} of {each['value']:g} {each['unit']} a {each['per']}" for own, each in used.items()]
     spent = next((budget for budget in budgets if used[budget["name"]]["used"] >= budget["value"]), None)
-    if one.reach == "cloud" and (why := next(filter(None, (_consent(who, rec) for who in (provider, *_said(one)))), "")):
+    if one.reach == "cloud" and (why := next(filter(None, (_consent(who, rec) for who in consent_names(one))), "")):
         made["why_not"], made["reason"] = "consent", f"there is no consent to {provider}: {why}"
     elif simulated and provider in simulated:
         made["why_not"], made["reason"] = simulated[provider]
@@ -266,7 +266,7 @@ class Models:
             one = candidate(name)
             if isinstance(one, Miss):
                 missed.append((f"model:{name}", one))
-            elif one.reach == "cloud" and (bad := job.barred(one.target, one.provider["name"], *_said(one))):
+            elif one.reach == "cloud" and (bad := job.barred(one.target, *consent_names(one))):
                 missed.append((one.target, Miss("consent" if "consent" in bad.hint else "privacy", bad.message, "policy", hint=bad.hint)))
             else:
                 found.append(one)
@@ -384,8 +384,12 @@ class Models:
         end = time.monotonic() + float(one.provider.get("deadline", SECONDS[one.reach]))
         n = 0
         while True:
-            if not n and (reason := self._offline(one, key)):
-                return Miss("offline", reason, "network", True)
+            if not n:
+                up, reason, changed = _reached(one, key)
+                if changed:
+                    yield self._changed(job, provider, up, reason)
+                if up is False:
+                    return Miss("offline", f"'{provider}' can't be reached: {reason}", "network", True)
             left = end - time.monotonic()
             job.attempt, job.began, began = new_id(), now(), time.monotonic()
             standing = limits.begin(name, one.provider, budgets, spend, job.attempt, max(left, 1.0), most + output)
@@ -406,13 +410,9 @@ class Models:
                 return job.end("cancelled", "It was ended by a signal before it was answered.")
 
     @staticmethod
-    def _offline(one: Candidate, key) -> str:
-        """Why a provider is not asked at all, "" where it is: what is known is at most 30 s old, and older news of an outage is looked at again."""
-        up, _, reason = limits.net(one.provider["name"])
-        if up is None and reason:
-            up, reason = providers.probe(one.provider, key)
-            limits.seen(one.provider["name"], up, "" if up else reason)
-        return f"'{one.provider['name']}' can't be reached: {reason}" if up is False else ""
+    def _changed(job, provider: str, up: bool, reason: str) -> dict:
+        """The router's decision to ask a provider no more, or again."""
+        return job.make("decision", agent="router", decision=f"{provider} is {'back' if up else 'offline'}", reasoning=reason or "it answered")
 
     def _try(self, job, one: Candidate, name, n, key, messages, left, output, spend, began, others):
         """One call. Yields its records; returns an End, a Miss, or the seconds to wait before the next try."""
@@ -420,9 +420,10 @@ class Models:
         intent = job.audit("ask", f"{provider}/{model}")
         streamed: list[str] = []
         pieces: list[str] = []
-        answer, trouble, settled = None, None, False
+        answer, trouble, sent, settled = None, None, False, False
         try:
             yield intent
+            sent = True
             asking = providers.ask(
                 one.provider, one.model, messages, key=key, seconds=max(left, 1.0), output=output,
                 stream=job.command.get("stream") is True, once=job.route["id"], wait=job.wait,
@@ -443,19 +444,25 @@ class Models:
             fields, spent = self._counted(one, answer or (trouble and trouble.answer), spend, answer is None)
             kind, said = (trouble.kind, trouble.message) if trouble else ("" if answer else "stopped", "")
             told = answer.limits if answer else trouble.limits if trouble else None
-            ending = limits.end(name, own, spent, kind, said, told, retry_after=trouble.retry_after if trouble else None)
+            # Who answers that it is overloaded can be reached; what a hotel answers in its place has no such status.
+            after, up = (trouble.retry_after, True if trouble.status >= 400 else None) if trouble else (None, None)
+            ending = limits.end(name, own, spent, kind, said, told, retry_after=after, up=up)
             settled = True
         finally:
-            if not settled:
+            if sent and not settled:
+                # Nobody knows what it cost: all that was reserved counts.
+                limits.end(name, own, None, "stopped")
+            elif not sent:
                 limits.release(own)
         ms = round((time.monotonic() - began) * 1000)
         status = "done" if answer else "failed" if trouble else "cancelled"
         yield job.audit("ask", f"{provider}/{model}", outcome=status, intent=intent)
         wrong = CLASS.get(kind, kind) if trouble else None
         attempt = job.make("attempt", target=one.target, n=n, status=status, class_=wrong, ms=ms, provider=provider, **fields)
+        job.about = own
         yield attempt | {"id": own, "ts": job.began}
         if ending.changed:
-            yield job.make("decision", agent="router", decision=f"{provider} is {'back' if ending.up else 'offline'}", reasoning=said or "it answered")
+            yield self._changed(job, provider, ending.up, said)
         if ending.opened:
             until = limits.breaker(name).until
             yield job.make("decision", agent="router", decision=f"{provider}/{model} is left alone until {until}", reasoning=said)
@@ -468,11 +475,11 @@ class Models:
 
     def _failed(self, job, one, trouble, n, shown, others, end):
         """What becomes of a call that failed: its `error` record, and an End, a Miss, or the seconds to wait before the next try."""
-        kind, said = trouble.kind, f"'{one.target}': {trouble.message}"
+        kind, said = trouble.kind, trouble.message
         wait = pause(n, trouble.retry_after)
         again = kind in TRANSIENT and n < TRIES and not shown and wait <= min(PATIENCE_S, end)
         recovery = "retry" if again else "fallback" if others and not shown and kind != "request" else "none"
-        yield job.error(CLASS.get(kind, kind), said, recovery=recovery, then=others[0] if recovery == "fallback" else None)
+        yield job.error(CLASS.get(kind, kind), said, recovery=recovery, then=others[0] if recovery == "fallback" else None) | {"where": one.target}
         if kind == "credential":
             yield job.make("alert", rule="credential", level="error", subject=one.provider["name"], value=trouble.status, body=said)
         if shown:
@@ -508,9 +515,21 @@ class Models:
             return fields, None
         return fields, spend | {"tokens": sum(count or 0 for count in counts) or spend["tokens"], "amount": cost}
 
-def _said(one: Candidate) -> tuple:
-    """By what else than its provider consent to a model is asked: its own name, where the owner said something of that."""
-    return (one.model["name"],) if one.model["name"] in state.consents(specs.load("config")["consent"]) else ()
+def _reached(one: Candidate, key) -> tuple:
+    """(False where a provider is not to be asked at all, why, whether that is news). What is known is at most 30 s old, and an older outage is looked at."""
+    name = one.provider["name"]
+    up, _, reason = limits.net(name)
+    if up is not None or not reason:
+        return up, reason, False
+    up, reason = providers.probe(one.provider, key)
+    return up, "" if up else reason, limits.seen(name, up, "" if up else reason)
+
+
+def consent_names(one: Candidate) -> tuple:
+    """By what consent to a model is asked: its own name where the owner said something of that, else its provider's; what is withdrawn of that holds."""
+    said = state.consents(specs.load("config")["consent"])
+    name, provider = one.model["name"], one.provider["name"]
+    return (name,) if name in said and not said.get(provider, {}).get("withdrawn") else (provider,)
 
 
 def _used_up(budget: dict) -> str:

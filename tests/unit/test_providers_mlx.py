@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import orjson
@@ -138,6 +139,15 @@ def test_a_call_that_is_left(model):
     made = call(model, output=10**9)
     assert next(made)
     made.close()
+    assert drain(call(model))[1].text
+
+
+def test_a_call_that_is_left_before_its_first_piece(model):
+    def wait(take):
+        while (take.__self__.output or 0) < 3:
+            time.sleep(0.001)
+
+    assert drain(call(model, stream=False, output=10**9, seconds=600, wait=wait)) == ([], None)
     assert drain(call(model))[1].text
 
 

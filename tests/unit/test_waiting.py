@@ -256,6 +256,17 @@ def test_the_lease_of_one_that_is_gone_is_broken_at_once(path):
     assert os.listdir(os.path.join(os.path.dirname(path), "runs")) == []
 
 
+def test_one_that_died_without_a_task_leaves_no_file(path):
+    put(path)
+    child(path, "work.finish(item)\nassert work.take() is None")
+    runs = os.path.join(os.path.dirname(path), "runs")
+    assert len(os.listdir(runs)) == 1
+    with waiting.Drain(path) as one, waiting.Drain(path):
+        assert len(os.listdir(runs)) == 2
+        assert one.name in os.listdir(runs), "that of one that lives was taken away"
+    assert os.listdir(runs) == []
+
+
 def test_what_kills_its_drains_is_put_off_and_never_given_up(path):
     (item,) = put(path)
     for _ in range(waiting.LOST):
