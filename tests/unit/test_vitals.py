@@ -84,6 +84,9 @@ def test_who_is_not_even_looked_at(code, left):
 def test_providers_that_a_model_uses_or_that_have_a_key():
     found = vitals.used(specs.load("config"))
     assert [(entry["name"], [model["name"] for model in models]) for entry, models in found] == [("anthropic", ["claude"]), ("openai", ["gpt"])]
+    providers = [{"name": "a", "kind": "openai"}, {"name": "b", "kind": "openai", "key": "k"}, {"name": "c", "kind": "openai"}]
+    found = vitals.used({"provider": providers, "model": [{"name": "m", "provider": "c"}]})
+    assert [(entry["name"], len(models)) for entry, models in found] == [("b", 0), ("c", 1)]
 
 
 def test_a_model_whose_provider_is_gone():
