@@ -21,16 +21,23 @@ BIN = os.path.dirname(os.path.realpath(sys.argv[0]))
 
 def guarded(made):
     """What each of some functions yields; where one can't be done that is a failed check, told once, and the others are done."""
-    told = set()
-    for function in made:
+    told: set = set()
+
+    def each(function):
         try:
             yield from function()
         except Failure as bad:
-            if bad.message not in told:
-                yield Check(FAIL, "check", bad.message, bad.hint)
-            told.add(bad.message)
+            yield Check(FAIL, "check", bad.message, bad.hint)
         except OSError as bad:
             yield Check(FAIL, "check", f"cannot read '{bad.filename or 'a file'}': {bad.strerror}")
+
+    for function in made:
+        for one in each(function):
+            if one[1] != "check":
+                yield one
+            elif one not in told:
+                told.add(one)
+                yield one
 
 
 def size(*names: str) -> int:

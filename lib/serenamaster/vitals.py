@@ -159,7 +159,7 @@ def probed(providers: list[dict], probe, seconds: float) -> dict[str, tuple[bool
             up, how = probe(entry, None, seconds)
         except Failure as bad:
             up, how = False, bad.message
-        found[entry["name"]] = up, how.removeprefix(f"'{entry['name']}': "), round((perf_counter() - began) * 1000)
+        found[entry["name"]] = up, _bare(how, entry["name"]), round((perf_counter() - began) * 1000)
 
     threads = [Thread(target=look, args=(entry,), daemon=True) for entry in providers]
     for thread in threads:
@@ -276,7 +276,8 @@ def provider(entry: dict, models: list[dict], missing: list[Lack], *, reached, k
     fields |= {"key": entry.get("key"), "key_source": key.get("source") or None, "consent": "consent" not in codes if cloud(entry) else None}
     fields |= {field: now[field] for field in ("requests_left", "tokens_left", "wait") if field in now} | past
     fields["blocks"] = [
-        {"@tag": "breaker", "model": model, "state": one.state, "failures": one.failures, "reason": one.reason} | ({"until": one.until} if one.until else {})
+        {"@tag": "breaker", "model": model, "state": one.state, "failures": one.failures, "reason": _bare(one.reason, name)}
+        | ({"until": one.until} if one.until else {})
         for model, one in now["breakers"].items()
     ]
     said = f"was not asked: {why}"
@@ -288,7 +289,7 @@ def provider(entry: dict, models: list[dict], missing: list[Lack], *, reached, k
         parts.append(f"key {'in the' if key['source'] in ('keychain', 'file') else 'from the'} {key['source']}")
     if fields["consent"]:
         parts.append("consent given")
-    parts += [f"'{model}' {_breaker(one)}" for model, one in now["breakers"].items()]
+    parts += [f"'{model}' {_breaker(one, name)}" for model, one in now["breakers"].items()]
     parts.append(f"models: {' '.join(names) or 'none'}")
     hint = " && ".join(dict.fromkeys(lack.hint for lack in missing if lack.hint))
     checks = [Check(level, f"provider {name}", "; ".join(parts), hint)]
@@ -297,9 +298,14 @@ def provider(entry: dict, models: list[dict], missing: list[Lack], *, reached, k
     return fields, checks
 
 
-def _breaker(one) -> str:
+def _breaker(one, name: str) -> str:
     how = {"open": f"is left alone until {one.until}", "half": "is tried again with the next call"}.get(one.state, "is asked")
-    return f"{how} after {one.failures} failure{'s' * (one.failures != 1)} in a row: {one.reason}"
+    return f"{how} after {one.failures} failure{'s' * (one.failures != 1)} in a row: {_bare(one.reason, name)}"
+
+
+def _bare(reason: str, name: str) -> str:
+    """What is said of a provider, without its name in front."""
+    return reason.removeprefix(f"'{name}': ")
 
 
 def _figures(fields: dict) -> list[str]:
@@ -326,7 +332,7 @@ def budget(entry: dict, spent: dict) -> tuple[dict, list]:
     detail = f"{spent['used']:g} of {spent['value']:g} {spent['unit']} a {spent['per']}"
     detail += "".join(f", {part} {name}" for part, name in of.items())
     if spent["used"] >= spent["value"]:
-        detail += f": used up, then {'nothing is asked' if over == 'stop' else f'what is {over} is asked'}"
+        detail += f": used up, so {'no model is' if over == 'stop' else f'{over} models are'} asked"
     return {"subject": "budget", "name": entry["name"], **spent, **of, "over": over, "level": level}, [Check(level, f"budget {entry['name']}", detail)]
 
 

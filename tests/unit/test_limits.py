@@ -777,3 +777,36 @@ def test_a_process_that_forked_opens_its_own(home):
             os._exit(3)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert limits._writer["db"] is db
+
+
+# ---- a provider as a whole ----
+
+
+def test_about_a_provider_that_nothing_is_known_of(home):
+    assert limits.about({"name": "anthropic"}) == {"breakers": {}}
+    assert limits.about({"name": "anthropic", "requests": 5, "tokens": 900}) == {"requests_left": 5, "tokens_left": 900, "breakers": {}}
+    assert list(home.iterdir()) == []
+
+
+def test_about_the_breakers_of_all_keys_and_models():
+    fail()
+    limits.bad("anthropic/opus/ffffffff", "network", "once", now=T)
+    limits.bad("anthropic/org/tiny/-", "timeout", "slow", now=T)
+    limits.bad("anthropic2/other/-", "credential", "no", now=T)
+    limits.bad("anthropic/well/-", "network", "x", now=T)
+    limits.good("anthropic/well/-", now=T)
+    found = limits.about({"name": "anthropic"}, now=T)["breakers"]
+    assert {model: (one.state, one.failures) for model, one in found.items()} == {"opus": ("open", 3), "org/tiny": ("closed", 1)}
+    assert limits.about({"name": "anthropic"}, now=T + 61)["breakers"]["opus"].state == "half"
+
+
+def test_about_what_is_left_of_the_minute_is_the_less_of_both():
+    provider = {"name": "anthropic", "requests": 10, "tokens": 1000}
+    limits.take(provider, 300, now=T)
+    limits.take(provider, 300, now=T)
+    assert limits.about(provider, now=T) == {"requests_left": 8, "tokens_left": 400, "breakers": {}}
+    limits.told("anthropic", {"requests_left": 2, "requests_reset": 30, "tokens_left": 5000, "tokens_reset": 30}, now=T)
+    assert limits.about(provider, now=T) == {"requests_left": 2, "tokens_left": 400, "breakers": {}}
+    assert limits.about(provider, now=T + 62) == {"requests_left": 10, "tokens_left": 1000, "breakers": {}}
+    limits.hold("anthropic", 90, now=T)
+    assert limits.about(provider, now=T)["wait"] == 90
