@@ -20,7 +20,7 @@ FLOORS = [
 ]
 NAMES = set().union(*FLOORS)
 # The only arrows within a floor; what else a module needs comes in as an argument.
-SIDEWAYS = {("archive", "journal"), ("models", "state"), ("tools", "state"), ("routing", "state"), ("skills", "archive"), ("skills", "journal")}
+SIDEWAYS = {("archive", "journal"), ("models", "state"), ("tools", "state"), ("skills", "archive"), ("skills", "journal")}
 SIDEWAYS |= {("journal", "redact"), ("journal", "seal"), ("stage", "redact"), ("secret", "seal"), ("purge", "journal"), ("purge", "archive"), ("purge", "seal")}
 SIDEWAYS |= {("secret", "redact"), ("limits", "state")}
 SIDEWAYS |= {("waiting", "state"), ("models", "limits"), ("models", "prices"), ("models", "providers"), ("routing", "models")}
