@@ -607,7 +607,8 @@ def past(*pairs):
         said = record.make("command", "ftai-listen", **{"body": "how is the weather"} | command)
         page.append((len(page) + 1, said))
         if route is not None:
-            page.append((len(page) + 1, record.make("route", "ftai-route", parent=said, **{"target": "ask", "rule": "nothing-matches", "privacy": "local"} | route)))
+            usual = {"target": "ask", "rule": "nothing-matches", "privacy": "local"}
+            page.append((len(page) + 1, record.make("route", "ftai-route", parent=said, **usual | route)))
     return page
 
 
@@ -623,7 +624,8 @@ def test_replayed_tells_what_would_be_other(tmp_path):
     rules.write_text(WEATHER)
     table = routing.load(str(rules))
     page = past(({}, {}), ({"body": "what time is it"}, {"target": "skill:time", "rule": "time"}), ({}, {"target": "skill:status", "rule": "tried"}))
-    page += past(({"privacy": "cloud"}, {"target": "skill:status", "rule": "tried"}), ({}, None), ({"body": "[withheld:7]"}, {}), ({}, {"target": "[sealed:x:y]"}))
+    page += past(({"privacy": "cloud"}, {"target": "skill:status", "rule": "tried"}), ({}, None))
+    page += past(({"body": "[withheld:7]"}, {}), ({}, {"target": "[sealed:x:y]"}))
     page += [(99, {"@tag": "task", "id": "x", "title": "mine"}), (100, {"@tag": "command", "id": "y", "body": "part", "provisional": True})]
     assert outcomes([page], table) == [
         ("changed", "ask -> skill:status, rule nothing-matches -> tried"), ("same", ""), ("same", ""), ("changed", "privacy local -> cloud"),
