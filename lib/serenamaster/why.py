@@ -99,7 +99,7 @@ def _routed(route: dict, text) -> list[str]:
     else:
         lines.append(f"  rule: {_short(get('rule'))}  {_short(get('rule_at'))}  specs {_short(get('specs'))}")
         found = entry(text, get("rule_at"), get("rule"))
-        lines += [f"    {plain(line.expandtabs(4)).replace(chr(10), ' ')}" for line in found]
+        lines += [f"    {plain(line.rstrip().expandtabs(4))}" for line in found]
         if text is None:
             lines.append("    the journal does not hold the specs of that time")
         elif str(text).startswith("[sealed:"):

@@ -169,7 +169,10 @@ def test_nothing_steers_a_terminal():
 
     records = [{key: soiled(value) if key not in ("@tag", "id", "parent", "thread", "ts") else value for key, value in rec.items()} for rec in thread()]
     text = why.told(records[0], [records[1]], records, lambda _: SPECS.replace("model:a", "model:a" + STEERED))
-    text += why.others(records[0], [*records, records[0] | {"id": "x"}])
+    clean, route, *_ = thread()
+    rule = why.told(clean, [route], [], lambda _: SPECS.replace('"model:a"', '"model:a' + STEERED))
+    assert 'target: "model:a\ufffd' in rule
+    text += rule + why.others(records[0], [*records, records[0] | {"id": "x"}])
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)
     assert not re.search("^forged", text, re.M)
 
