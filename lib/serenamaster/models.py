@@ -158,7 +158,7 @@ def rehearse(made: dict, rec: dict, simulated: dict[str, Fault]) -> list[Step]:
         if isinstance(one, Candidate) and one.reach == "cloud":
             if local:
                 one = Miss("privacy", f"'{one.target}' may take this off the machine, and it is local", "policy")
-            elif why := next(filter(None, (_consent(who, rec) for who in (one.provider["name"], *_said(one)))), ""):
+            elif why := next(filter(None, (_consent(who, rec) for who in consent_names(one))), ""):
                 one = Miss("consent", f"there is no consent to {one.provider['name']}: {why}", "policy")
         if isinstance(one, Miss):
             missed.append((f"model:{name}", one))
