@@ -851,6 +851,16 @@ def get(db, ids: Iterable[str], *, folded: bool = True) -> dict[str, dict]:
     return {rec["id"]: rec for rec in _updated(db, list(records.values()))} if folded else records
 
 
+def ending(db, word: str, limit: int) -> list[dict]:
+    """The records whose id is `word`, or else ends with it, as they were journaled, at most so many. word: hex digits and hyphens."""
+    for where, values in (("id IN (?, ?)", (word, word.lower())), ("id LIKE ?", (f"%{word}",))):
+        # The rows by number: so only the index is gone through.
+        question = f"SELECT line FROM records WHERE seq IN (SELECT seq FROM records WHERE {where} LIMIT ?) ORDER BY seq"
+        if found := list(_records(db.execute(question, (*values, limit)))):
+            return found
+    return []
+
+
 def holder():
     """held(id): whether the journal holds such a record, as of the first time that it is asked."""
     from functools import cache

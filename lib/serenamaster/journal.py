@@ -406,7 +406,7 @@ class Cursor:
         from . import paths
 
         self.path = os.path.join(paths.make(folder), name)
-        self.lock = stream.Lock(f"{self.path}.lock", 0, f"another process reads with the cursor '{name}'").__enter__()
+        self.lock = stream.Lock(f"{self.path}.lock", 0, f"another process reads with the cursor '{name}'").__enter__().fd
         try:
             with open(self.path, "rb") as file:
                 said = file.read(100).split()

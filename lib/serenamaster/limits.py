@@ -356,6 +356,11 @@ def spent(budget: dict, *, now: float | None = None, path: str | None = None):
     return _shown(budget, _read(lambda db, at: _used(db, budget, at), path, now, 0))
 
 
+def overrun(budgets, spend: dict, *, now: float | None = None, path: str | None = None) -> dict | None:
+    """The budget that reserve() would say, for those that reserve nothing."""
+    return _read(lambda db, at: _overrun(db, budgets, spend, at), path, now, _overrun(None, budgets, spend, 0))
+
+
 def _shown(budget: dict, used: int):
     return used if budget["unit"] in ("calls", "tokens") else round(used / BILLION, 9)
 
@@ -400,7 +405,9 @@ def _overrun(db, budgets, spend: dict, at: int) -> dict | None:
 
 
 def _used(db, budget: dict, at: int) -> int:
-    """What is used of a budget: calls, tokens, or billionths of its currency."""
+    """What is used of a budget: calls, tokens, or billionths of its currency. Nothing, where there is no database."""
+    if db is None:
+        return 0
     what, day = budget["unit"] if budget["unit"] in ("calls", "tokens") else "amount", _day(at)
     first, last = (day, day) if budget["per"] == "day" else (f"{day[:7]}-01", f"{day[:7]}-31")
     where, values = ["day BETWEEN ? AND ?"], [first, last]

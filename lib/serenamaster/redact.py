@@ -26,6 +26,7 @@ LEAST = 6  # characters of a value that can be told from words
 ROUNDS = 8  # what is left after one redaction is looked at again, so that another changes nothing
 LONGEST = 25_000  # characters of a private key
 DEPTH = 200  # lists and blocks in one another; a record has 64 at most
+WAIT = 10.0  # seconds for the lock of the fingerprints
 READINGS = 4  # of one text that are read on: percent signs and escapes in one another
 WINDOW = 512 * 1024  # characters of a group that are looked at at once, so that memory is bounded
 AROUND = 64 * 1024  # characters on each side of them that are looked at too
@@ -303,7 +304,7 @@ def _change(change) -> None:
     """
     path = os.path.join(_folder(True), "fingerprints")
     try:
-        with stream.Lock(f"{path}.lock"):
+        with stream.Lock(f"{path}.lock", WAIT):
             salt, values = _sound(path)
             old = [entry for entry in values or () if type(entry) is list and len(entry) == 7]
             new = change(salt, old)

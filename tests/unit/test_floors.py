@@ -15,7 +15,7 @@ FLOORS = [
     {"errors", "record", "text", "phrases"},
     {"stream", "paths", "rules", "specs", "dates", "intake", "views"},
     {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"}
-    | {"limits", "prices", "providers", "waiting", "models"},
+    | {"limits", "prices", "providers", "waiting", "models", "why"},
     {"acting", "vitals"},
 ]
 NAMES = set().union(*FLOORS)

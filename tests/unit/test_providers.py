@@ -445,7 +445,7 @@ def elsewhere(monkeypatch):
         yield other
 
 
-@pytest.mark.parametrize("key", [KEY, None])
+@pytest.mark.parametrize("key", [KEY, None], ids=["key", "none"])
 def test_the_environment_does_not_redirect(vendor, elsewhere, key):
     for kind, api, stream in BOTH:
         assert drain(call(vendor, kind, api, stream, key=key))[1].text
