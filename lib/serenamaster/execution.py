@@ -22,7 +22,7 @@ KINDS = {
 
 # What an act ends with. status: done failed refused asked cancelled, or queued: it can't be had now, and is to be tried again later. body: the
 # answer, or why it is queued. code: the exit status it counts as. kind: the class of what went wrong. fields: more for the `attempt` record; of
-# what is queued `not_before`, where that is known.
+# an act that writes its attempts itself `hint`, what may be typed, and where it is queued `not_before`, if that is known.
 End = namedtuple("End", "status body code kind fields", defaults=("", 0, None, {}))
 
 # How a target is acted on. act: see above. reach: "local", or "cloud" where it may take what it gets off the machine. plan(job): in words.
@@ -99,7 +99,7 @@ class Job:
         self.tz = text(command.get("tz"))
         self.hidden = "fact" in (command.get("log"), route.get("log"))
         self.attempt, self.began, self.clock = new_id(), now(), time.monotonic()
-        self.about = self.attempt  # what an error is about
+        self.about = self.attempt  # what an error is about: of an act that writes its attempts itself the newest of them, or the route
         self.slots: dict[str, str] = {}
         for block in route.get("@blocks", ()):
             if block.get("@tag") == "slots":
@@ -139,6 +139,11 @@ class Job:
         if self.hidden:
             rec["log"] = "fact"
         return rec
+
+    def left(self) -> float:
+        """Seconds to the deadline of the route; without end where it has none."""
+        until = self.route.get("deadline")
+        return float("inf") if until is None else _seconds(until)
 
     def ms(self) -> int:
         """Milliseconds since this job began."""
@@ -442,8 +447,8 @@ class Runner:
         """
         target = job.target
         kind, _, name = target.partition(":")
-        if (until := job.route.get("deadline")) is not None and _past(until):
-            raise Failure(f"'{target}' was to be done before {until}", TEMPFAIL)
+        if job.left() < 0:
+            raise Failure(f"'{target}' was to be done before {job.route['deadline']}", TEMPFAIL)
         if target == "ask":
             return None
         if kind not in self.kinds:
@@ -573,7 +578,8 @@ class Runner:
         if effects is None:
             yield from late
         if end.code and not said and end.status != "queued":
-            self._tell(job, Failure(f"'{job.target}': {end.body.splitlines()[0].rstrip('.') if end.body else end.status}", end.code))
+            first = end.body.strip().splitlines()[0].rstrip(".") if end.body.strip() else end.status
+            self._tell(job, Failure(f"'{job.target}': {first}", end.code, end.fields.get("hint") or ""))
         return end
 
     def _tell(self, job, bad: Failure) -> None:
@@ -621,24 +627,28 @@ def question(route: dict) -> str:
     return "I don't know how to do that." + (" Did you mean: " + ", or ".join(f"'{phrase}'" for phrase in near) + "?" if near else "")
 
 
-def _past(until) -> bool:
+def _seconds(until) -> float:
+    """Seconds until a time of ISO 8601; what is no time is over."""
     from datetime import UTC, datetime
 
     try:
         at = datetime.fromisoformat(until)
     except (TypeError, ValueError):
-        return True
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)) < datetime.now(UTC)
+        return -1.0
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
 
 
 def _whole(job: Job, act):
-    """An act, whose answer goes into a file of its own where it is too long for a record."""
+    """An act, whose answer goes into a file of its own where it is too long for a record; what is to be kept nowhere is cut."""
     end = yield from act(job)
     if type(end) is not End:
         end = End("done", end or "")
     data = end.body.encode()
-    if len(data) <= BODY or job.hidden:
+    if len(data) <= BODY:
         return end
+    if job.hidden:
+        said = f"[cut here: the answer has {len(data)} bytes, and --no-log keeps it out of a file]"
+        return end._replace(body=f"{data[:BODY].decode(errors='ignore')}\n{said}")
     import hashlib
 
     from . import paths

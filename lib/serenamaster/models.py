@@ -17,15 +17,15 @@ SECONDS = {"cloud": 120.0, "local": 600.0}  # that one candidate may take in all
 WINDOW, OUTPUT = 8192, 2048  # tokens, of a model whose entry does not say
 ANSWER = 500  # tokens of an answer of ordinary length, by which costs are compared
 TRANSIENT = frozenset(("network", "timeout", "rate"))
-CODES = {"credential": UNAVAILABLE, "policy": NOPERM, "unknown": SOFTWARE}  # of what failed for good; every other kind is SOME
+CODES = {"credential": UNAVAILABLE, "spec": UNAVAILABLE, "policy": NOPERM, "unknown": SOFTWARE}  # of what failed for good; every other kind is SOME
 CLASS = {"length": "request", "unknown": "bug"}  # of error records, where the kind is not one itself
 
 # Who could answer. reach: "cloud" where what it gets leaves the machine, else "local".
 Candidate = namedtuple("Candidate", "target model provider reach")
 
 # Why a candidate did not answer. code: as in the `why_not` of a route; kind: class of what went wrong. later: it may be had another time; until:
-# when, in seconds since the epoch, or 0. over: what a budget that is used up says of the others. hint: what may be typed.
-Miss = namedtuple("Miss", "code reason kind later until over hint", defaults=("network", False, 0.0, "", ""))
+# when, in seconds since the epoch, or 0. over: what a budget that is used up says of the others. hint: what may be typed. tried: it was asked.
+Miss = namedtuple("Miss", "code reason kind later until over hint tried", defaults=("network", False, 0.0, "", "", False))
 
 
 # --- who could answer
@@ -190,10 +190,8 @@ def rehearse(made: dict, rec: dict, simulated: dict[str, Fault]) -> list[Step]:
             if outcome.until:
                 held[one.provider["name"]] = outcome.until - time.time()
         missed.append((one.target, outcome))
-        if outcome.code == "request":
-            break
         found = _rest(one, outcome, found)
-    status, body, code, _, fields = _outcome(missed)
+    (status, body, code, _, fields), _, _ = _outcome(missed)
     if status != "queued":
         return [*steps, Step("", f"{status}, exit {code}: {body}")]
     if rec.get("log") == "fact":
@@ -259,16 +257,16 @@ def history(records: list[dict], command: dict, cloud: bool, default: str) -> tu
     """(messages of the conversation before this command, the records that they come from).
 
     records: of the thread, in the order of the journal. cloud: only what says itself that it may go there; default: the privacy of what says
-    nothing. Of an answer that came later than the next question the place is that of its question.
+    nothing. Of an answer that came later than the next question (it waited in the queue) the place is that of its question.
     """
     asks: dict[str, dict] = {}
     answers: dict[str, dict] = {}
     routes: dict[str, str] = {}
+    before = True
     for rec in records:
         tag, own, parent = rec.get("@tag"), rec.get("id"), rec.get("parent")
-        if own == command.get("id"):
-            break
-        if tag == "command" and type(own) is str:
+        before = before and own != command.get("id")
+        if tag == "command" and type(own) is str and before:
             asks[own] = rec
         elif tag == "route" and parent in asks:
             routes[str(own)] = parent
@@ -277,7 +275,7 @@ def history(records: list[dict], command: dict, cloud: bool, default: str) -> tu
     told: list[dict] = []
     used: list[dict] = []
     for own, ask in asks.items():
-        pair = [rec for rec in (ask, answers.get(own)) if rec and type(rec.get("body")) is str and rec["body"].strip()]
+        pair = [rec for rec in (ask, answers.get(own)) if rec and _readable(rec.get("body"))]
         # A question without its answer, or an answer without its question, would be read as something else.
         if len(pair) < 2 or (cloud and not all(_open(rec, default) for rec in pair)):
             continue
@@ -286,9 +284,19 @@ def history(records: list[dict], command: dict, cloud: bool, default: str) -> tu
     return told, used
 
 
+def _readable(body) -> bool:
+    """True for text that a model can read: not for what is sealed, where its key is not at hand."""
+    return type(body) is str and bool(body.strip()) and not body.startswith("[sealed:")
+
+
 def _open(rec: dict, default: str) -> bool:
     """True for a record that may leave the machine as far as privacy goes, with all the blocks in it."""
     return rec.get("privacy", default) == "cloud" and all(_open(block, "cloud") for block in rec.get("@blocks", ()))
+
+
+def most(model: dict) -> int:
+    """The tokens that an answer of a model may have: what its entry says, and half of its window at most."""
+    return min(model.get("output", OUTPUT), max(model.get("window", WINDOW) // 2, 1))
 
 
 def cut(system: str, told: list[dict], words: str, model: dict) -> list[dict] | None:
@@ -296,7 +304,7 @@ def cut(system: str, told: list[dict], words: str, model: dict) -> list[dict] | 
 
     The system part and the question stay whole.
     """
-    room = model.get("window", WINDOW) - min(model.get("output", OUTPUT), model.get("window", WINDOW) // 2) - tokens(system) - tokens(words)
+    room = model.get("window", WINDOW) - most(model) - tokens(system) - tokens(words)
     if room < 0:
         return None
     kept: list[dict] = []
@@ -323,7 +331,9 @@ def pause(n: int, after: float | None = None) -> float:
 
 
 def _until(at: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(at))
+    """A time as records hold it, not before it is there."""
+    whole, ms = divmod(-int(-at * 1000 // 1), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{ms:03d}Z"
 
 
 def _again(kind: str, n: int, wait: float, left: float) -> bool:
@@ -331,23 +341,24 @@ def _again(kind: str, n: int, wait: float, left: float) -> bool:
     return kind in TRANSIENT and n < TRIES and wait <= min(PATIENCE_S, left)
 
 
-def _miss(kind: str, status: int, after: float | None, said: str) -> Miss:
-    """The Miss of a candidate that is not tried again."""
-    until = time.time() + after if after and after > PATIENCE_S else 0.0
+def _miss(kind: str, status: int, after: float | None, said: str, hint: str = "") -> Miss:
+    """The Miss of a candidate that was asked and is not asked again."""
     code = {"length": "window", "network": "network" if status else "offline"}.get(kind, kind)
-    return Miss(code, said, kind, kind in TRANSIENT, until)
+    return Miss(code, said, kind, kind in TRANSIENT, time.time() + after if after else 0.0, hint=hint, tried=True)
 
 
 def _rest(one: Candidate, outcome: Miss, found: list[Candidate]) -> list[Candidate]:
     """Who of the others may still be asked after this one did not answer."""
+    if outcome.code in ("request", "unknown") or outcome.over == "stop":
+        return []
     if outcome.code == "window":
         return [other for other in found if other.model.get("window", WINDOW) > one.model.get("window", WINDOW)]
     if outcome.code == "policy":
         return [other for other in found if other.model["name"] in one.model.get("refused", ())]
-    if outcome.over == "stop":
-        return []
     if outcome.over == "local":
         return [other for other in found if other.reach == "local"]
+    if outcome.over:
+        return [other for other in found if _cheaper(other, one)]
     if outcome.code == "offline":
         return [other for other in found if other.provider["name"] != one.provider["name"]]
     return found
@@ -362,20 +373,24 @@ def _refusal(missed) -> Failure:
     return Failure(missed[0][1].reason if missed else "no model is set up", UNAVAILABLE, "ftai-doctor tells what is set up")
 
 
-def _outcome(missed) -> tuple:
-    """(status, body, code, kind, fields) of an End: how a route ends that nobody answered."""
-    last = missed[-1][1]
-    final = next((miss for _, miss in missed if miss.code in ("request", "policy") or miss.over == "stop"), None)
+def _outcome(missed, left: float = 1.0, deadline: str = "") -> tuple[tuple, Miss, str]:
+    """How a route ends that nobody answered: (the fields of its End, the Miss that decided it, the reason in words).
+
+    left: seconds until the deadline of the route.
+    """
+    final = next((miss for _, miss in missed if miss.code in ("request", "policy", "unknown") or miss.over == "stop"), None)
     later = [miss for _, miss in missed if miss.later]
+    if final is None and later and left > 0:
+        # Where one of them may be had at any time, it is not put off.
+        at = min(miss.until for miss in later)
+        last = later[-1]
+        return ("queued", last.reason, TEMPFAIL, last.kind, {"not_before": _until(at)} if at else {}), last, last.reason
+    worst = final or missed[-1][1]
+    code, kind, reason = NOPERM if worst.over else CODES.get(worst.kind, SOME), CLASS.get(worst.kind, worst.kind), worst.reason
     if final is None and later:
-        at = min((miss.until for miss in later if miss.until), default=0.0)
-        return "queued", later[-1].reason, TEMPFAIL, later[-1].kind, {"not_before": _until(at)} if at else {}
-    worst = final or last
-    if worst.over:
-        return "refused", f"Nothing was asked: {worst.reason}.", NOPERM, "policy", {}
-    code = CODES.get(worst.kind, SOME)
-    reason = worst.reason[:1].upper() + worst.reason[1:]
-    return "refused" if code == NOPERM else "failed", f"{reason}.", code, CLASS.get(worst.kind, worst.kind), {}
+        code, kind, reason = TEMPFAIL, "timeout", f"it was to be done before {deadline}, and {later[-1].reason}"
+    body = f"{reason[:1].upper()}{reason[1:]}."
+    return ("refused" if code == NOPERM else "failed", body, code, kind, {"hint": worst.hint}), worst, reason
 
 
 def _no_room(one: Candidate) -> Miss:
@@ -384,11 +399,9 @@ def _no_room(one: Candidate) -> Miss:
 
 def _spend(one: Candidate, messages: list[dict], agent) -> dict:
     """The largest spend that a call can come to: a token has one byte at least."""
-    row, output = price(one), one.model.get("output", OUTPUT)
-    largest = prices.largest(row, sum(len(message["text"].encode()) + 16 for message in messages), output)
-    most = sum(tokens(message["text"]) for message in messages) + output
-    spend = {"provider": one.provider["name"], "model": one.model["name"], "agent": agent, "calls": 1, "tokens": most}
-    return spend | {"amount": largest, "currency": row.currency if row else None}
+    size, row, output = sum(len(message["text"].encode("utf-8", "replace")) + 16 for message in messages), price(one), most(one.model)
+    spend = {"provider": one.provider["name"], "model": one.model["name"], "agent": agent, "calls": 1, "tokens": size + output}
+    return spend | {"amount": prices.largest(row, size, output), "currency": row.currency if row else None}
 
 
 class Models:
@@ -402,14 +415,12 @@ class Models:
     def __init__(self, key, thread, clear):
         self.key, self.thread, self.clear = key, thread, clear
 
-    def named(self, name: str) -> tuple:
-        """What execution.Act holds for a model, or for `*`, all of them. Raises Failure 69 where it can't be had, 77 where it is turned off."""
-        if name != "*" and isinstance(missed := candidate(name), Miss):
-            raise Failure(missed.reason, NOPERM if missed.code == "off" else UNAVAILABLE, "ftai-doctor tells what is set up")
+    def named(self, _name: str) -> tuple:
+        """What execution.Act holds for a model, or for `*`, all of them. That it is there is looked at when it acts: what comes in its place may be."""
         return self.act, "cloud", self.plan, False, True
 
     def plan(self, job) -> str:
-        """Who would be asked, in words. Raises Failure as named() and act() do."""
+        """Who would be asked, in words. Raises Failure as act() does."""
         found, missed = self._candidates(job)
         if not found:
             raise _refusal(missed)
@@ -419,38 +430,43 @@ class Models:
         """Who may be asked, in order, and who may not, with the reason. A route grants nothing: privacy and consent are looked at here."""
         found: list[Candidate] = []
         missed: list[tuple[str, Miss]] = []
-        for name in line(job.target, job.route.get("fallback") or ()):
+        fallback = job.route.get("fallback")
+        for name in line(job.target, fallback if type(fallback) is list else ()):
             one = candidate(name)
-            if isinstance(one, Miss):
+            if isinstance(one, Miss) or isinstance(one := self._barred(job, one) or one, Miss):
                 missed.append((f"model:{name}", one))
-            elif one.reach == "cloud" and (bad := job.barred(one.target, *consent_names(one))):
-                missed.append((one.target, Miss("consent" if "consent" in bad.hint else "privacy", bad.message, "policy", hint=bad.hint)))
             else:
                 found.append(one)
         return found, missed
+
+    @staticmethod
+    def _barred(job, one: Candidate) -> Miss | None:
+        """Why a candidate may not have this, None where it may. Asked again before each call, as consent may be withdrawn in between."""
+        bad = job.barred(one.target, *consent_names(one)) if one.reach == "cloud" else None
+        return bad and Miss("consent" if "consent" in bad.hint else "privacy", bad.message, "policy", hint=bad.hint)
 
     def act(self, job):
         """An act (execution.py): asks the candidates in turn, until one answers or something that no other would do better stops it."""
         found, missed = self._candidates(job)
         if not found:
             raise _refusal(missed)
-        words, records, given = asked(job.command), None, job.privacy
-        told: dict[str, str] = {}
+        words, given = asked(job.command), job.privacy
+        records = self.thread(job.command["thread"]) if job.command.get("thread") else []
         while found:
             one = found.pop(0)
-            if records is None:
-                records = self.thread(job.command.get("thread")) if job.command.get("thread") else []
+            # What an earlier one was told of the thread is not in the answer of this one.
             job.privacy = given
             if missed and one.target != job.target:
                 yield self._turned(job, one.target, missed)
-            outcome = yield from self._ask(job, one, words, records, told, [other.target for other in found])
+            outcome = yield from self._ask(job, one, words, records, found)
             if type(outcome) is not Miss:
                 return outcome
             missed.append((one.target, outcome))
-            if outcome.code == "request":
-                break
             found = _rest(one, outcome, found)
-        return job.end(*_outcome(missed))
+        end, worst, reason = _outcome(missed, job.left(), job.route.get("deadline"))
+        if end[0] != "queued" and not worst.tried:
+            yield job.error(end[3], reason, then=worst.hint or None) | {"parent": job.route["id"]}
+        return job.end(*end)
 
     @staticmethod
     def _turned(job, target: str, missed) -> dict:
@@ -458,180 +474,214 @@ class Models:
         blocks = [{"@tag": "alternative", "target": other, "why_not": miss.code, "reason": miss.reason} for other, miss in missed]
         return job.make("decision", agent="router", decision=target, reasoning=missed[-1][1].reason, blocks=blocks)
 
-    def _read_key(self, one: Candidate, tell) -> str | None:
-        return self.key(one.provider["key"], tell) if "key" in one.provider else None
-
-    def _ask(self, job, one: Candidate, words: str, records: list, told: dict, others: list):
+    def _ask(self, job, one: Candidate, words: str, records: list, others: list[Candidate]):
         """Asks one candidate, up to three times. Yields the records of that and returns an End, or a Miss: then it is for the next."""
         system = one.model.get("system") or specs.setting("system", "")
         before, used = history(records, job.command, one.reach == "cloud", job.default)
+        said = [message["text"] for message in before]
         if one.reach == "cloud":
-            cleared = self.clear([words, *(message["text"] for message in before)])
-            words, before = cleared[0], [message | {"text": text} for message, text in zip(before, cleared[1:], strict=True)]
-        messages = cut(system, before, words, one.model)
+            words, *said = self.clear([words, *said])
+        messages = cut(system, [message | {"text": text} for message, text in zip(before, said, strict=True)], words, one.model)
         if messages is None:
             return _no_room(one)
         looks: list[tuple] = []
+        key, why = None, None
         try:
-            key = self._read_key(one, lambda *look: looks.append(look))
-            why = None
+            if "key" in one.provider:
+                key = self.key(one.provider["key"], lambda *look: looks.append(look))
         except Failure as bad:
             if bad.code in (CANTCREAT, IOERR, CONFIG):
                 raise
-            key, why = None, bad
+            why = bad
         for act, subject, outcome, because in looks:
             yield job.audit(act, subject, outcome=outcome) | {"because": because}
         if why is not None:
             # A keychain that is locked now may be open when the queue is drained.
-            return Miss("key", why.message, "credential", later=why.code == TEMPFAIL)
-        kept = {message["text"] for message in messages}
-        for rec in used:
-            if rec["body"] in kept:
-                job.holds(rec)
+            return Miss("key", why.message, "credential", later=why.code == TEMPFAIL, hint=why.hint)
+        # The oldest were left out.
+        kept = len(messages) - (1 + bool(system))
+        for rec in used[len(used) - kept :]:
+            job.holds(rec)
         return (yield from self._tries(job, one, key, messages, others))
 
     def _tries(self, job, one: Candidate, key, messages, others):
-        provider, model = one.provider["name"], one.model.get("id", one.model["name"])
+        provider, model, output = one.provider["name"], one.model.get("id", one.model["name"]), most(one.model)
         name = f"{provider}/{model}/{limits.mark(key)}"
-        output, spend = one.model.get("output", OUTPUT), _spend(one, messages, job.route.get("agent"))
-        budgets = specs.load("config")["budget"]
-        end = time.monotonic() + float(one.provider.get("deadline", SECONDS[one.reach]))
-        n = 0
+        spend = _spend(one, messages, job.route.get("agent"))
+        about = sum(tokens(message["text"]) for message in messages) + output
+        seconds = float(one.provider.get("deadline", SECONDS[one.reach]))
+        end, n = time.monotonic() + min(seconds, job.left()), 0
         while True:
-            if not n:
-                up, reason, changed = _reached(one, key)
-                if changed:
-                    yield self._changed(job, provider, up, reason)
-                if up is False:
-                    return Miss("offline", f"'{provider}' can't be reached: {reason}", "network", True)
+            if not n and (reason := (yield from self._offline(job, one, key))):
+                return Miss("offline", reason, "network", True)
             left = end - time.monotonic()
-            job.attempt, job.began, began = new_id(), now(), time.monotonic()
-            standing = limits.begin(name, one.provider, budgets, spend, job.attempt, max(left, 1.0), spend["tokens"])
+            if job.stopped():
+                return job.end("cancelled", "It was ended by a signal before it was answered.")
+            if barred := self._barred(job, one):
+                return barred
+            if left <= 0:
+                return Miss("timeout", f"'{provider}' did not answer within {seconds:g} s", "timeout", True)
+            own = new_id()
+            standing = limits.begin(name, one.provider, specs.load("config")["budget"], spend, own, left, about)
             if standing.budget:
                 return Miss("budget", _used_up(standing.budget), "policy", over=standing.budget.get("over", "cheaper"))
             if standing.why or standing.wait > min(left, PATIENCE_S):
-                reason = standing.why or f"'{provider}' takes no more requests for {standing.wait:.0f} s"
+                reason = f"'{provider}': {standing.why}" if standing.why else f"'{provider}' takes no more requests for {standing.wait:.0f} s"
                 return Miss("breaker" if standing.why else "rate", reason, "network" if standing.why else "rate", True, time.time() + standing.wait)
-            if standing.wait:
-                job.wait(time.sleep, standing.wait)
-            else:
+            wait = standing.wait
+            if not wait:
                 n += 1
-                outcome = yield from self._try(job, one, name, n, key, messages, left, output, spend, began, others)
-                if type(outcome) is not float:
-                    return outcome
-                job.wait(time.sleep, outcome)
-            if job.stopped():
-                return job.end("cancelled", "It was ended by a signal before it was answered.")
+                wait = yield from self._try(job, one, name, own, n, key, messages, left, output, spend, others)
+                if type(wait) is not float:
+                    return wait
+            job.wait(time.sleep, wait)
 
     @staticmethod
-    def _changed(job, provider: str, up: bool, reason: str) -> dict:
-        """The router's decision to ask a provider no more, or again."""
-        return job.make("decision", agent="router", decision=f"{provider} is {'back' if up else 'offline'}", reasoning=reason or "it answered")
+    def _offline(job, one: Candidate, key):
+        """Why a provider is not asked at all, "" where it is: what is known is at most 30 s old, and older news of an outage is looked at again."""
+        name = one.provider["name"]
+        up, _, reason = limits.net(name)
+        if up is None and reason:
+            intent = job.audit("probe", name)
+            yield intent
+            up, reason = job.wait(providers.probe, one.provider, key) or (None, "")
+            yield job.audit("probe", name, outcome="cancelled" if up is None else "done" if up else "failed", intent=intent)
+            if up is not None and limits.seen(name, up, "" if up else reason):
+                yield _network(job, name, up, reason)
+        return f"'{name}' can't be reached: {reason}" if up is False else ""
 
-    def _try(self, job, one: Candidate, name, n, key, messages, left, output, spend, began, others):
+    def _try(self, job, one: Candidate, name, own, n, key, messages, left, output, spend, others):
         """One call. Yields its records; returns an End, a Miss, or the seconds to wait before the next try."""
-        provider, model, own = one.provider["name"], one.model.get("id", one.model["name"]), job.attempt
-        intent = job.audit("ask", f"{provider}/{model}")
-        streamed: list[str] = []
-        pieces: list[str] = []
-        answer, trouble, sent, settled = None, None, False, False
+        provider, stream, began, clock = one.provider["name"], job.command.get("stream") is True, now(), time.monotonic()
+        subject = f"{provider}/{one.model.get('id', one.model['name'])}"
+        intent = job.audit("ask", subject)
+        shown: list[str] = []
+        answer, trouble, sent, ended = None, None, False, False
         try:
             yield intent
             sent = True
-            asking = providers.ask(
-                one.provider, one.model, messages, key=key, seconds=max(left, 1.0), output=output,
-                stream=job.command.get("stream") is True, once=job.route["id"], wait=job.wait,
-            )  # fmt: skip
+            asking = providers.ask(one.provider, one.model, messages, key=key, seconds=left, output=output, stream=stream, once=job.route["id"], wait=job.wait)
             try:
                 while True:
                     piece = next(asking)
-                    pieces.append(piece)
-                    if job.command.get("stream") is True and piece:
-                        streamed.append(piece)
-                        yield job.make("partial", target=one.target, n=len(streamed), body=piece)
-            except StopIteration as ended:
-                answer = ended.value
+                    if stream and piece:
+                        shown.append(piece)
+                        yield job.make("partial", target=one.target, n=len(shown), body=piece)
+            except StopIteration as done:
+                answer = done.value
             except providers.Trouble as bad:
                 trouble = bad
+            except Failure as bad:
+                # What it runs on is not installed, or its address is none.
+                trouble, sent = Unset(bad), False
             finally:
                 asking.close()
-            fields, spent = self._counted(one, answer or (trouble and trouble.answer), spend, answer is None)
-            kind, said = (trouble.kind, trouble.message) if trouble else ("" if answer else "stopped", "")
-            told = answer.limits if answer else trouble.limits if trouble else None
-            # Who answers that it is overloaded can be reached; what a hotel answers in its place has no such status.
-            after, up = (trouble.retry_after, True if trouble.status >= 400 else None) if trouble else (None, None)
-            ending = limits.end(name, own, spent, kind, said, told, retry_after=after, up=up)
-            settled = True
+            fields, ending, unkept = {}, limits.Ending(False, False, None), None
+            if sent:
+                fields, ending, unkept = self._ended(job, one, name, own, answer, trouble, spend)
+                ended = True
         finally:
-            if sent and not settled:
+            if sent and not ended:
                 # Nobody knows what it cost: all that was reserved counts.
                 limits.end(name, own, None, "stopped")
             elif not sent:
                 limits.release(own)
-        ms = round((time.monotonic() - began) * 1000)
+        ms = round((time.monotonic() - clock) * 1000)
         status = "done" if answer else "failed" if trouble else "cancelled"
-        yield job.audit("ask", f"{provider}/{model}", outcome=status, intent=intent)
-        wrong = CLASS.get(kind, kind) if trouble else None
+        yield job.audit("ask", subject, outcome=status, intent=intent)
+        wrong = CLASS.get(trouble.kind, trouble.kind) if trouble else None
         attempt = job.make("attempt", target=one.target, n=n, status=status, class_=wrong, ms=ms, provider=provider, **fields)
         job.about = own
-        yield attempt | {"id": own, "ts": job.began}
+        yield attempt | {"id": own, "ts": began}
+        if unkept:
+            yield job.error("storage", unkept.message)
         if ending.changed:
-            yield self._changed(job, provider, ending.up, said)
-        if ending.opened:
-            until = limits.breaker(name).until
-            yield job.make("decision", agent="router", decision=f"{provider}/{model} is left alone until {until}", reasoning=said)
-        text = "".join(pieces)
+            yield _network(job, provider, ending.up, trouble.message if trouble else "it answered")
+        if ending.opened and trouble:
+            yield job.make("decision", agent="router", decision=f"{subject} is left alone until {limits.breaker(name).until}", reasoning=trouble.message)
         if answer:
-            return job.end("done", answer.text or text)
+            return job.end("done", answer.text)
         if trouble is None:
-            return job.end("cancelled", f"{text}\nIt was ended by a signal.".strip())
-        return (yield from self._failed(job, one, trouble, n, text if streamed else "", others, end=left - (time.monotonic() - began)))
+            return job.end("cancelled", "\n".join(filter(None, ("".join(shown), "It was ended by a signal."))))
+        return (yield from self._failed(job, one, trouble, n, "".join(shown), others, left - (time.monotonic() - clock)))
+
+    def _ended(self, job, one: Candidate, name: str, own: str, answer, trouble, spend) -> tuple:
+        """Keeps how a call ended: (what its `attempt` says of the answer, limits.Ending, the Failure where that can't be kept)."""
+        fields, spent = self._counted(one, answer, trouble, spend)
+        kind, heard, after = "" if answer else "stopped", (answer or trouble) and (answer or trouble).limits, None
+        said = ""
+        if trouble:
+            # A provider may quote what it was asked.
+            kind, said, after = trouble.kind, trouble.kind if job.hidden else trouble.message, trouble.retry_after
+        # Who answers that it is overloaded was reached: it is for the breaker to count that, and no reason to leave all of it alone.
+        up = True if trouble and trouble.status >= 400 else None
+        try:
+            return fields, limits.end(name, own, spent, kind, said, heard, retry_after=after, up=up), None
+        except Failure as bad:
+            # An answer that is there, and paid for, is not lost for that; what was reserved counts in full.
+            return fields, limits.Ending(False, False, None), bad
 
     def _failed(self, job, one, trouble, n, shown, others, end):
         """What becomes of a call that failed: its `error` record, and an End, a Miss, or the seconds to wait before the next try."""
-        kind, said = trouble.kind, trouble.message
-        wait = pause(n, trouble.retry_after)
+        kind, said, wait = trouble.kind, trouble.message, pause(n, trouble.retry_after)
+        wrong = CLASS.get(kind, kind)
+        hint = trouble.hint if isinstance(trouble, Unset) else f"ftai-keys set {one.provider['key']}" if kind == "credential" and "key" in one.provider else ""
+        miss = _miss(kind, trouble.status, trouble.retry_after, said, hint)
         again = not shown and _again(kind, n, wait, end)
-        recovery = "retry" if again else "fallback" if others and not shown and kind != "request" else "none"
-        yield job.error(CLASS.get(kind, kind), said, recovery=recovery, then=others[0] if recovery == "fallback" else None) | {"where": one.target}
+        rest = [] if again or shown else _rest(one, miss, others)
+        yield job.error(wrong, said, recovery="retry" if again else "fallback" if rest else "none", then=rest[0].target if rest else hint or None)
         if kind == "credential":
             yield job.make("alert", rule="credential", level="error", subject=one.provider["name"], value=trouble.status, body=said)
         if shown:
             # What was shown can't be taken back: another answer behind it would be a second one.
-            return job.end("failed", f"{shown}\n[the answer ends here: {trouble.message}]", TEMPFAIL if kind in TRANSIENT else SOME, CLASS.get(kind, kind))
-        if again:
-            return float(wait)
-        if kind == "unknown":
-            return job.end("failed", f"{said}.", SOFTWARE, "bug")
-        return _miss(kind, trouble.status, trouble.retry_after, said)
+            body = f"{shown}\n[the answer ends here: {trouble.message}]"
+            return job.end("failed", body, TEMPFAIL if kind in TRANSIENT else CODES.get(kind, SOME), wrong)
+        return wait if again else miss
 
-    def _counted(self, one: Candidate, answer, spend: dict, failed: bool) -> tuple[dict, dict | None]:
+    @staticmethod
+    def _counted(one: Candidate, answer, trouble, spend: dict) -> tuple[dict, dict | None]:
         """(what an `attempt` says of the answer, what is spent): the tokens as the provider counts them, priced by the model that answered.
 
-        None spent: nobody knows, and the largest possible stays. A call that failed before anything was answered is not charged.
+        None spent: nobody knows, as it took too long, was cut or left; then the largest possible stays. What failed before anything was
+        answered costs nothing.
         """
-        if answer is None or (failed and answer.output_tokens is None and not answer.text):
-            return {}, spend | {"tokens": 0, "amount": None if spend["amount"] is None else 0.0}
-        row = price(one, answer.model)
-        counts = (answer.input_tokens, answer.cached_tokens, answer.output_tokens)
+        known = answer or (trouble and trouble.answer)
+        if known is None:
+            # Headers came, and then no answer: it may have been made all the same.
+            begun = trouble is None or not trouble.status and (trouble.kind == "timeout" or bool(trouble.limits))
+            return {}, None if begun else spend | {"tokens": 0, "amount": 0.0}
+        row = price(one, known.model)
+        counts = (known.input_tokens, known.cached_tokens, known.output_tokens)
+        fields = {"model": known.model or None, "input_tokens": counts[0], "cached_tokens": counts[1], "output_tokens": counts[2]}
+        if known.stop and known.stop != "end":
+            fields["stop"] = known.stop
         cost = prices.cost(row, *counts)
-        fields = {"model": answer.model, "input_tokens": counts[0], "cached_tokens": counts[1], "output_tokens": counts[2]}
+        # Of an answer that was cut the provider counts more than it could tell.
+        if not answer and trouble.kind in TRANSIENT:
+            return fields, None
         if cost is not None:
             fields |= {"cost": cost, "currency": row.currency or None, "price_row": row.source}
-        if answer.stop != "end":
-            fields["stop"] = answer.stop
-        if cost is None and spend["amount"] is not None:
-            return fields, None
-        return fields, spend | {"tokens": sum(count or 0 for count in counts) or spend["tokens"], "amount": cost}
+        total = None if counts[0] is None or counts[2] is None else sum(count or 0 for count in counts)
+        return fields, spend | {"tokens": total, "amount": cost}
 
-def _reached(one: Candidate, key) -> tuple:
-    """(False where a provider is not to be asked at all, why, whether that is news). What is known is at most 30 s old, and an older outage is looked at."""
-    name = one.provider["name"]
-    up, _, reason = limits.net(name)
-    if up is not None or not reason:
-        return up, reason, False
-    up, reason = providers.probe(one.provider, key)
-    return up, "" if up else reason, limits.seen(name, up, "" if up else reason)
+
+class Unset(providers.Trouble):
+    """A call that could not even be made: of something that has to be installed or set up first."""
+
+    def __init__(self, bad: Failure):
+        super().__init__("spec", bad.message)
+        self.hint = bad.hint
+
+
+def _network(job, name: str, up: bool, reason: str) -> dict:
+    """The router's record that a provider went out of reach, or is back: it is asked, or not, from here on."""
+    return job.make("decision", agent="router", decision=f"{name} is {'back' if up else 'offline'}", reasoning=reason)
+
+
+def _cheaper(other: Candidate, one: Candidate) -> bool:
+    """True where an answer of the other costs less than one of this; of a price that nobody knows it is not said."""
+    mine, theirs = (prices.cost(price(each), ANSWER, 0, ANSWER) for each in (one, other))
+    return theirs is not None and (mine is None or theirs < mine)
 
 
 def consent_names(one: Candidate) -> tuple:
