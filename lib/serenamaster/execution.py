@@ -15,6 +15,7 @@ from .record import clean, encode, is_history, make, new_id, now, stamp
 
 RECENT = 1000  # records among which a route's command is looked for before the archive is asked
 BODY = 1024 * 1024  # bytes of a text that a record carries itself
+HIDDEN = 4 * BODY  # where no file may hold it: a record has room for more, and what JSON makes of a byte may be six
 LATER = ("mcp", "agent")  # kinds of target that the rules may name before anything can act on them
 KINDS = {
     CONFIG: "spec", UNAVAILABLE: "spec", NOPERM: "policy", CANTCREAT: "storage", IOERR: "storage", TEMPFAIL: "timeout", NOINPUT: "input", DATAERR: "input",
@@ -644,16 +645,16 @@ def _whole(job: Job, act):
     if type(end) is not End:
         end = End("done", end or "")
     data = end.body.encode()
-    if len(data) <= BODY:
+    if len(data) <= (HIDDEN if job.hidden else BODY):
         return end
     if job.hidden:
         said = f"[cut here: the answer has {len(data)} bytes, and --no-log keeps it out of a file]"
-        return end._replace(body=f"{data[:BODY].decode(errors='ignore')}\n{said}")
+        return end._replace(body=f"{data[:HIDDEN].decode(errors='ignore')}\n{said}")
     import hashlib
 
     from . import paths
 
-    path = os.path.join(paths.make(os.path.join(paths.data(), "answers")), f"{job.attempt}.txt")
+    path = os.path.join(paths.make(os.path.join(paths.data(), "answers")), f"{job.about}.txt")
 
     def save():
         stream.save(path, data)

@@ -85,7 +85,7 @@ def standing(name: str, rec: dict, simulated: dict | None = None, priced: bool =
     if priced:
         row, words = price(one), rec.get("body") or rec.get("title") or ""
         made["estimate"] = prices.cost(row, tokens(words if type(words) is str else ""), 0, ANSWER)
-        made["known"] |= {"estimate": made["estimate"], "price_row": row.source if row else "unpriced"}
+        made["known"] |= {"price_row": row.source if row else "unpriced"} | ({} if made["estimate"] is None else {"estimate": made["estimate"]})
     budgets = [budget for budget in config["budget"] if all(budget.get(key, own) == own for key, own in (("provider", provider), ("model", name)))]
     breakers, used = limits.standings([f"{provider}/{one.model.get('id', name)}/"], budgets)
     (about,) = breakers.values()
@@ -629,7 +629,8 @@ class Models:
         miss = _miss(kind, trouble.status, trouble.retry_after, said, hint)
         again = not shown and _again(kind, n, wait, end)
         rest = [] if again or shown else _rest(one, miss, others)
-        yield job.error(wrong, said, recovery="retry" if again else "fallback" if rest else "none", then=rest[0].target if rest else hint or None)
+        recovery, then = ("retry", None) if again else ("fallback", rest[0].target) if rest else ("none", hint or None)
+        yield job.error(wrong, said, recovery=recovery, then=then) | {"where": one.target}
         if kind == "credential":
             yield job.make("alert", rule="credential", level="error", subject=one.provider["name"], value=trouble.status, body=said)
         if shown:
