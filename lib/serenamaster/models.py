@@ -85,7 +85,8 @@ def standing(name: str, rec: dict, simulated: dict | None = None, priced: bool =
     if priced:
         row, words = price(one), rec.get("body") or rec.get("title") or ""
         made["estimate"] = prices.cost(row, tokens(words if type(words) is str else ""), 0, ANSWER)
-        made["known"] |= {"price_row": row.source if row else "unpriced"} | ({} if made["estimate"] is None else {"estimate": made["estimate"]})
+        made["known"] |= {} if made["estimate"] is None else {"estimate": made["estimate"]}
+        made["known"]["price_row"] = row.source if row else "unpriced"
     budgets = [budget for budget in config["budget"] if all(budget.get(key, own) == own for key, own in (("provider", provider), ("model", name)))]
     breakers, used = limits.standings([f"{provider}/{one.model.get('id', name)}/"], budgets)
     (about,) = breakers.values()

@@ -16,7 +16,7 @@ import vendor as rehearsal
 from asking import Run, drain, end, entry, later, only, pair
 from hypothesis import given
 from hypothesis import strategies as st
-from serenamaster import acting, execution, limits, models, paths, prices, record, secret, specs, state, waiting
+from serenamaster import acting, execution, limits, models, paths, prices, record, routing, secret, specs, state, waiting
 from serenamaster.errors import Failure
 
 
@@ -1118,3 +1118,13 @@ def test_a_broken_archive_costs_the_conversation_alone(there):
 
 def test_prices_of_tests_are_known(there):
     assert prices.row("far", "big-1", record.now()).output == 10
+
+
+def test_a_route_with_an_unpriced_candidate_can_be_journaled(there):
+    there.config(rules=entry("rule", name="any", say="send {what}", target="model:*", reason="x", privacy="cloud", match=["send it"]))
+    asked = record.make("command", "ftai-listen", body="send it")
+    decision = routing.decide(asked, table := routing.load())
+    routed = routing.route(asked, stage="ftai-route", table=table, decision=decision)
+    assert routed["target"] == "model:home"
+    assert [block.get("price_row") for block in routed["@blocks"]][-1] == "unpriced"
+    asking.enter([asked, routed])
