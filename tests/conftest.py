@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 from hypothesis import HealthCheck, settings
@@ -18,3 +19,5 @@ for name in list(os.environ):
 home = tempfile.mkdtemp(prefix="ftai-tests-")
 atexit.register(shutil.rmtree, home, ignore_errors=True)
 os.environ |= {"FTAI_HOME": f"{home}/ftai", "HOME": home, "NO_COLOR": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+# Who runs the tests in the background of a shell has it ignored, and so would all that is started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)

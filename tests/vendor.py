@@ -1,12 +1,15 @@
 """A provider to rehearse with: an HTTP server on loopback that speaks the protocols of Anthropic and OpenAI, and fails as it is told.
 
     python tests/vendor.py [--port 0] [--script SCRIPT] [--key KEY]       its first line on stdout is its URL; it ends by a signal
+    python tests/vendor.py --tell URL [JSON]                              tells one that runs, and prints its state
+    python tests/vendor.py --tell URL wait?requests=1                     waits for that, and prints its state; status 1 if it did not come
 
 A script says what happens to the requests for an answer, in their order: `429:retry-after=2,500,ok`. An entry is NAME[:OPTION=VALUE]…[*COUNT];
 `*` alone: for ever. What is beyond the script is answered well. In JSON, an entry is {"fault": NAME, OPTION: VALUE, "times": COUNT or 0 for ever}.
 
     ok           text= pieces= cached= output= size= (MB) model= requests-left= tokens-left= reset= (s)
-    429 500 …    any status, with the vendor's own error body; retry-after= (s), retry-date= (s from now), retry-ms=, code=, message=, bytes=
+    429 500 …    any status, with the vendor's own error body; retry-after= (s), retry-date= (s from now), retry-ms=, code=, message=, bytes=,
+                 endless=1 (its body does not end)
     context      too long for the model; `filter` and `refusal`: its policy says no; `max`: cut at the limit of tokens; `empty`: no text
     slow         the answer begins after seconds=; `drip`: a byte each seconds=; `hang`: nothing ever comes; `stall`: nothing after the first piece
     garbage      no JSON, no events; `wrong`: JSON that is none of the protocol's; `broken`: JSON cut short; `utf8`: invalid UTF-8 within the text
@@ -33,6 +36,7 @@ import threading
 import time
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.error import HTTPError
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
@@ -202,9 +206,13 @@ class Process:
         return self._ask("/control/wait?" + urlencode(wanted))
 
     def _ask(self, path: str, data=None) -> dict:
-        # Past every proxy that the environment of a test may name.
-        with build_opener(ProxyHandler({})).open(Request(self.url + path, data), timeout=30) as answer:
-            return json.load(answer)
+        return tell(self.url + path, data)
+
+
+def tell(url: str, data=None) -> dict:
+    """What a server answers, past every proxy that the environment of a test may name."""
+    with build_opener(ProxyHandler({})).open(Request(url, data), timeout=90) as answer:
+        return json.load(answer)
 
 
 class Left(Exception):
@@ -329,6 +337,13 @@ class Handler(BaseHTTPRequestHandler):
             extra["Retry-After"] = formatdate(time.time() + entry["retry-date"], usegmt=True)
         if "retry-ms" in entry:
             extra["retry-after-ms"] = f"{entry['retry-ms']:g}"
+        if entry.get("endless"):
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data) * 2))
+            self.end_headers()
+            self.connection.sendall(data)
+            self.idle(EVER)
         self.send(status, body, **self.limits(), **extra)
 
     def limits(self) -> dict:
@@ -562,7 +577,17 @@ def main() -> None:
     options.add_argument("--port", type=int, default=0)
     options.add_argument("--script", default="")
     options.add_argument("--key", default=None)
+    options.add_argument("--tell", nargs="+", metavar=("URL", "JSON"))
     given = options.parse_args()
+    if given.tell:
+        url, *said = given.tell
+        if said and not said[0].startswith("wait?"):
+            tell(f"{url}/control", said[0].encode())
+        try:
+            print(json.dumps(tell(f"{url}/control{'/' + said[0] if said and said[0].startswith('wait?') else ''}")))
+        except HTTPError:
+            sys.exit(1)
+        return
     vendor = Vendor(given.port, given.script, given.key)
     print(vendor.url, flush=True)
     try:

@@ -1,6 +1,8 @@
 # fish completion for ftai-route; made from the options of bin/ftai-route by `make completions`: do not edit
 complete -c ftai-route -l explain -d 'Show the decision and each candidate, for people, in place of records'
 complete -c ftai-route -l rules -r -F -d 'Try other phrases and rules: FILE in place of your own'
+complete -c ftai-route -l simulate -x -d 'With --explain: what would happen where providers do this: \'openai=down,anthropic=429\''
+complete -c ftai-route -l backtest -r -F -d 'Show which routes of the journal the phrases and rules of FILE would change'
 complete -c ftai-route -l dry-run -d 'Say what would be decided on stderr, and add no record'
 complete -c ftai-route -l strict -d 'Stop at the first bad record'
 complete -c ftai-route -s q -l quiet -d 'No warnings'

@@ -1,6 +1,6 @@
 """What ftai-exec, ftai-run and ftai-queue act with: one execution.Runner, and all that it needs of the floor below.
 
-The only module above that floor: it strings the others together, each imported where it is first used.
+It stands above that floor, as it strings the others together, each imported where it is first used.
 """
 
 from . import execution, state
@@ -103,14 +103,14 @@ def _models(ctx):
 
 def _later(job, end, warn) -> str:
     """Keeps a job in the queue, as the journal would keep its texts: redacted, and sealed where the config says so. Returns when it is tried next."""
-    from . import journal, record, seal, waiting
+    from . import journal, record, redact, seal, waiting
 
     lines = tuple(record.encode(rec) for rec in seal.cover(journal.cleared([job.route, job.command], warn)))
+    # What is sealed in its record is not to stand beside it.
+    error = end.kind if any(b'"[sealed:' in line for line in lines) else redact.text(end.body, warn)
     priority, until = job.command.get("priority"), end.fields.get("not_before")
-    # Why it waits may quote what was asked.
-    sealed = any(b'"[sealed:' in line for line in lines)
     waiting.put(waiting.Item(
         job.route["id"], job.route.get("thread"), job.target, job.privacy, priority if type(priority) is int else 0, job.route.get("deadline"),
-        until, job.route["id"], error=end.kind if sealed else end.body, lines=lines,
+        until, job.route["id"], error=error, lines=lines,
     ))  # fmt: skip
     return f"from {until} on" if until else "with the next drain"

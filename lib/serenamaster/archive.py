@@ -6,11 +6,9 @@ checkpoint at once (https://sqlite.org/wal.html#walresetbug). Readers open the f
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 
-from . import journal, paths
+from . import journal, paths, stream
 from .errors import IOERR, TEMPFAIL, Failure
 from .record import encode, is_id
 
@@ -151,28 +149,9 @@ def _spaced(text: str) -> str:
 # -- Writing --------------------------------------------------------------------------------------------------------------------------
 
 
-class Locked:
+def Locked(wait: float):
     """`with Locked(wait):` holds the lock of all writers of the archive. Raises Failure 75 where others still hold it after `wait` seconds."""
-
-    def __init__(self, wait: float = 0.0):
-        self.wait, self.fd = wait, -1
-
-    def __enter__(self):
-        path = paths.archive_db() + ".lock"
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        end = time.monotonic() + self.wait
-        while True:
-            try:
-                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return self
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    os.close(self.fd)
-                    raise Failure("the archive is locked by another process", TEMPFAIL) from None
-            time.sleep(0.005)
-
-    def __exit__(self, *_):
-        os.close(self.fd)
+    return stream.Lock(paths.archive_db() + ".lock", wait, "the archive is locked by another process")
 
 
 class Other(Exception):
@@ -870,6 +849,16 @@ def get(db, ids: Iterable[str], *, folded: bool = True) -> dict[str, dict]:
     question = "SELECT r.line FROM json_each(?) AS j CROSS JOIN records AS r ON r.id = j.value ORDER BY r.seq DESC"
     records = {rec["id"]: rec for rec in _records(db.execute(question, (wanted,)))}
     return {rec["id"]: rec for rec in _updated(db, list(records.values()))} if folded else records
+
+
+def ending(db, word: str, limit: int) -> list[dict]:
+    """The records whose id is `word`, or else ends with it, as they were journaled, at most so many. word: hex digits and hyphens."""
+    for where, values in (("id IN (?, ?)", (word, word.lower())), ("id LIKE ?", (f"%{word}",))):
+        # The rows by number: so only the index is gone through.
+        question = f"SELECT line FROM records WHERE seq IN (SELECT seq FROM records WHERE {where} LIMIT ?) ORDER BY seq"
+        if found := list(_records(db.execute(question, (*values, limit)))):
+            return found
+    return []
 
 
 def holder():

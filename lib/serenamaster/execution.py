@@ -15,6 +15,7 @@ from .record import clean, encode, is_history, make, new_id, now, stamp
 
 RECENT = 1000  # records among which a route's command is looked for before the archive is asked
 BODY = 1024 * 1024  # bytes of a text that a record carries itself
+HIDDEN = 4 * BODY  # where no file may hold it: a record has room for more, and what JSON makes of a byte may be six
 LATER = ("mcp", "agent")  # kinds of target that the rules may name before anything can act on them
 KINDS = {
     CONFIG: "spec", UNAVAILABLE: "spec", NOPERM: "policy", CANTCREAT: "storage", IOERR: "storage", TEMPFAIL: "timeout", NOINPUT: "input", DATAERR: "input",
@@ -98,8 +99,8 @@ class Job:
         self.privacy = strictest(command.get("privacy"), route.get("privacy"))
         self.tz = text(command.get("tz"))
         self.hidden = "fact" in (command.get("log"), route.get("log"))
-        # attempt: what an error is about; of an act that writes its attempts itself the newest of them, or the route.
         self.attempt, self.began, self.clock = new_id(), now(), time.monotonic()
+        self.about = self.attempt  # what an error is about: of an act that writes its attempts itself the newest of them, or the route
         self.slots: dict[str, str] = {}
         for block in route.get("@blocks", ()):
             if block.get("@tag") == "slots":
@@ -152,7 +153,7 @@ class Job:
     def error(self, kind: str, message: str, *, recovery: str = "none", then: str | None = None) -> dict:
         """An `error` record about this try."""
         rec = self.make("error", class_=kind, message=message, where=self.target, recovery=recovery, next=then)
-        return rec | {"parent": self.attempt}
+        return rec | {"parent": self.about}
 
     def audit(self, act: str, subject: str, *, outcome: str = "intended", intent: dict | None = None) -> dict:
         """An `audit` record: of an intent, or, with that as `intent`, of its outcome."""
@@ -497,7 +498,7 @@ class Runner:
             return end
         effects: list = []
         if act.own:
-            job.attempt = job.route["id"]
+            job.about = job.route["id"]  # until there is an attempt of its own
         end = yield from self._steps(job, _whole(job, act.act), None if act.own else effects)
         if not act.own:
             attempt = job.make("attempt", target=job.target, n=1, status=end.status, class_=end.kind, ms=job.ms(), **end.fields)
@@ -644,16 +645,16 @@ def _whole(job: Job, act):
     if type(end) is not End:
         end = End("done", end or "")
     data = end.body.encode()
-    if len(data) <= BODY:
+    if len(data) <= (HIDDEN if job.hidden else BODY):
         return end
     if job.hidden:
         said = f"[cut here: the answer has {len(data)} bytes, and --no-log keeps it out of a file]"
-        return end._replace(body=f"{data[:BODY].decode(errors='ignore')}\n{said}")
+        return end._replace(body=f"{data[:HIDDEN].decode(errors='ignore')}\n{said}")
     import hashlib
 
     from . import paths
 
-    path = os.path.join(paths.make(os.path.join(paths.data(), "answers")), f"{job.attempt}.txt")
+    path = os.path.join(paths.make(os.path.join(paths.data(), "answers")), f"{job.about}.txt")
 
     def save():
         stream.save(path, data)

@@ -19,6 +19,27 @@ KEEP_ALL = ("LC_", "XDG_", "PYTHON", "COVERAGE_")
 BIN = os.path.dirname(os.path.realpath(sys.argv[0]))
 
 
+def guarded(made):
+    """What each of some functions yields; where one can't be done that is a failed check, told once, and the others are done."""
+    told: set = set()
+
+    def each(function):
+        try:
+            yield from function()
+        except Failure as bad:
+            yield Check(FAIL, "check", bad.message, bad.hint)
+        except OSError as bad:
+            yield Check(FAIL, "check", f"cannot read '{bad.filename or 'a file'}': {bad.strerror}")
+
+    for function in made:
+        for one in each(function):
+            if one[1] != "check":
+                yield one
+            elif one not in told:
+                told.add(one)
+                yield one
+
+
 def size(*names: str) -> int:
     """The bytes of these files; those that are missing have none."""
     return sum(os.path.getsize(name) for name in names if os.path.exists(name))
@@ -91,6 +112,13 @@ def spec_files():
         yield Check(FAIL, "specs", f"none in '{specs.shipped()}'", "install again")
 
 
+def reader(path: str):
+    """A connection to a database that changes nothing, and makes no file."""
+    import sqlite3
+
+    return sqlite3.connect(f"file:{path.replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?mode=ro", uri=True, timeout=2)
+
+
 def databases(position: int):
     """The archive against the journal, whose last seq is `position`, and whether state.db can be read."""
     import sqlite3
@@ -101,7 +129,7 @@ def databases(position: int):
             yield Check(OK, name, "not there yet, it is made when it is needed")
             continue
         try:
-            db = sqlite3.connect(f"file:{path.replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?mode=ro", uri=True, timeout=2)
+            db = reader(path)
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0] if size(path) <= WHOLE else "ok"
             last = db.execute("SELECT max(seq) FROM records").fetchone()[0] or 0 if name == "archive.db" else 0
             db.close()
@@ -115,13 +143,19 @@ def databases(position: int):
             yield Check(OK, name, f"{size(path) // 1024} KB")
 
 
-def providers():
-    """What answers where no skill does."""
-    try:
-        names = [entry["name"] for entry in specs.load("config").get("provider", ())]
-    except Failure:
-        return  # told with the specs
-    yield Check(OK, "providers", f"{' '.join(names) or 'none'} described, none can be used yet; skills and local commands work without")
+def providers(ready: list):
+    """Which models are set up, and which of them could be asked now, without asking anybody. ready: what vitals.ready() says."""
+    if not ready:
+        yield Check(OK, "providers", "no model is set up; skills and local commands work without")
+        return
+    able = [name for name, missing in ready if not missing]
+    if able:
+        yield Check(OK, "providers", f"can be asked now: {', '.join(able)}")
+    word = lambda lack: lack.what.partition(":")[0]  # noqa: E731 (why nobody agreed, and since when, is told with --providers)
+    unable = [f"{name} ({', '.join(word(lack) for lack in missing)})" for name, missing in ready if missing]
+    if unable:
+        hint = next((" && ".join(lack.hint for lack in missing if lack.hint) for _, missing in ready if missing), "")
+        yield Check(OK, "providers", f"cannot be asked: {', '.join(unable)}{'' if able else '; skills and local commands work without'}", hint)
 
 
 def prices_age(days: float | None):

@@ -406,14 +406,7 @@ class Cursor:
         from . import paths
 
         self.path = os.path.join(paths.make(folder), name)
-        try:
-            self.lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as bad:
-            raise Failure(f"cannot open '{self.path}.lock': {bad.strerror}", CANTCREAT) from None
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure(f"another process reads with the cursor '{name}'", TEMPFAIL) from None
+        self.lock = stream.Lock(f"{self.path}.lock", 0, f"another process reads with the cursor '{name}'").__enter__().fd
         try:
             with open(self.path, "rb") as file:
                 said = file.read(100).split()

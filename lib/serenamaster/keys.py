@@ -4,11 +4,10 @@ A value is never in an argument, a record or a message. Each act stands between 
 not done (ftai(7)). A rotation is steps that each replace the item of the key as a whole, so that whoever is killed in between leaves a current value.
 """
 
-import errno
 import os
 import time
 
-from . import paths
+from . import paths, stream
 from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, TEMPFAIL, UNAVAILABLE, USAGE, Failure
 from .record import TAG, clean, is_id, now
 
@@ -32,8 +31,7 @@ def done(tell, act: str, subject: str, work, because: str | None = None):
         made = work()
     except OSError as bad:
         tell(act, subject, "failed", bad.strerror, intent)
-        full = bad.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-        raise Failure(f"cannot write '{bad.filename or paths.where('state')}': {bad.strerror}", IOERR if full else CANTCREAT) from None
+        raise Failure(f"cannot write '{bad.filename or paths.where('state')}': {bad.strerror}", IOERR if bad.errno in stream.FULL else CANTCREAT) from None
     except BaseException as bad:
         refused = isinstance(bad, Failure) and bad.code == NOPERM
         tell(act, subject, "refused" if refused else "failed", bad.message if isinstance(bad, Failure) else type(bad).__name__, intent)

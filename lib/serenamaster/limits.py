@@ -213,19 +213,21 @@ def _bad(db, name: str, kind: str, reason: str, own: str, at: int) -> bool:
     row = db.execute("SELECT failures, until, span, holder FROM breakers WHERE name = ?", (name,)).fetchone()
     failures, until, span, holder = row or (0, None, 0, None)
     failures += 1
-    opened = not _ahead(until, span, at)
+    # Not the same: the clock may have been set back to before the probe.
+    opened, shut = not _ahead(until, span, at), True
     if kind == "credential":
         span = LONGEST
     elif kind not in TRANSIENT:
         db.execute("UPDATE breakers SET probe = NULL, holder = NULL WHERE name = ? AND holder = ?", (name, own))
         return False
     elif until is None:
-        span, opened = FIRST, failures >= FAILURES
+        span = FIRST
+        opened = shut = failures >= FAILURES
     elif holder == own:
         span = min(span * 2, LONGEST)
     else:
         return False
-    until = at + span if opened or kind == "credential" else None
+    until = at + span if shut else None
     db.execute("INSERT OR REPLACE INTO breakers VALUES (?, ?, ?, ?, NULL, 0, NULL, ?, ?)", (name, failures, until, span, shown(reason)[:400], at))
     return opened
 
@@ -274,7 +276,7 @@ def _wait(db, provider: dict, tokens: int, at: int) -> int:
             continue
         if limit < 1:
             longest = max(longest, MINUTE * 1000)
-        over = sum(row[place] for row in rows) + min(need, limit) - limit
+        over = sum(row[place] for row in rows) + need - limit
         for row in rows:
             if over <= 0:
                 break
@@ -354,6 +356,11 @@ def spent(budget: dict, *, now: float | None = None, path: str | None = None):
     return _shown(budget, _read(lambda db, at: _used(db, budget, at), path, now, 0))
 
 
+def overrun(budgets, spend: dict, *, now: float | None = None, path: str | None = None) -> dict | None:
+    """The budget that reserve() would say, for those that reserve nothing."""
+    return _read(lambda db, at: _overrun(db, budgets, spend, at), path, now, _overrun(None, budgets, spend, 0))
+
+
 def _shown(budget: dict, used: int):
     return used if budget["unit"] in ("calls", "tokens") else round(used / BILLION, 9)
 
@@ -398,7 +405,9 @@ def _overrun(db, budgets, spend: dict, at: int) -> dict | None:
 
 
 def _used(db, budget: dict, at: int) -> int:
-    """What is used of a budget: calls, tokens, or billionths of its currency."""
+    """What is used of a budget: calls, tokens, or billionths of its currency. Nothing, where there is no database."""
+    if db is None:
+        return 0
     what, day = budget["unit"] if budget["unit"] in ("calls", "tokens") else "amount", _day(at)
     first, last = (day, day) if budget["per"] == "day" else (f"{day[:7]}-01", f"{day[:7]}-31")
     where, values = ["day BETWEEN ? AND ?"], [first, last]
@@ -467,7 +476,7 @@ def net(name: str, *, now: float | None = None, path: str | None = None) -> tupl
 
 def _seen(db, name: str, up: bool, reason: str, at: int) -> bool:
     row = db.execute("SELECT up FROM nets WHERE name = ?", (name,)).fetchone()
-    db.execute("INSERT OR REPLACE INTO nets VALUES (?, ?, ?, ?)", (name, up, shown(reason)[:400], at))
+    db.execute("INSERT OR REPLACE INTO nets VALUES (?, ?, ?, ?)", (name, up, "" if up else shown(reason)[:400], at))
     return bool(row[0] if row else True) != up
 
 
@@ -535,8 +544,8 @@ def standings(names, budgets=(), *, now: float | None = None, path: str | None =
     """({name of a breaker: fields}, {name of a budget: fields}) from one look that takes nothing; the fields are such as a record can hold.
 
     Of a breaker: breaker (closed open half), until, failures, reason; of its provider: up and age (where known), wait (seconds, as far as the
-    provider said), requests_left, tokens_left. Of a budget: used, value, unit, per. A name that ends with / stands for the key that failed last, for
-    those that do not read keys.
+    provider said), requests_left, tokens_left. Of a budget: used, value, unit, per. A name that ends in "/" is for those who know no key: of the
+    breakers of all its keys the one that changed last.
     """
 
     def act(db, at):
@@ -546,17 +555,43 @@ def standings(names, budgets=(), *, now: float | None = None, path: str | None =
     return _read(act, path, now, nothing)
 
 
+def about(provider: dict, *, now: float | None = None, path: str | None = None) -> dict:
+    """How a provider of the spec stands as a whole, from one look that takes nothing: the fields of standings() but for those of one breaker, and
+    `breakers`: {model: Breaker} of those that are not closed or count failures; with several keys the worst.
+
+    requests_left, tokens_left: of this minute, by the spec or by what the provider said, whichever is less.
+    """
+
+    def act(db, at):
+        name, second = provider["name"], at // 1000
+        made = _stands(db, f"{name}/", at)
+        made.pop("breaker")
+        question = "SELECT total(requests), total(tokens) FROM rates WHERE provider = ? AND second BETWEEN ? AND ?"
+        used = db.execute(question, (name, second - MINUTE + 1, second + 1)).fetchone()
+        for what, count in zip(("requests", "tokens"), used, strict=True):
+            if (limit := provider.get(what)) is not None:
+                made[f"{what}_left"] = min(max(limit - int(count), 0), made.get(f"{what}_left", MOST))
+        found: dict = {}
+        for (own,) in db.execute("SELECT name FROM breakers WHERE substr(name, 1, ?) = ? ORDER BY name", (len(name) + 1, f"{name}/")):
+            model, one = own[len(name) + 1 :].rpartition("/")[0], _breaker(db, own, at)
+            worse = model not in found or (one.state != "closed", one.until or "", one.failures) > (
+                found[model].state != "closed", found[model].until or "", found[model].failures
+            )  # fmt: skip
+            if worse and (one.failures or one.state != "closed"):
+                found[model] = one
+        return made | {"breakers": found}
+
+    limited = {f"{what}_left": provider[what] for what in ("requests", "tokens") if what in provider}
+    return _read(act, path, now, limited | {"breakers": {}})
+
+
 def _budget(budget: dict, used: int) -> dict:
     return {"used": _shown(budget, used), "value": budget["value"], "unit": budget["unit"], "per": budget["per"]}
 
 
 def _stands(db, name: str, at: int) -> dict:
     vendor = name.partition("/")[0]
-    if name.endswith("/"):
-        last = db.execute("SELECT name FROM breakers WHERE substr(name, 1, ?) = ? ORDER BY at DESC LIMIT 1", (len(name), name)).fetchone()
-        own = _breaker(db, last[0] if last else name, at)
-    else:
-        own = _breaker(db, name, at)
+    own = _breaker(db, _latest(db, name) if name.endswith("/") else name, at)
     made = {"breaker": own.state, "until": own.until, "failures": own.failures or None, "reason": own.reason or None}
     up, age, _ = _net(db, vendor, at)
     if up is not None:
@@ -566,3 +601,10 @@ def _stands(db, name: str, at: int) -> dict:
             made |= {f"{what}_left": left} if what != "hold" else {}
             made |= {"wait": max(ahead / 1000, made.get("wait", 0))} if not left else {}
     return {key: value for key, value in made.items() if value is not None}
+
+
+def _latest(db, start: str) -> str:
+    # "0" follows "/"; and names of models may have a "/" of their own.
+    question = "SELECT name FROM breakers WHERE name > ? AND name < ? AND instr(substr(name, ?), '/') = 0 ORDER BY at DESC LIMIT 1"
+    row = db.execute(question, (start, start[:-1] + "0", len(start) + 1)).fetchone()
+    return row[0] if row else start

@@ -73,7 +73,8 @@ def standing(name: str, rec: dict, simulated: dict | None = None, priced: bool =
     """How the model of this name stands for a command now, without asking anybody: {target, why_not, reason, estimate, known}.
 
     why_not: "" where it can be had, else missing, off, consent, credential, offline, breaker, rate or budget. estimate: what an answer of
-    ordinary length would cost, with `priced`; None where nobody knows. known: fields of a record. simulated: see rehearsed().
+    ordinary length would cost, with `priced`; None where nobody knows. known: fields of a record. simulated: see rehearsed(); of whoever is in
+    there it counts only what the owner said, and nothing of what is known.
     """
     target = f"model:{name}"
     one = candidate(name)
@@ -89,14 +90,14 @@ def standing(name: str, rec: dict, simulated: dict | None = None, priced: bool =
     budgets = [budget for budget in config["budget"] if all(budget.get(key, own) == own for key, own in (("provider", provider), ("model", name)))]
     breakers, used = limits.standings([f"{provider}/{one.model.get('id', name)}/"], budgets)
     (about,) = breakers.values()
+    if simulated and provider in simulated:
+        about = {"breaker": "closed"}
     made["known"]["breaker"] = f"{about['breaker']} until {about['until']}" if about.get("until") else about["breaker"]
     if used:
         made["known"]["budget"] = [f"{own}: {each['used']:g} of {each['value']:g} {each['unit']} a {each['per']}" for own, each in used.items()]
     spent = next((budget for budget in budgets if used[budget["name"]]["used"] >= budget["value"]), None)
-    if one.reach == "cloud" and (why := next(filter(None, (_consent(who, rec) for who in (provider, *_said(one)))), "")):
+    if one.reach == "cloud" and (why := next(filter(None, (_consent(who, rec) for who in consent_names(one))), "")):
         made["why_not"], made["reason"] = "consent", f"there is no consent to {provider}: {why}"
-    elif simulated and provider in simulated:
-        made["why_not"], made["reason"] = simulated[provider]
     elif about.get("up") is False:
         made["why_not"], made["reason"] = "offline", f"{provider} could not be reached {about['age']:.0f} s ago"
     elif about["breaker"] == "open":
@@ -112,35 +113,124 @@ def _consent(name: str, rec: dict) -> str:
     return state.consent(name, rec, specs.load("config")["consent"])
 
 
-def rehearsed(words: str) -> dict:
-    """{provider: (why_not, what ftai-exec would do, in words)} of what --simulate was told: `anthropic=429:Retry-After=30,openai=down`.
+# What a provider is to do in a rehearsal. said: as it was typed; kind: of the Trouble, "" for an answer; status: of HTTP, 0 where there is none.
+Fault = namedtuple("Fault", "said kind status after")
+
+# A line of a rehearsal. target: who is asked, "" where nobody is. words: what happens then.
+Step = namedtuple("Step", "target words")
+
+
+def rehearsed(words: str) -> dict[str, Fault]:
+    """{provider: Fault} of what --simulate was told: `anthropic=429:Retry-After=30,openai=down`.
 
     After `=` stands `down`, `ok` or a status of HTTP, behind a colon what a header says. Raises Failure 2 for anything else, and for a
     provider that no spec knows.
     """
     known = [entry["name"] for entry in specs.load("config")["provider"]]
-    found: dict = {}
+    found: dict[str, Fault] = {}
     for part in filter(None, (part.strip() for part in words.split(","))):
-        name, _, how = part.partition("=")
-        how, _, header = how.partition(":")
+        name, _, said = part.partition("=")
+        how, _, header = said.partition(":")
         what, _, seconds = header.partition("=")
         if name not in known:
             raise Failure(f"'{name}' is no provider: expected {', '.join(known)}", USAGE)
         if how not in ("ok", "down") and not (how.isascii() and how.isdigit() and 400 <= int(how) <= 599):
             raise Failure(f"'{part}' says nothing that a provider can do", USAGE, "--simulate 'anthropic=429:Retry-After=30,openai=down'")
-        if header and (what.lower() != "retry-after" or not (seconds.isascii() and seconds.isdigit())):
-            raise Failure(f"'{header}' is no header that counts", USAGE, "Retry-After=SECONDS")
-        kind = "network" if how == "down" or int(how if how != "ok" else 0) > 499 else providers.KINDS.get(int(how) if how.isdigit() else 0, "unknown")
-        wait = f"after {seconds} s" if header else "after about 0.5 and 1 s"
-        if how == "ok":
-            continue
-        if kind not in TRANSIENT:
-            found[name] = kind, f"{how}: is not tried again{'' if kind == 'credential' else ', nor is another'}"
-        elif header and float(seconds) > PATIENCE_S:
-            found[name] = "rate", f"{how}, and takes nothing for {seconds} s: the next is asked, or it is queued"
-        else:
-            found[name] = "offline" if how == "down" else kind, f"{how}: is tried {TRIES} times, again {wait}, then the next is asked"
+        if header and (what.lower() != "retry-after" or not (seconds.isascii() and seconds.isdigit() and len(seconds) < 10) or not how.isdigit()):
+            raise Failure(f"'{header}' is no header that counts", USAGE, "Retry-After=SECONDS, behind a status")
+        status = int(how) if how.isdigit() else 0
+        kind = "" if how == "ok" else "network" if status >= 500 or not status else providers.KINDS.get(status, "unknown")
+        found[name] = Fault(how, kind, status, float(seconds) if header else None)
     return found
+
+
+def rehearse(made: dict, rec: dict, simulated: dict[str, Fault]) -> list[Step]:
+    """What Models.act() would do with a decision for models, where providers do what is said of them: a Step for each try, and how it ends.
+
+    Nobody is asked. Who is not in `simulated` answers, as long as nothing is known against it; keys, and the conversation so far, are not looked at.
+    """
+    steps: list[Step] = []
+    found: list[Candidate] = []
+    missed: list[tuple[str, Miss]] = []
+    # As execution.Job has it: the route grants nothing.
+    local = made["privacy"] != "cloud" or not _open(rec, "cloud")
+    for name in line(made["target"], made["fallback"]):
+        one = candidate(name)
+        if isinstance(one, Candidate) and one.reach == "cloud":
+            if local:
+                one = Miss("privacy", f"'{one.target}' may take this off the machine, and it is local", "policy")
+            elif why := next(filter(None, (_consent(who, rec) for who in consent_names(one))), ""):
+                one = Miss("consent", f"there is no consent to {one.provider['name']}: {why}", "policy")
+        if isinstance(one, Miss):
+            missed.append((f"model:{name}", one))
+        else:
+            found.append(one)
+    steps += [Step("", f"{target} is not asked: {miss.reason}") for target, miss in missed]
+    if not found:
+        bad = _refusal(missed)
+        return [*steps, Step("", f"{'refused' if bad.code == NOPERM else 'failed'}, exit {bad.code}: {bad.message}")]
+    try:
+        words = asked(rec)
+    except Failure as bad:
+        return [*steps, Step("", f"failed, exit {bad.code}: {bad.message}")]
+    held: dict[str, float] = {}  # provider -> seconds that it takes nothing for
+    while found:
+        one = found.pop(0)
+        messages = cut(one.model.get("system") or specs.setting("system", ""), [], words, one.model)
+        if messages is None:
+            outcome: Miss | None = _no_room(one)
+        else:
+            outcome = _against(one, messages, simulated, held)
+        if outcome is not None:
+            steps.append(Step("", f"{one.target} is not asked: {outcome.reason}"))
+        else:
+            fault = simulated.get(one.provider["name"]) or Fault("ok", "", 0, None)
+            outcome = _played(one, fault, steps)
+            if outcome is None:
+                return [*steps, Step("", "failed, exit 70: nobody knows what that status means" if fault.kind else "done")]
+            if outcome.until:
+                held[one.provider["name"]] = outcome.until - time.time()
+        missed.append((one.target, outcome))
+        found = _rest(one, outcome, found)
+    (status, body, code, _, fields), _, _ = _outcome(missed)
+    if status != "queued":
+        return [*steps, Step("", f"{status}, exit {code}: {body}")]
+    if rec.get("log") == "fact":
+        return [*steps, Step("", f"failed, exit {TEMPFAIL}: what is kept out of the journal is not queued either")]
+    return [*steps, Step("", f"queued, exit {code}: tried again {f'from {at} on' if (at := fields.get('not_before')) else 'with the next drain'}")]
+
+
+def _played(one: Candidate, fault: Fault, steps: list[Step]) -> Miss | None:
+    """Adds the tries of one candidate to the steps; None where it answers, or fails in a way that ends it all."""
+    left, n, before = float(one.provider.get("deadline", SECONDS[one.reach])), 0, ""
+    while True:
+        n += 1
+        kind = f" ({fault.kind})" if fault.kind and fault.status else ""
+        steps.append(Step(one.target, f"{before}ask {one.target}{' again' if n > 1 else ''}: {fault.said}{kind}"))
+        if not fault.kind or fault.kind == "unknown":
+            return None
+        wait = min(MOST_S, FIRST_S * 2 ** (n - 1)) if fault.after is None else fault.after
+        if not _again(fault.kind, n, wait, left):
+            said = "it is down" if fault.said == "down" else f"it answered with {fault.status}"
+            return _miss(fault.kind, fault.status, fault.after, f"'{one.target}': {said}")
+        before = f"wait {'about ' if fault.after is None else ''}{wait:g} s, "
+        left -= wait
+
+
+def _against(one: Candidate, messages: list, simulated: dict, held: dict) -> Miss | None:
+    """Why a candidate is not even asked, from what is known now, or in the rehearsal; None where it is."""
+    provider, budgets = one.provider["name"], specs.load("config")["budget"]
+    name = f"{provider}/{one.model.get('id', one.model['name'])}/"
+    about = {} if provider in simulated else limits.standings([name])[0][name]
+    if about.get("up") is False:
+        return Miss("offline", f"'{provider}' can't be reached", "network", True)
+    if over := limits.overrun(budgets, _spend(one, messages, None)):
+        return Miss("budget", _used_up(over), "policy", over=over.get("over", "cheaper"))
+    if about.get("breaker") == "open":
+        return Miss("breaker", f"its breaker is open until {about['until']}: {about.get('reason', '')}", "network", True)
+    if (wait := max(about.get("wait", 0), held.get(provider, 0))) > PATIENCE_S:
+        return Miss("rate", f"'{provider}' takes no more requests for {wait:.0f} s", "rate", True, time.time() + wait)
+    return None
 
 
 # --- what it is told
@@ -247,6 +337,74 @@ def _until(at: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{ms:03d}Z"
 
 
+def _again(kind: str, n: int, wait: float, left: float) -> bool:
+    """True where a call that failed the nth time is tried again: after `wait`, in the seconds that are left."""
+    return kind in TRANSIENT and n < TRIES and wait <= min(PATIENCE_S, left)
+
+
+def _miss(kind: str, status: int, after: float | None, said: str, hint: str = "") -> Miss:
+    """The Miss of a candidate that was asked and is not asked again."""
+    code = {"length": "window", "network": "network" if status else "offline"}.get(kind, kind)
+    return Miss(code, said, kind, kind in TRANSIENT, time.time() + after if after else 0.0, hint=hint, tried=True)
+
+
+def _rest(one: Candidate, outcome: Miss, found: list[Candidate]) -> list[Candidate]:
+    """Who of the others may still be asked after this one did not answer."""
+    if outcome.code in ("request", "unknown") or outcome.over == "stop":
+        return []
+    if outcome.code == "window":
+        return [other for other in found if other.model.get("window", WINDOW) > one.model.get("window", WINDOW)]
+    if outcome.code == "policy":
+        return [other for other in found if other.model["name"] in one.model.get("refused", ())]
+    if outcome.over == "local":
+        return [other for other in found if other.reach == "local"]
+    if outcome.over:
+        return [other for other in found if _cheaper(other, one)]
+    if outcome.code == "offline":
+        return [other for other in found if other.provider["name"] != one.provider["name"]]
+    return found
+
+
+def _refusal(missed) -> Failure:
+    """The failure of a route of whose candidates none may be asked."""
+    for code in ("consent", "privacy", "off"):
+        for _, miss in missed:
+            if miss.code == code:
+                return Failure(miss.reason, NOPERM, miss.hint)
+    return Failure(missed[0][1].reason if missed else "no model is set up", UNAVAILABLE, "ftai-doctor tells what is set up")
+
+
+def _outcome(missed, left: float = 1.0, deadline: str = "") -> tuple[tuple, Miss, str]:
+    """How a route ends that nobody answered: (the fields of its End, the Miss that decided it, the reason in words).
+
+    left: seconds until the deadline of the route.
+    """
+    final = next((miss for _, miss in missed if miss.code in ("request", "policy", "unknown") or miss.over == "stop"), None)
+    later = [miss for _, miss in missed if miss.later]
+    if final is None and later and left > 0:
+        # Where one of them may be had at any time, it is not put off.
+        at = min(miss.until for miss in later)
+        last = later[-1]
+        return ("queued", last.reason, TEMPFAIL, last.kind, {"not_before": _until(at)} if at else {}), last, last.reason
+    worst = final or missed[-1][1]
+    code, kind, reason = NOPERM if worst.over else CODES.get(worst.kind, SOME), CLASS.get(worst.kind, worst.kind), worst.reason
+    if final is None and later:
+        code, kind, reason = TEMPFAIL, "timeout", f"it was to be done before {deadline}, and {later[-1].reason}"
+    body = f"{reason[:1].upper()}{reason[1:]}."
+    return ("refused" if code == NOPERM else "failed", body, code, kind, {"hint": worst.hint}), worst, reason
+
+
+def _no_room(one: Candidate) -> Miss:
+    return Miss("window", f"'{one.target}' has no room for that: it takes {one.model.get('window', WINDOW)} tokens", "length")
+
+
+def _spend(one: Candidate, messages: list[dict], agent) -> dict:
+    """The largest spend that a call can come to: a token has one byte at least."""
+    size, row, output = sum(len(message["text"].encode("utf-8", "replace")) + 16 for message in messages), price(one), most(one.model)
+    spend = {"provider": one.provider["name"], "model": one.model["name"], "agent": agent, "calls": 1, "tokens": size + output}
+    return spend | {"amount": prices.largest(row, size, output), "currency": row.currency if row else None}
+
+
 class Models:
     """What acts on `model:NAME` (kinds["model"] of an execution.Runner). What it needs of its own floor it is given:
 
@@ -266,7 +424,7 @@ class Models:
         """Who would be asked, in words. Raises Failure as act() does."""
         found, missed = self._candidates(job)
         if not found:
-            raise self._refusal(missed)
+            raise _refusal(missed)
         return f"ask: {', else '.join(one.target for one in found)}"
 
     def _candidates(self, job) -> tuple[list[Candidate], list[tuple[str, Miss]]]:
@@ -285,23 +443,14 @@ class Models:
     @staticmethod
     def _barred(job, one: Candidate) -> Miss | None:
         """Why a candidate may not have this, None where it may. Asked again before each call, as consent may be withdrawn in between."""
-        bad = job.barred(one.target, one.provider["name"], *_said(one)) if one.reach == "cloud" else None
+        bad = job.barred(one.target, *consent_names(one)) if one.reach == "cloud" else None
         return bad and Miss("consent" if "consent" in bad.hint else "privacy", bad.message, "policy", hint=bad.hint)
-
-    @staticmethod
-    def _refusal(missed) -> Failure:
-        """The failure of a route of whose candidates none may be asked."""
-        for code in ("consent", "privacy", "off"):
-            for _, miss in missed:
-                if miss.code == code:
-                    return Failure(miss.reason, NOPERM, miss.hint)
-        return Failure(missed[0][1].reason if missed else "no model is set up", UNAVAILABLE, "ftai-doctor tells what is set up")
 
     def act(self, job):
         """An act (execution.py): asks the candidates in turn, until one answers or something that no other would do better stops it."""
         found, missed = self._candidates(job)
         if not found:
-            raise self._refusal(missed)
+            raise _refusal(missed)
         words, given = asked(job.command), job.privacy
         records = self.thread(job.command["thread"]) if job.command.get("thread") else []
         while found:
@@ -314,44 +463,11 @@ class Models:
             if type(outcome) is not Miss:
                 return outcome
             missed.append((one.target, outcome))
-            found = self._rest(one, outcome, found)
-        return (yield from self._over(job, missed))
-
-    @staticmethod
-    def _rest(one: Candidate, outcome: Miss, found: list[Candidate]) -> list[Candidate]:
-        """Who of the others may still be asked after this one did not answer."""
-        if outcome.code in ("request", "unknown") or outcome.over == "stop":
-            return []
-        if outcome.code == "window":
-            return [other for other in found if other.model.get("window", WINDOW) > one.model.get("window", WINDOW)]
-        if outcome.code == "policy":
-            return [other for other in found if other.model["name"] in one.model.get("refused", ())]
-        if outcome.over == "local":
-            return [other for other in found if other.reach == "local"]
-        if outcome.over:
-            return [other for other in found if _cheaper(other, one)]
-        if outcome.code == "offline":
-            return [other for other in found if other.provider["name"] != one.provider["name"]]
-        return found
-
-    @staticmethod
-    def _over(job, missed):
-        """How a route ends that nobody answered. Yields its `error` where no attempt has one."""
-        last = missed[-1][1]
-        final = next((miss for _, miss in missed if miss.code in ("request", "policy", "unknown") or miss.over == "stop"), None)
-        later = [miss for _, miss in missed if miss.later]
-        if final is None and later and job.left() > 0:
-            # Where one of them may be had at any time, it is not put off.
-            at = min(miss.until for miss in later)
-            return job.end("queued", later[-1].reason, TEMPFAIL, later[-1].kind, {"not_before": _until(at)} if at else {})
-        worst = final or last
-        code, kind, reason = NOPERM if worst.over else CODES.get(worst.kind, SOME), CLASS.get(worst.kind, worst.kind), worst.reason
-        if final is None and later:
-            code, kind, reason = TEMPFAIL, "timeout", f"it was to be done before {job.route['deadline']}, and {later[-1].reason}"
-        if not worst.tried:
-            yield job.error(kind, reason, then=worst.hint or None) | {"parent": job.route["id"]}
-        body = f"{reason[:1].upper()}{reason[1:]}."
-        return job.end("refused" if code == NOPERM else "failed", body, code, kind, {"hint": worst.hint})
+            found = _rest(one, outcome, found)
+        end, worst, reason = _outcome(missed, job.left(), job.route.get("deadline"))
+        if end[0] != "queued" and not worst.tried:
+            yield job.error(end[3], reason, then=worst.hint or None) | {"parent": job.route["id"]}
+        return job.end(*end)
 
     @staticmethod
     def _turned(job, target: str, missed) -> dict:
@@ -368,7 +484,7 @@ class Models:
             words, *said = self.clear([words, *said])
         messages = cut(system, [message | {"text": text} for message, text in zip(before, said, strict=True)], words, one.model)
         if messages is None:
-            return Miss("window", f"'{one.target}' has no room for that: it takes {one.model.get('window', WINDOW)} tokens", "length")
+            return _no_room(one)
         looks: list[tuple] = []
         key, why = None, None
         try:
@@ -392,10 +508,7 @@ class Models:
     def _tries(self, job, one: Candidate, key, messages, others):
         provider, model, output = one.provider["name"], one.model.get("id", one.model["name"]), most(one.model)
         name = f"{provider}/{model}/{limits.mark(key)}"
-        # The largest that it can be: a token has one byte at least.
-        size, row = sum(len(message["text"].encode("utf-8", "replace")) + 16 for message in messages), price(one)
-        spend = {"provider": provider, "model": one.model["name"], "agent": job.route.get("agent"), "calls": 1, "tokens": size + output}
-        spend |= {"amount": prices.largest(row, size, output), "currency": row.currency if row else None}
+        spend = _spend(one, messages, job.route.get("agent"))
         about = sum(tokens(message["text"]) for message in messages) + output
         seconds = float(one.provider.get("deadline", SECONDS[one.reach]))
         end, n = time.monotonic() + min(seconds, job.left()), 0
@@ -444,9 +557,10 @@ class Models:
         subject = f"{provider}/{one.model.get('id', one.model['name'])}"
         intent = job.audit("ask", subject)
         shown: list[str] = []
-        answer, trouble, ended = None, None, False
+        answer, trouble, sent, ended = None, None, False, False
         try:
             yield intent
+            sent = True
             asking = providers.ask(one.provider, one.model, messages, key=key, seconds=left, output=output, stream=stream, once=job.route["id"], wait=job.wait)
             try:
                 while True:
@@ -459,23 +573,26 @@ class Models:
             except providers.Trouble as bad:
                 trouble = bad
             except Failure as bad:
-                # What it runs on is not installed, or its address is none: nothing was sent.
-                trouble = Unset(bad)
+                # What it runs on is not installed, or its address is none.
+                trouble, sent = Unset(bad), False
             finally:
                 asking.close()
             fields, ending, unkept = {}, limits.Ending(False, False, None), None
-            if not isinstance(trouble, Unset):
+            if sent:
                 fields, ending, unkept = self._ended(job, one, name, own, answer, trouble, spend)
                 ended = True
         finally:
-            if not ended:
+            if sent and not ended:
+                # Nobody knows what it cost: all that was reserved counts.
+                limits.end(name, own, None, "stopped")
+            elif not sent:
                 limits.release(own)
         ms = round((time.monotonic() - clock) * 1000)
         status = "done" if answer else "failed" if trouble else "cancelled"
         yield job.audit("ask", subject, outcome=status, intent=intent)
         wrong = CLASS.get(trouble.kind, trouble.kind) if trouble else None
         attempt = job.make("attempt", target=one.target, n=n, status=status, class_=wrong, ms=ms, provider=provider, **fields)
-        job.attempt = own
+        job.about = own
         yield attempt | {"id": own, "ts": began}
         if unkept:
             yield job.error("storage", unkept.message)
@@ -498,7 +615,7 @@ class Models:
             # A provider may quote what it was asked.
             kind, said, after = trouble.kind, trouble.kind if job.hidden else trouble.message, trouble.retry_after
         # Who answers that it is overloaded was reached: it is for the breaker to count that, and no reason to leave all of it alone.
-        up = True if kind == "network" and trouble.status else None
+        up = True if trouble and trouble.status >= 400 else None
         try:
             return fields, limits.end(name, own, spent, kind, said, heard, retry_after=after, up=up), None
         except Failure as bad:
@@ -509,13 +626,12 @@ class Models:
         """What becomes of a call that failed: its `error` record, and an End, a Miss, or the seconds to wait before the next try."""
         kind, said, wait = trouble.kind, trouble.message, pause(n, trouble.retry_after)
         wrong = CLASS.get(kind, kind)
-        code = {"length": "window", "network": "network" if trouble.status else "offline"}.get(kind, kind)
         hint = trouble.hint if isinstance(trouble, Unset) else f"ftai-keys set {one.provider['key']}" if kind == "credential" and "key" in one.provider else ""
-        until = time.time() + trouble.retry_after if trouble.retry_after else 0.0
-        miss = Miss(code, said, kind, kind in TRANSIENT, until, hint=hint, tried=True)
-        again = kind in TRANSIENT and n < TRIES and not shown and wait <= min(PATIENCE_S, end)
-        rest = [] if again or shown else self._rest(one, miss, others)
-        yield job.error(wrong, said, recovery="retry" if again else "fallback" if rest else "none", then=rest[0].target if rest else hint or None)
+        miss = _miss(kind, trouble.status, trouble.retry_after, said, hint)
+        again = not shown and _again(kind, n, wait, end)
+        rest = [] if again or shown else _rest(one, miss, others)
+        recovery, then = ("retry", None) if again else ("fallback", rest[0].target) if rest else ("none", hint or None)
+        yield job.error(wrong, said, recovery=recovery, then=then) | {"where": one.target}
         if kind == "credential":
             yield job.make("alert", rule="credential", level="error", subject=one.provider["name"], value=trouble.status, body=said)
         if shown:
@@ -570,9 +686,11 @@ def _cheaper(other: Candidate, one: Candidate) -> bool:
     return theirs is not None and (mine is None or theirs < mine)
 
 
-def _said(one: Candidate) -> tuple:
-    """By what else than its provider consent to a model is asked: its own name, where the owner said something of that."""
-    return (one.model["name"],) if one.model["name"] in state.consents(specs.load("config")["consent"]) else ()
+def consent_names(one: Candidate) -> tuple:
+    """By what consent to a model is asked: its own name where the owner said something of that, else its provider's; what is withdrawn of that holds."""
+    said = state.consents(specs.load("config")["consent"])
+    name, provider = one.model["name"], one.provider["name"]
+    return (name,) if name in said and not said.get(provider, {}).get("withdrawn") else (provider,)
 
 
 def _used_up(budget: dict) -> str:

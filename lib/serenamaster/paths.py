@@ -46,7 +46,11 @@ def make(folder: str) -> str:
     top = [base for base in map(where, BASES) if folder.startswith(f"{base}/")] if os.path.islink(folder) else ()
     if top:
         unlinked(folder)
+    own, above = os.path.abspath(os.environ.get("FTAI_HOME") or "/"), None
     try:
+        if folder.startswith(f"{own}/"):
+            os.makedirs(own, mode=0o700, exist_ok=True)
+            above = os.stat(own)
         os.makedirs(folder, mode=0o700, exist_ok=True)
         seen = os.stat(folder)
         own = os.path.abspath(os.environ.get("FTAI_HOME") or "/")

@@ -11,7 +11,7 @@ import time
 from collections import namedtuple
 
 from .errors import CONFIG, UNAVAILABLE, Failure
-from .record import clean
+from .record import clean, shown
 
 # Never taken from the environment: a variable would send what we say, and the key, to somebody else.
 URLS = {"anthropic": "https://api.anthropic.com", "openai": "https://api.openai.com/v1"}
@@ -94,7 +94,7 @@ def ask(provider: dict, model: dict, messages: list, *, key=None, seconds: float
             if what == "end":
                 break
             if piece := clean(value):
-                size += len(piece)
+                size += len(piece.encode())
                 if size > LIMIT:
                     raise _sorted(call, Big())
                 texts.append(piece)
@@ -206,6 +206,7 @@ class _Call:
         if event.endswith("connect_tcp.complete"):
             self.lines.append(info["return_value"].get_extra_info("socket").dup())
         if self.gone and event.endswith(("connect_tcp.started", "connect_tcp.complete", "send_request_headers.started")):
+            self.close()
             raise Gone
 
     def sent(self, request) -> None:
@@ -222,7 +223,7 @@ class _Call:
         response.stream = _measured(self, response.stream)
 
     def answer(self, text: str) -> Answer:
-        return Answer(text, clean(self.model), self.input, self.cached, self.output, self.stop, self.limits)
+        return Answer(text, shown(self.model[:200]), self.input, self.cached, self.output, self.stop, self.limits)
 
     def says(self, words: str) -> str:
         """A message about this call: one line, without the key."""

@@ -7,15 +7,14 @@ so what was interrupted is ended by finish(), or by the next purge. See ftai-arc
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import stat
 import time
 from collections import namedtuple
 
-from . import archive, journal, paths, text
-from .errors import CANTCREAT, TEMPFAIL, USAGE, Failure
+from . import archive, journal, paths, stream, text
+from .errors import USAGE, Failure
 from .record import is_id, make
 
 TYPE_CHECKING = False
@@ -316,29 +315,9 @@ def _proof(piece: bytes) -> dict | None:
 # ---- the purge ----
 
 
-class _Alone:
-    """`with _Alone(folder):` the only purge. Raises Failure 75 where another is at it for 10 seconds."""
-
-    def __init__(self, folder: str):
-        self.path = os.path.join(folder, ".purge")
-
-    def __enter__(self):
-        try:
-            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as bad:
-            raise Failure(f"cannot open '{self.path}': {bad.strerror}", CANTCREAT) from None
-        end = time.monotonic() + WAIT
-        while True:
-            try:
-                return fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    os.close(self.fd)
-                    raise Failure("another purge is under way", TEMPFAIL) from None
-            time.sleep(0.02)
-
-    def __exit__(self, *_):
-        os.close(self.fd)
+def _alone(folder: str):
+    """`with _alone(folder):` the only purge. Raises Failure 75 where another is at it for 10 seconds."""
+    return stream.Lock(os.path.join(folder, ".purge"), WAIT, "another purge is under way")
 
 
 def run(
@@ -371,7 +350,7 @@ def run(
         search.look()
         search.standing()
         return [make("report", stage, subject="archive", act="purge", would=_would(search), records=search.count(), **_about(asked), **_unread(choice))]
-    with _Alone(folder):
+    with _alone(folder):
         search.look()
         if before:
             before()

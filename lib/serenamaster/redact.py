@@ -26,6 +26,7 @@ LEAST = 6  # characters of a value that can be told from words
 ROUNDS = 8  # what is left after one redaction is looked at again, so that another changes nothing
 LONGEST = 25_000  # characters of a private key
 DEPTH = 200  # lists and blocks in one another; a record has 64 at most
+WAIT = 10.0  # seconds for the lock of the fingerprints
 READINGS = 4  # of one text that are read on: percent signs and escapes in one another
 WINDOW = 512 * 1024  # characters of a group that are looked at at once, so that memory is bounded
 AROUND = 64 * 1024  # characters on each side of them that are looked at too
@@ -299,24 +300,18 @@ def _digest(salt: bytes, text: str, base64: bool) -> str:
 def _change(change) -> None:
     """Lets change(salt, values) make a new list of fingerprints, under a lock. What can't be used is replaced: none could be told by it any more.
 
-    Raises Failure (73, 74, 77), which names the file.
+    Raises Failure (73, 74, 75, 77), which names the file.
     """
-    import fcntl
-
     path = os.path.join(_folder(True), "fingerprints")
     try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with stream.Lock(f"{path}.lock", WAIT):
             salt, values = _sound(path)
             old = [entry for entry in values or () if type(entry) is list and len(entry) == 7]
             new = change(salt, old)
             if new != values:
                 stream.save(path, orjson.dumps({"v": 1, "check": _mac(salt, b"fingerprints").hex(), "values": new}) + b"\n")
-        finally:
-            os.close(lock)
     except OSError as bad:
-        code = IOERR if bad.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) else CANTCREAT
+        code = IOERR if bad.errno in stream.FULL else CANTCREAT
         raise Failure(f"cannot write '{bad.filename or path}': {bad.strerror}", code) from None
     _own.pop("stamp", None)
     _own.pop("salt", None)
@@ -1338,8 +1333,7 @@ def batch(records: list, warn=None) -> list:
         new[n] = new[n][len(ways[n][1]) + 2 : -1]
     out = []
     for rec, low, high in zip(records, bounds, bounds[1:], strict=False):
-        same = all(one is other or one == other for one, other in zip(strings[low:high], new[low:high], strict=True))
-        if same and not (renamed and renamed.keys() & _keys(rec)) and not _is_deep(rec):
+        if strings[low:high] == new[low:high] and not (renamed and renamed.keys() & _keys(rec)) and not _is_deep(rec):
             out.append(rec)
         else:
             out.append(_rebuilt(rec, iter(new[low:high]), renamed))

@@ -158,7 +158,8 @@ def decide(rec: dict, table: Table, simulated: dict | None = None) -> dict:
 
     An alternative is (target, why_not, reason, rule, rule_at); why_not is order, off, missing or privacy, and of models also quality, cost, consent,
     offline, breaker, rate or budget. Where models can do it, `fallback` has those that are asked next, and `standing` what was known of the one that
-    was taken. simulated: {provider: what is wrong with it}, in place of what is known of it: see rehearsed().
+    was taken. simulated: {provider: what it does when it is asked}, in place of what is known of it (models.rehearsed()); then `steps` has what would
+    happen, as models.rehearse() tells it.
     """
     body, sentence, found, hits = rec.get("body"), None, {}, {}
     task = rec.get("@tag") == "task"
@@ -298,6 +299,8 @@ def _chosen(made: dict, rec: dict, table: Table, simulated: dict | None) -> dict
         blocks.append({"@tag": "alternative", "target": one["target"], "why_not": why, "reason": reason, **one["known"]})
         alternatives.append((one["target"], why, reason, made["rule"], made["rule_at"]))
     made = {**made, "target": first["target"], "fallback": [one["target"] for one in others], "blocks": blocks, "alternatives": alternatives}
+    if simulated is not None:
+        made["steps"] = models.rehearse(made, rec, simulated)
     return made | {"standing": first["known"] | ({"trouble": first["reason"]} if first["why_not"] else {})}
 
 
@@ -394,6 +397,65 @@ def _threes(text: str) -> set[str]:
     return {text[at : at + 3] for at in range(len(text) - 2)}
 
 
+# --- trying rules on the past
+
+PENDING = 10_000  # commands that wait for their route, which the journal holds right behind them
+PASSING = frozenset(("offline", "breaker", "rate", "budget", "credential"))  # why_not of who may be had another time
+
+
+def changed(rec: dict, before: dict, table: Table, well: dict) -> str:
+    """What would be other about the route of a command by the rules of `table`: target, rule and privacy, in words; "" where nothing is.
+
+    Who of the models could not be had then counts as not to be had; all others can. well: untroubled().
+    """
+    made = decide(rec, table, well)
+    gone = {block.get("target") for block in before.get("@blocks", ()) if block.get("@tag") == "alternative" and block.get("why_not") in PASSING}
+    target = next((other for other in (made["target"], *made["fallback"]) if other not in gone), made["target"])
+    pairs = [("", before.get("target"), target), ("rule ", before.get("rule"), made["rule"]), ("privacy ", before.get("privacy"), made["privacy"])]
+    return ", ".join(f"{name}{old or '-'} -> {new or '-'}" for name, old, new in pairs if old != new)
+
+
+def replayed(pages, table: Table):
+    """Yields (seq, record, kind, words) for the commands and tasks with a target of the journal, each once; (seq, None, "", "") behind each page.
+
+    pages: lists of (seq, record) in the order of the journal. kind: "changed" (words: how) or "same"; "unrouted" where the journal has no route
+    of it, or not among what follows; "unread" where the texts it was routed by are not there, or not open.
+    """
+    well = untroubled()
+    pending: dict[str, tuple] = {}
+    for page in pages:
+        for seq, rec in page:
+            tag, own = rec.get("@tag"), rec.get("id")
+            if tag in ("command", "task") and type(own) is str and not rec.get("provisional") and (tag == "command" or "target" in rec):
+                pending[own] = seq, rec
+                if len(pending) > PENDING:
+                    yield *pending.pop(next(iter(pending))), "unrouted", ""
+            elif tag == "route" and rec.get("parent") in pending:
+                at, asked = pending.pop(rec["parent"])
+                if unread(asked) or unread(rec):
+                    yield at, asked, "unread", ""
+                else:
+                    words = changed(asked, rec, table, well)
+                    yield at, asked, "changed" if words else "same", words
+        if page:
+            yield page[-1][0], None, "", ""
+    for at, asked in pending.values():
+        yield at, asked, "unrouted", ""
+
+
+def untroubled() -> dict:
+    """`simulated` of decide() for the case that nothing is wrong with any provider."""
+    from . import models
+
+    return models.rehearsed(",".join(f"{entry['name']}=ok" for entry in specs.load("config")["provider"]))
+
+
+def unread(rec: dict) -> bool:
+    """True for a record that does not tell what it was routed by, or to: it is sealed, or only its fact was kept."""
+    texts = [rec.get(key) for key in ("body", "title", "target", "rule", "privacy", "capability")]
+    return any(type(text) is str and text.startswith(("[sealed:", "[withheld:", "[damaged]")) for text in texts)
+
+
 # --- records
 
 
@@ -452,6 +514,7 @@ def explain(rec: dict, decision: dict) -> str:
     lines += [f"     near: {phrase}" for phrase in decision["hint"]]
     lines += [f"     {name}: {value}" for name, value in decision.get("standing", {}).items()]
     lines += [f"  not {target}  {why}: {reason}  ({rule}, {place})" for target, why, reason, rule, place in decision["alternatives"]]
+    lines += [f"  {n}. {step.words}" for n, step in enumerate(decision.get("steps", ()), 1)]
     return "".join(shown(line.replace("\n", " ")) + "\n" for line in lines)
 
 

@@ -178,35 +178,19 @@ def _save(name: str, data: bytes) -> None:
                 os.unlink(os.path.join(folder, left))
         stream.save(os.path.join(folder, name), data)
     except OSError as bad:
-        full = bad.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-        raise Failure(f"cannot write '{os.path.join(folder, name)}': {bad.strerror}", IOERR if full else CANTCREAT) from None
+        raise Failure(f"cannot write '{os.path.join(folder, name)}': {bad.strerror}", IOERR if bad.errno in stream.FULL else CANTCREAT) from None
 
 
 class turn:
     """The lock under which keys are written; whoever changes an item that it has read holds it all the while. Raises Failure 75 after WAIT s."""
 
     def __enter__(self):
-        import fcntl
-        import time
+        from . import stream
 
         if _turns[1] == 0:
             paths.state()
             path = os.path.join(paths.make(_folder()), "lock")
-            try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            except OSError as bad:
-                raise Failure(f"cannot open '{path}': {'it is a link' if bad.errno == errno.ELOOP else bad.strerror}", CANTCREAT) from None
-            deadline = time.monotonic() + WAIT
-            while True:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        os.close(fd)
-                        raise Failure(f"the keys are locked: no turn within {WAIT:.0f} s", TEMPFAIL, f"fuser '{path}'") from None
-                    time.sleep(0.001)
-            _turns[0] = fd
+            _turns[0] = stream.Lock(path, WAIT, f"the keys are locked: no turn within {WAIT:.0f} s", f"fuser '{path}'").__enter__().fd
         _turns[1] += 1
 
     def __exit__(self, *_):

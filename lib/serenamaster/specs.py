@@ -340,7 +340,7 @@ def _day(value) -> bool:
     import datetime
 
     try:
-        return type(value) is str and len(value) == 10 and datetime.date.fromisoformat(value).isoformat() == value
+        return type(value) is str and datetime.date.fromisoformat(value).isoformat() == value
     except ValueError:
         return False
 
@@ -849,7 +849,6 @@ def put_value(name: str, value: str) -> str:
     Raises Failure: 78 where no layer has a secret setting of that
     name, or the file can't be read; 77 where it is a link; 73 where it can't be written, 74 where the disk is full.
     """
-    import errno
 
     from . import stream
 
@@ -878,8 +877,7 @@ def put_value(name: str, value: str) -> str:
     try:
         stream.save(path, "\n".join(lines).encode("utf-8", "surrogateescape"))
     except OSError as bad:
-        full = bad.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-        raise Failure(f"cannot write '{path}': {bad.strerror}", 74 if full else 73) from None
+        raise Failure(f"cannot write '{path}': {bad.strerror}", 74 if bad.errno in stream.FULL else 73) from None
     forget()
     return path
 

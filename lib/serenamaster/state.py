@@ -4,12 +4,10 @@ WAL and synchronous FULL lose no commit in a power cut. Every write stands under
 spoil a WAL that two connections write or checkpoint at once (https://sqlite.org/wal.html#walresetbug).
 """
 
-import errno
 import fcntl
 import os
-import time
 
-from . import paths
+from . import paths, stream
 from .errors import CANTCREAT, IOERR, TEMPFAIL, Failure
 from .record import now
 
@@ -81,34 +79,9 @@ def m004_queue(db) -> None:
 MIGRATIONS = [m001_claims, m002_consents, m003_limits, m004_queue]
 
 
-class Locked:
+def Locked(path: str):
     """`with Locked(path):` holds the lock of all writers. Raises Failure 75 where others hold it for 10 s, 73 where it can't be opened."""
-
-    def __init__(self, path: str):
-        self.path = path
-        self.fd = -1
-
-    def __enter__(self):
-        try:
-            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as bad:
-            raise Failure(f"cannot open '{self.path}': {'it is a link' if bad.errno == errno.ELOOP else bad.strerror}", CANTCREAT) from None
-        end = time.monotonic() + LOCK_SECONDS
-        # flock() itself knows no deadline, and an alarm signal would belong to the whole process.
-        pause = 0.0005
-        while True:
-            try:
-                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return self
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    os.close(self.fd)
-                    raise Failure(f"'{self.path}' is locked by another process", TEMPFAIL) from None
-            time.sleep(pause)
-            pause = min(pause * 2, 0.02)
-
-    def __exit__(self, *_):
-        os.close(self.fd)
+    return stream.Lock(path, LOCK_SECONDS)
 
 
 class Write:

@@ -4,11 +4,12 @@ import errno
 import os
 import sys
 
-from .errors import DATAERR, IOERR, NOINPUT, SOME, USAGE, Failure
+from .errors import CANTCREAT, DATAERR, IOERR, NOINPUT, SOME, TEMPFAIL, USAGE, Failure
 from .record import LIMIT, Malformed, clean, decode, encode, make
 from .record import shown as safe
 
 CHUNK = 64 * 1024
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # errors of a disk, not of a place: 74
 
 
 def read(files, ctx, *, strict=False):
@@ -249,6 +250,41 @@ def save(path: str, data: bytes, mode: int = 0o600) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+class Lock:
+    """`with Lock(path):` holds a lock file, which is made where it is missing; `fd` is its descriptor.
+
+    Raises Failure: 75, with the reason `why` and a hint, where another process still holds it after so many seconds; 73 and 74 where it can't be opened.
+    """
+
+    def __init__(self, path: str, seconds: float = 10.0, why: str = "", hint: str = ""):
+        self.path, self.seconds, self.why, self.hint, self.fd = path, seconds, why, hint, -1
+
+    def __enter__(self):
+        import fcntl
+        import time
+
+        try:
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as bad:
+            reason, code = "it is a link" if bad.errno == errno.ELOOP else bad.strerror, IOERR if bad.errno in FULL else CANTCREAT
+            raise Failure(f"cannot open '{self.path}': {reason}", code) from None
+        # flock() itself knows no deadline, and an alarm signal would belong to the whole process.
+        end, pause = time.monotonic() + self.seconds, 0.0005
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return self
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    os.close(self.fd)
+                    raise Failure(self.why or f"'{self.path}' is locked by another process", TEMPFAIL, self.hint) from None
+            time.sleep(pause)
+            pause = min(pause * 2, 0.01)
+
+    def __exit__(self, *_):
+        os.close(self.fd)
 
 
 def through(text: str) -> str:

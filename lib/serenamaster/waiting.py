@@ -182,8 +182,13 @@ class Drain:
         with _Errors(self.path):
             self.db = connect(self.path)
             self.name = "queue-" + os.urandom(8).hex()
-            self.fd = os.open(_life(self.path, self.name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Under the lock, as another one must not find the file before it is locked.
+            with Locked(self.path + ".lock"):
+                self.fd = os.open(_life(self.path, self.name), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for name in os.listdir(_life(self.path, "")):
+                    if name.startswith("queue-"):
+                        _lives(_life(self.path, name))  # removes what one left that had no task
 
     def take(self, skip=()) -> Item | None:
         """Leases the task that is to be done next: of what is due that of the highest priority, then the oldest. skip: routes to leave alone.

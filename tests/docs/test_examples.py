@@ -47,41 +47,30 @@ def unnumbered(text: str) -> list[str]:
     return [re.sub(r"\.ftai:\d+", ".ftai:N", line.rstrip()) for line in text.strip().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """A place for each page, with something in its journal already."""
-    made = {}
-
-    def place(name):
-        if name not in made:
-            made[name] = Place(tmp_path_factory.mktemp("place"))
-            seeded = made[name].run('ftai-run "remember to send the invoice tomorrow" && ftai-run "what time is it"')
-            assert seeded.returncode == 0, seeded.stderr
-        return made[name]
-
-    return place
-
-
-@pytest.mark.parametrize(("name", "number"), [(name, number) for name, found in EXAMPLES.items() for number in range(len(found))])
-def test_example_runs(name, number, places):
-    example = EXAMPLES[name][number]
-    if listed(NOT_RUN, name, example):
-        pytest.skip(f"NOT RUN: an example of {name} that is in the list of exceptions")
-    missing = [program for program in FOREIGN if re.search(rf"(?m)(^|[|(;&]\s*){program} ", example) and not shutil.which(program)]
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_run(name, tmp_path):
+    """All of a page, in order: one may build on those before it."""
+    place, missing = Place(tmp_path), set()
+    seeded = place.run('ftai-run "remember to send the invoice tomorrow" && ftai-run "what time is it"')
+    assert seeded.returncode == 0, seeded.stderr
+    for example in EXAMPLES[name]:
+        lacking = [program for program in FOREIGN if re.search(rf"(?m)(^|[|(;&]\s*){program} ", example) and not shutil.which(program)]
+        if lacking or listed(NOT_RUN, name, example):
+            missing.update(lacking or ["what it needs"])
+            continue
+        script = script_of(example)
+        if script is None:
+            script = f"ftai-parse <<'END-OF-EXAMPLE'\n{'' if example.startswith(('@ftai', '{')) else '@ftai v2.0' + chr(10)}{example}\nEND-OF-EXAMPLE\n"
+        ran = place.run(script)
+        seen = f"{script}\n--- stdout\n{ran.stdout[-2000:]}\n--- stderr\n{ran.stderr[-2000:]}"
+        expected = STATUS.get(listed(STATUS, name, example) or ("", ""), 0)
+        assert ran.returncode == expected, f"status {ran.returncode}, expected {expected}\n{seen}"
+        assert not BROKEN.search(ran.stderr), seen
+        if example.startswith("$ "):
+            shown = "\n".join(line for line in example.splitlines() if not line.startswith("$ "))
+            assert unnumbered(ran.stdout) == unnumbered(shown), seen
     if missing:
-        pytest.skip(f"{missing[0].upper()} IS MISSING: an example of {name} is not run")
-    place = places(name)
-    script = script_of(example)
-    if script is None:
-        script = f"ftai-parse <<'END-OF-EXAMPLE'\n{'' if example.startswith(('@ftai', '{')) else '@ftai v2.0' + chr(10)}{example}\nEND-OF-EXAMPLE\n"
-    ran = place.run(script)
-    seen = f"{script}\n--- stdout\n{ran.stdout[-2000:]}\n--- stderr\n{ran.stderr[-2000:]}"
-    expected = STATUS.get(listed(STATUS, name, example) or ("", ""), 0)
-    assert ran.returncode == expected, f"status {ran.returncode}, expected {expected}\n{seen}"
-    assert not BROKEN.search(ran.stderr), seen
-    if example.startswith("$ "):
-        shown = "\n".join(line for line in example.splitlines() if not line.startswith("$ "))
-        assert unnumbered(ran.stdout) == unnumbered(shown), seen
+        pytest.skip(f"{' '.join(sorted(missing)).upper()} MISSING: some examples of {name} are not run")
 
 
 @pytest.mark.parametrize("stage", surface.stages())

@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import random
+import re
 import shutil
 import string
 import subprocess
@@ -97,6 +98,12 @@ def home(tmp_path_factory):
 def runs(home: Home, stage: str) -> list[tuple[list[str], bytes]]:
     """What each stage is given: arguments, standard input. Secrets reach it as they reach it in life: in what it reads, not in what it is asked."""
     words = f"remember that the {CANARY} has {home.secrets[1]} and {home.held}".encode() + b"\n"
+    if stage == "ftai-why":
+        told = home.run(["ftai-run", "-"], words)
+        assert told.returncode in (0, 1), told.stderr
+        found = re.findall(r'"id":"([0-9a-f-]{36})"', home.run(["ftai-recall", "--tag", "command", "-n", "20"]).stdout.decode())
+        assert found
+        return [([home.held], b""), (["--today", *found], b"")]
     given = home.given / "in.ftai"
     given.write_bytes(home.document())
     return {

@@ -287,9 +287,9 @@ def storm(kills: int, seed: int) -> list:
         def calls(turn=turn, out=out):
             for n in range(100_000):
                 own = f"{turn} {n}"
-                assert not any(limits.begin(NAME, PROVIDER, [LARGE], SPEND | {"amount": 0.5}, own, 30, 1))
+                assert not any(limits.begin(NAME, PROVIDER, [LARGE], SPEND | {"amount": 0.5}, own, 30, 1, now=T))
                 os.write(out, b"b")  # 0.5 is reserved, and the call goes out
-                limits.end(NAME, own, SPEND | {"amount": 0.2})
+                limits.end(NAME, own, SPEND | {"amount": 0.2}, now=T)
                 os.write(out, b"e")  # it was 0.2
 
         pid = forked(calls)
@@ -302,7 +302,7 @@ def storm(kills: int, seed: int) -> list:
         os.close(into)
         ends = said.count(b"e")
         told += ends * 2 + (said.count(b"b") - ends) * 5
-        seen.append((told, round(limits.spent(LARGE) * 10)))
+        seen.append((told, round(limits.spent(LARGE, now=T) * 10)))
     return seen
 
 

@@ -44,6 +44,7 @@ words() {
     ftai-archive) echo stats ;;
     ftai-keys | ftai-queue) echo list ;;
     ftai-report) echo cost ;;
+    ftai-why) echo "$ID" ;;
     ftai-doctor) ;;
     *) echo "contract.bats: say how '$1' is run" >&2 && return 1 ;;
     esac

@@ -217,3 +217,178 @@ hint() { grep -A1 -F "$1" "$T/out" | sed -n 's/^ *hint: //p' | head -1; }
     grep -qE '^warn  prices: the table is [0-9]+ days old, 90 are allowed' "$T/out"
     same "$(hint 'warn  prices')" "pip install --upgrade genai-prices, or name your own in serenamaster.prices.ftai: ftai-specs(5)"
 }
+
+# --providers: a real server that speaks the vendors' protocols, and state.db as ftai-exec leaves it.
+
+vendor() {
+    coproc VENDOR { exec "$root/.venv/bin/python" "$root/tests/vendor.py" --script "$1"; }
+    vendor_pid=$VENDOR_PID
+    read -r url <&"${VENDOR[0]}"
+}
+
+teardown() { [ -z "${vendor_pid:-}" ] || kill "$vendor_pid"; }
+
+# The config spec: providers `here` (this machine) and `cloud` at the server, `down` where nobody listens, a model of each, and $1.
+config() {
+    mkdir -p "$FTAI_HOME/config"
+    {
+        printf '@ftai v2.0\n'
+        printf '@provider\n  name: "%s"\n  kind: "openai"\n  privacy: "%s"\n  url: "%s/v1"\n  requests: 50\n  summary: "x"\n@end\n' \
+            here local "$url" cloud cloud "$url" down local http://127.0.0.1:9
+        printf '@model\n  name: "%s"\n  provider: "%s"\n  id: "org/tiny"\n@end\n' local here far cloud gone down
+        printf '%s\n' "${1:-}"
+    } >"$FTAI_HOME/config/serenamaster.config.ftai"
+}
+
+# What the server was asked: a line each, method and path.
+asked() { curl -s "$url/control" | jq -r '.requests[] | "\(.method) \(.path)"'; }
+
+@test "--providers on a fresh machine: nobody agreed, so nobody is asked, and nothing is made" {
+    try ftai-doctor --providers
+    ended 0
+    empty "$T/err"
+    grep -q '^warn  provider anthropic: was not asked: no consent: nobody agreed to it; no key; models: claude$' "$T/out"
+    same "$(hint 'provider anthropic')" "ftai-keys set anthropic && ftai-keys consent grant anthropic"
+    grep -q '^ok    queue: 0 waiting, 0 due; 0 dead letters$' "$T/out"
+    [ ! -e "$FTAI_HOME/state" ]
+}
+
+@test "--providers asks the local one, the cloud only with consent, and no model" {
+    vendor ok
+    config
+    try ftai-doctor --providers
+    ended 1
+    grep -q '^ok    provider here: can be reached (it answered with 200, [0-9]* ms); models: local$' "$T/out"
+    grep -q '^warn  provider cloud: was not asked: no consent' "$T/out"
+    grep -q '^fail  provider down: cannot be reached: ' "$T/out"
+    same "$(asked)" "GET /v1/models"
+    ftai-keys consent grant cloud >/dev/null
+    try ftai-doctor --providers
+    grep -q '^ok    provider cloud: can be reached (.*); consent given; models: far$' "$T/out"
+    same "$(asked | sort | uniq -c | tr -s ' ')" " 3 GET /v1/models"
+    ftai-keys consent withdraw cloud >/dev/null
+    try ftai-doctor --providers
+    grep -q '^warn  provider cloud: was not asked: no consent: it was withdrawn' "$T/out"
+    same "$(asked | sort | uniq -c | tr -s ' ')" " 4 GET /v1/models"
+}
+
+@test "--providers after calls: latency, the breaker, what is left, the last error, budgets and the queue; as records too" {
+    vendor "ok:text=hello:requests-left=7:reset=500,500*3"
+    config "$(printf '@budget\n  name: "%s"\n  value: %s\n  unit: "%s"\n  per: "day"\n@end\n' calls 4 calls money 5 USD)"
+    same "$(ftai-run "explain rainbows")" hello
+    try ftai-run "explain the sea"
+    ended 75
+    try ftai-doctor --providers
+    ended 1
+    grep -q "^warn  provider here: can be reached (.*); 'org/tiny' is left alone until 2.* after 3 failures in a row: it answered with 500" "$T/out"
+    grep -qE '^ok    provider here: 3 of the last 4 attempts failed, median ([0-9]+) ms, p95 \1 ms; [0-9]+ requests and [0-9]+ tokens left.*; last error 2.*500' "$T/out"
+    grep -q '^warn  budget calls: 4 of 4 calls a day: used up, so cheaper models are asked$' "$T/out"
+    grep -q '^ok    budget money: 0 of 5 USD a day$' "$T/out"
+    grep -q '^ok    queue: 1 waiting, [01] due, the oldest since 2.*; 0 dead letters$' "$T/out"
+    try ftai-doctor --providers --records
+    ended 1
+    empty "$T/err"
+    same "$(jq -r '[."@tag", .from, .subject, .name // "-", .level] | join(" ")' "$T/out" | head -3)" "report ftai-doctor provider here warn
+report ftai-doctor provider cloud warn
+report ftai-doctor provider down fail"
+    same "$(jq -s 'map(.thread) | unique | length' "$T/out")" 1
+    same "$(jq -c 'select(.name == "here") | [.reached, .attempts, .failed, .error_class, .median_ms == .p95_ms, ."@blocks"[0].state]' "$T/out")" '[true,4,3,"network",true,"open"]'
+    same "$(jq -c 'select(.subject == "budget" and .name == "calls") | [.used, .value, .unit, .over]' "$T/out")" '[4,4,"calls","cheaper"]'
+    same "$(jq -c 'select(.subject == "queued") | [.waiting, .dead]' "$T/out")" '[1,0]'
+    ftai-log --sink <"$T/out"
+    ftai-validate "$T/out"
+}
+
+@test "--providers with a key: that it is there is told, and never what it is" {
+    vendor ok
+    config "$(printf '@key\n  name: "k"\n  env: "DOCTOR_KEY"\n  readers: "ftai-exec"\n  summary: "x"\n@end\n@provider\n  name: "with"\n  kind: "openai"\n  privacy: "local"\n  url: "%s/v1"\n  key: "k"\n  summary: "x"\n@end\n' "$url")"
+    try ftai-doctor --providers
+    grep -q '^warn  provider with: can be reached (.*); no key; models: none$' "$T/out"
+    secret=sk-$(head -c 200 /dev/urandom | base64 | tr -dc A-Za-z0-9 | head -c 40)
+    DOCTOR_KEY=$secret try ftai-doctor --providers
+    grep -q '^ok    provider with: can be reached (.*); key from the environment; models: none$' "$T/out"
+    DOCTOR_KEY=$secret ftai-doctor --providers --records >>"$T/out" || true
+    ! grep -rqF "$secret" "$T/out" "$T/err" "$FTAI_HOME"
+    # Nor is it sent: all looks came with the same key, which is none.
+    same "$(curl -s "$url/control" | jq '[.requests[].key] | unique | length')" 1
+}
+
+@test "--providers with a broken state.db and a broken archive tells that, and all else" {
+    vendor ok
+    config
+    ftai-run "what time is it" >/dev/null
+    head -c 9000 /dev/urandom >"$FTAI_HOME/state/state.db"
+    head -c 9000 /dev/urandom >"$FTAI_HOME/state/archive.db"
+    rm -f "$FTAI_HOME"/state/*.db-*
+    try ftai-doctor --providers
+    ended 1
+    empty "$T/err"
+    same "$(grep -c '^fail  check: .*state.db' "$T/out")" 1
+    same "$(grep -c '^fail  check: the archive cannot be read' "$T/out")" 1
+    grep -q '^ok    provider here: can be reached' "$T/out"
+}
+
+@test "--providers with a broken config spec says where" {
+    mkdir -p "$FTAI_HOME/config"
+    printf '@ftai v2.0\n@provider\n  nime: "x"\n@end\n' >"$FTAI_HOME/config/serenamaster.config.ftai"
+    try ftai-doctor --providers
+    ended 78
+    grep -q "^ftai-doctor: $FTAI_HOME/config/serenamaster.config.ftai:3: " "$T/err"
+}
+
+@test "the check of providers names who can be asked, and asks nobody" {
+    vendor ok
+    config
+    try ftai-doctor
+    ended 0
+    grep -q '^ok    providers: can be asked now: local, gone$' "$T/out"
+    grep -q '^ok    providers: cannot be asked: far (no consent), claude (no key, no consent), gpt (no key, no consent)$' "$T/out"
+    same "$(asked)" ""
+    try ftai-doctor --records
+    ended 0
+    same "$(jq -r 'select(.what == "providers") | .level' "$T/out" | uniq)" ok
+    same "$(jq -r .subject "$T/out" | uniq)" check
+}
+
+@test "--bench-model: a model in each quantisation, as a table and as records" {
+    "$root/.venv/bin/python" -c 'import mlx, mlx_lm' 2>/dev/null || skip "MLX IS MISSING: no model is measured"
+    "$root/.venv/bin/python" -c 'import pathlib, sys; sys.path[:0] = sys.argv[1:]; import test_providers_mlx; test_providers_mlx.make(pathlib.Path("tiny"))' "$root/tests/unit" "$root/lib"
+    try ftai-doctor --bench-model tiny --records
+    ended 0
+    empty "$T/err"
+    same "$(jq -r '[.subject, .path, .bits, .load_ms > 0, .tokens_s > 0, .memory > .size] | join(" ")' "$T/out")" "bench tiny 16 true true true
+bench tiny 8 true true true
+bench tiny 4 true true true"
+    # On a terminal: a line that tells what is being measured, and the table.
+    TERM=xterm try script -qec 'ftai-doctor --bench-model tiny' /dev/null
+    ended 0
+    grep -q 'ftai-doctor: measuring with 16 bits' "$T/out"
+    same "$(tr -d '\r' <"$T/out" | grep -cE '(fp16|8   |4   ) +[0-9.]+ ms +[0-9.]+ +[0-9.]+ MiB +[0-9.]+ MiB$')" 3
+}
+
+@test "--bench-model: no folder, no model, no mlx" {
+    try ftai-doctor --bench-model "$T/none"
+    ended 66
+    empty "$T/out"
+    grep -q "^ftai-doctor: '$T/none' is no folder of a model: there is no config.json in it" "$T/err"
+    mkdir broken bare
+    echo '{}' >broken/config.json
+    # A Python with no more than every stage needs.
+    for package in click orjson; do cp -r "$("$root/.venv/bin/python" -c "import $package, os; print(os.path.dirname($package.__file__))")" bare/; done
+    PYTHONPATH=$T/bare try "$(readlink -f "$root/.venv/bin/python")" -S "$root/bin/ftai-doctor" --bench-model broken
+    ended 69
+    grep -q '^ftai-doctor: the package mlx-lm is missing' "$T/err"
+    grep -q "^hint: pip install mlx-lm 'mlx\[cpu\]'" "$T/err"
+    "$root/.venv/bin/python" -c 'import mlx, mlx_lm' 2>/dev/null || skip "MLX IS MISSING: no model is measured"
+    try ftai-doctor --bench-model broken
+    ended 1
+    same "$(wc -l <"$T/out")" 4
+}
+
+@test "options that go with nothing else" {
+    for args in "--providers --start" "--providers --bench-model x" "--providers trust x" "--accept --providers" "--bench-model x y"; do
+        try ftai-doctor $args
+        ended 2
+        empty "$T/out"
+    done
+}

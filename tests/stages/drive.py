@@ -90,5 +90,7 @@ def prompt(command):
     return status(child)
 
 
+# Who runs the tests in the background of a shell has it ignored, and so would all that is started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 kind, *rest = sys.argv[1:]
 sys.exit(send(rest[0], rest[1:]) if kind == "signal" else {"tty-in": tty_in, "tty-out": tty_out, "prompt": prompt}[kind](rest))

@@ -305,7 +305,7 @@ for_signal() {
     same "$(cat "$T/out")" "$(cat in)"
     same "$(cat "$T/err")" "ftai-exec: would do run: sh -c 'echo \"\$1\" >>marks' sh 'a b'
 ftai-exec: would do 'skill:remember' what='x'
-ftai-exec: would not do 'model:any': 'model:any': nothing here can do this yet"
+ftai-exec: would not do 'model:any': the model 'any' is not set up"
     [ ! -e "$HOME/marks" ]
     [ ! -e "$FTAI_HOME/state/state.db" ]
 }

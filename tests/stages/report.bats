@@ -135,6 +135,19 @@ line() { sed -n "s/^$1  */$1 /p" "$T/out" | tr -s ' '; }
     same "$(jq -r 'select(.model == "new") | .cost' "$T/attempts")" null
 }
 
+@test "without the package that has the table, --reprice says so" {
+    seed
+    mkdir -p "$T/without/genai_prices"
+    touch "$T/without/genai_prices/__init__.py"
+    PYTHONPATH=$T/without try ftai-report cost --reprice
+    ended 0
+    same "$(cat "$T/err")" "ftai-report: warning: the package genai-prices is not installed: only the prices spec counts"
+    same "$(line large)" "large 1 0 0 7 0 3 0.250000 EUR 1 -"
+    PYTHONPATH=$T/without try ftai-report cost
+    ended 0
+    empty "$T/err"
+}
+
 @test "a broken prices spec is 78 with its place, where prices are asked" {
     seed
     mkdir -p "$FTAI_HOME/config"
@@ -152,13 +165,12 @@ line() { sed -n "s/^$1  */$1 /p" "$T/out" | tr -s ' '; }
 }
 
 @test "sealed records are opened" {
-    mkdir -p "$FTAI_HOME/config"
-    printf '@ftai v2.0\n@setting\n  name: "encrypt"\n  value: "local"\n  summary: "x"\n@end\n' >"$FTAI_HOME/config/serenamaster.config.ftai"
-    chmod 600 "$FTAI_HOME/config/serenamaster.config.ftai"
-    seed
-    try ftai-report cost
+    FTAI_ENCRYPT=local seed
+    grep -q 'provider: "*\[sealed:' "$FTAI_HOME/state/journal/current.ftai"
+    try ftai-report cost --by provider --reprice
     ended 0
-    same "$(line claude-sonnet-4-5-20250929)" "claude-sonnet-4-5-20250929 2 1 0 1010 500 101 0.300000 USD"
+    empty "$T/err"
+    same "$(line anthropic)" "anthropic 3 2 0 1010 500 101 0.300000 USD 0 0.004695 USD"
     try ftai-report cost --by rule
     same "$(line writing)" "writing 3 2 0 1010 500 101 0.300000 USD"
 }

@@ -78,7 +78,7 @@ END
     same "$(sed -n 2p "$T/out" | xargs | sed 's/:[0-9]* / /')" "-> skill:task task-add serenamaster.commands.ftai confidence 1 local"
     grep -q "what: send the invoice" "$T/out"
     grep -q "not skill:remember  order: matches, but stands behind task-add" "$T/out"
-    grep -q "not model:local  missing: no model is set up" "$T/out"
+    grep -q "not model:local  missing: model 'local' is not set up" "$T/out"
     ftai-listen "rember the milk" | ftai-route --explain | grep -q "near: "
 }
 
@@ -136,4 +136,105 @@ END
         ftai-route >"$T/out" 2>"$T/err"
     same "$(jq -r '."@tag"' "$T/out" | tail -1)" route
     grep -q 'warning: ' "$T/err"
+}
+
+# The owner's rule: drafts are for the cloud, which agreed.
+drafts() {
+    mkdir -p "$FTAI_HOME/config"
+    printf '@ftai v2.0\n@rule\n  name: "drafts"\n  pattern: "draft"\n  target: "model:claude"\n  fallback: "model:gpt"\n  privacy: "cloud"\n  reason: "x"\n@end\n' \
+        >"$FTAI_HOME/config/serenamaster.mcp.ftai"
+    printf '@ftai v2.0\n@consent\n  name: "anthropic"\n  summary: "x"\n@end\n@consent\n  name: "openai"\n  summary: "x"\n@end\n' \
+        >"$FTAI_HOME/config/serenamaster.config.ftai"
+    chmod 600 "$FTAI_HOME"/config/*
+}
+
+@test "route: --simulate tells the whole chain, and asks nobody" {
+    drafts
+    ftai-listen "draft a reminder" >"$T/in"
+    try ftai-route --explain --simulate 'anthropic=429:Retry-After=30,openai=down' "$T/in"
+    ended 0
+    empty "$T/err"
+    same "$(grep '^  [0-9]' "$T/out")" "  1. ask model:claude: 429 (rate)
+  2. wait 30 s, ask model:claude again: 429 (rate)
+  3. wait 30 s, ask model:claude again: 429 (rate)
+  4. ask model:gpt: down
+  5. wait about 0.5 s, ask model:gpt again: down
+  6. wait about 1 s, ask model:gpt again: down
+  7. queued, exit 75: tried again with the next drain"
+    # It shows the same without --explain; and no state is made.
+    cp "$T/out" "$T/first"
+    try ftai-route --simulate 'anthropic=429:Retry-After=30,openai=down' "$T/in"
+    cmp "$T/first" "$T/out"
+    [ ! -e "$FTAI_HOME/state/state.db" ]
+    [ ! -e "$FTAI_HOME/state/journal" ]
+}
+
+@test "route: --simulate asks nobody in the cloud for what is local" {
+    drafts
+    ftai-listen --privacy local "draft a reminder" | ftai-route --simulate 'anthropic=ok,openai=ok' >"$T/out"
+    same "$(grep -c 'ask model:' "$T/out")" 0
+    # The control: what says nothing takes the rule's privacy.
+    ftai-listen "draft a reminder" | ftai-route --simulate 'anthropic=ok' | grep -q '1. ask model:claude: ok'
+}
+
+@test "route: --simulate that says nothing is usage" {
+    for faults in anthropic nobody=429 anthropic=200 'anthropic=429:Retry-After=soon'; do
+        try ftai-route --simulate "$faults" </dev/null
+        ended 2
+        empty "$T/out"
+    done
+    try ftai-route --dry-run --simulate anthropic=429 </dev/null
+    ended 2
+    grep -q '^hint: ' "$T/err"
+}
+
+@test "route: --backtest shows what rules would change, and writes nothing" {
+    ftai-run "what time is it" >/dev/null
+    ftai-run status >/dev/null
+    ftai-listen "never routed" | ftai-log --sink
+    printf '@ftai v2.0\n@rule\n  name: "clock"\n  pattern: "time"\n  target: "ask"\n  privacy: "cloud"\n  reason: "x"\n@end\n' >"$T/try.ftai"
+    sum() { cat "$FTAI_HOME"/state/journal/*.ftai | sha256sum; }
+    before=$(sum)
+    try ftai-route --backtest "$T/try.ftai"
+    ended 0
+    empty "$T/err"
+    grep -qxE '....-..-.. ..:..  [0-9a-f]{6}  skill:time -> ask, rule time -> clock, privacy local -> cloud  what time is it' "$T/out" || { cat "$T/out"; false; }
+    same "$(tail -n 1 "$T/out")" "1 of 2 routes would be other ones; 1 have no route"
+    same "$(wc -l <"$T/out")" 2
+    same "$(sum)" "$before"
+    # The same from the journal alone.
+    cp "$T/out" "$T/first"
+    rm "$FTAI_HOME"/state/archive.db*
+    mkdir "$FTAI_HOME/state/archive.db"
+    try ftai-route --backtest "$T/try.ftai"
+    ended 0
+    cmp "$T/first" "$T/out"
+    grep -q 'warning: .*the journal itself is read' "$T/err"
+}
+
+@test "route: --backtest of an empty journal, of no file, of a broken one, with more" {
+    printf '@ftai v2.0\n@rule\n  name: "x"\n  pattern: "time"\n  target: "ask"\n  reason: "x"\n@end\n' >"$T/try.ftai"
+    try ftai-route --backtest "$T/try.ftai"
+    ended 0
+    same "$(cat "$T/out")" "0 of 0 routes would be other ones"
+    try ftai-route --backtest "$T/missing"
+    ended 66
+    printf '@ftai v2.0\n@rule\n  name: "x"\n@end\n' >"$T/broken.ftai"
+    try ftai-route --backtest "$T/broken.ftai"
+    ended 78
+    for more in --explain --dry-run "--rules $T/try.ftai" "$T/in"; do
+        try ftai-route --backtest "$T/try.ftai" $more
+        ended 2
+        empty "$T/out"
+    done
+}
+
+@test "route: --backtest shows a bar on a terminal only" {
+    ftai-run "what time is it" >/dev/null
+    printf '@ftai v2.0\n@rule\n  name: "x"\n  pattern: "time"\n  target: "ask"\n  reason: "x"\n@end\n' >"$T/try.ftai"
+    script -qec "ftai-route --backtest '$T/try.ftai' >'$T/out'" "$T/seen" >/dev/null
+    grep -q '\[#' "$T/seen"
+    same "$(tail -n 1 "$T/out")" "1 of 1 routes would be other ones"
+    script -qec "ftai-route --quiet --backtest '$T/try.ftai' >'$T/out'" "$T/seen" >/dev/null
+    same "$(grep -c '\[#' "$T/seen")" 0
 }

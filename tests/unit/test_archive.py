@@ -482,6 +482,18 @@ def test_lookup_waits_for_nobody(home):
 # -- Reading --
 
 
+def test_ids_are_found_by_their_end(home):
+    one, two = ({"@tag": "note", "id": f"0199c2f4-000{n}-7a31-9c1b-2f0a5bdddddd", "ts": record.now(), "thread": "t", "n": n} for n in (1, 2))
+    put(one, two, record.make("note", "test"))
+    db = archive.connect()
+    assert [rec["n"] for rec in archive.ending(db, "DDdddd", 20)] == [1, 2]
+    assert [rec["n"] for rec in archive.ending(db, "dddddd", 1)] == [1]
+    assert [rec["n"] for rec in archive.ending(db, two["id"].upper(), 20)] == [2]
+    assert archive.ending(db, "eeeeee", 20) == []
+    plan = " ".join(str(row[3]) for row in db.execute("EXPLAIN QUERY PLAN SELECT seq FROM records WHERE id LIKE '%dddddd' LIMIT 2"))
+    assert "COVERING INDEX records_id" in plan
+
+
 def test_get_thread_and_tasks(home):
     asked = record.make("command", "test", body="do it")
     open_task = record.make("task", "test", parent=asked, title="one")

@@ -15,12 +15,12 @@ FLOORS = [
     {"errors", "record", "text", "phrases"},
     {"stream", "paths", "rules", "specs", "dates", "intake", "views"},
     {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"}
-    | {"limits", "prices", "providers", "waiting", "models"},
-    {"acting"},
+    | {"limits", "prices", "providers", "waiting", "models", "why"},
+    {"acting", "vitals"},
 ]
 NAMES = set().union(*FLOORS)
 # The only arrows within a floor; what else a module needs comes in as an argument.
-SIDEWAYS = {("archive", "journal"), ("models", "state"), ("tools", "state"), ("routing", "state"), ("skills", "archive"), ("skills", "journal")}
+SIDEWAYS = {("archive", "journal"), ("models", "state"), ("tools", "state"), ("skills", "archive"), ("skills", "journal")}
 SIDEWAYS |= {("journal", "redact"), ("journal", "seal"), ("stage", "redact"), ("secret", "seal"), ("purge", "journal"), ("purge", "archive"), ("purge", "seal")}
 SIDEWAYS |= {("secret", "redact"), ("limits", "state")}
 SIDEWAYS |= {("waiting", "state"), ("models", "limits"), ("models", "prices"), ("models", "providers"), ("routing", "models")}

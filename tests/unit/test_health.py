@@ -112,3 +112,27 @@ def test_a_table_of_prices_may_be_too_old(days, level):
     assert check.level == level
     assert bool(check.hint) == (level == "warn")
     assert days is None or f"{days} days old" in check.detail
+
+
+def test_a_check_that_cannot_be_made_is_told_once_and_the_others_are_made():
+    def bad():
+        yield health.Check("ok", "a", "b")
+        raise Failure("no state", 74, "mend it")
+
+    def worse():
+        raise PermissionError(13, "Permission denied", "/x")
+        yield
+
+    found = list(health.guarded([bad, worse, bad, lambda: iter([health.Check("ok", "a", "b")])]))
+    ok, told = health.Check("ok", "a", "b"), health.Check("fail", "check", "no state", "mend it")
+    assert found == [ok, told, health.Check("fail", "check", "cannot read '/x': Permission denied"), ok, ok]
+
+
+def test_models_that_can_be_asked_and_those_that_cannot():
+    lack = namedtuple("lack", "code what hint")
+    ready = [("a", []), ("b", [lack("key", "no key", "set it"), lack("consent", "no consent: nobody agreed", "grant it")]), ("c", [lack("off", "gone", "")])]
+    able, unable = health.providers(ready)
+    assert (able.level, able.detail) == ("ok", "can be asked now: a")
+    assert (unable.detail, unable.hint) == ("cannot be asked: b (no key, no consent), c (gone)", "set it && grant it")
+    assert "work without" in next(health.providers(ready[1:])).detail
+    assert "no model is set up" in next(health.providers([])).detail

@@ -34,6 +34,7 @@ ALLOWED = {
     "ftai-run": OURS | SQLITE | REDACT | {"hashlib", "struct", "zoneinfo", "sysconfig"}
     | {"acting", "archive", "dates", "execution", "fcntl", "intake", "journal", "phrases", "routing", "seal", "skills", "state", "text", "views"},
     "ftai-show": OURS | {"views"},
+    "ftai-why": OURS | SQLITE | REDACT | {"acting", "archive", "execution", "fcntl", "journal", "paths", "state", "text", "views", "why"},
     "ftai-validate": OURS | {"rules", "text", "views"},
 }  # fmt: skip
 # It looks for what is installed, and times the other stages.

@@ -354,6 +354,24 @@ def test_names_are_found_as_the_package_finds_them():
         assert (row and row.source.partition("/")[2]) == wanted, (vendor, model)
 
 
+def test_a_new_price_holds_from_the_beginning_of_its_day():
+    """Each change of a price in the table, on both sides of its midnight in UTC, by the package's own choice."""
+    from genai_prices.data import providers
+
+    seen = changed = 0
+    for provider in providers:
+        for model in provider.models:
+            for each in model.prices if isinstance(model.prices, list) else ():
+                if hasattr(each.constraint, "start_date"):
+                    begin = datetime.combine(each.constraint.start_date, datetime.min.time(), UTC)
+                    rows = [prices.row(provider.id, model.id, when) for when in (begin - timedelta(microseconds=1), begin)]
+                    wanted = [model.get_prices(when).input_mtok for when in (begin - timedelta(microseconds=1), begin)]
+                    base = [getattr(price, "base", price) for price in wanted]
+                    assert [row and row.input for row in rows] == base, (provider.id, model.id, begin)
+                    seen, changed = seen + 1, changed + (base[0] != base[1])
+    assert seen > 100 and changed > 20
+
+
 @pytest.mark.parametrize(("hour", "wanted"), [(0, False), (1, True), (4, False), (6, True), (10, False)])
 def test_prices_by_the_time_of_day(hour, wanted):
     """deepseek's hours, as the table has them."""

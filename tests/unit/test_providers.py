@@ -1,8 +1,10 @@
 """Calls to providers: the real SDKs against tests/vendor.py in a process of its own. MLX: test_providers_mlx.py."""
 
+import errno
 import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -138,11 +140,11 @@ def test_controls_are_taken_out_of_an_answer(vendor, kind, api, stream):
     assert "".join(pieces) == answer.text == "a\ufffdb\ufffd[31m\tc\n😀ü"
 
 
-@pytest.mark.parametrize(("kind", "api", "stream"), BOTH)
-@pytest.mark.parametrize(("script", "stop"), [("max", "length"), ("refusal:text=No and", "refusal")])
+@pytest.mark.parametrize(
+    ("kind", "api", "stream", "script", "stop"),
+    [(*way, "max", "length") for way in BOTH] + [(*way, "refusal:text=No and", "refusal") for way in BOTH if way[1] != "responses"],
+)
 def test_how_an_answer_stops(vendor, kind, api, stream, script, stop):
-    if stop == "refusal" and api == "responses":
-        pytest.skip("a refusal has no text there")
     vendor.control(script=script)
     assert drain(call(vendor, kind, api, stream))[1].stop == stop
 
@@ -167,19 +169,19 @@ def test_a_status(vendor, kind, api, status, sort):
 
 
 OTHERS = [
-    # script, kind of trouble, only for a stream (True), only without (False), for both (None)
-    ("context", "length", None), ("empty", "input", None), ("refusal", "policy", None), ("garbage", "network", None), ("wrong", "network", None),
-    ("broken", "network", None), ("utf8", "network", None), ("cut", "network", None), ("eof", "network", None), ("fault", "network", True),
-    ("fault:type=rate_limit_error", "rate", True), ("fault:type=authentication_error", "credential", True), ("gzip", "network", None),
-    ("reset", "network", None), ("cut:after=3", "network", True),
+    # script, kind of trouble, whether it is for streams alone
+    ("context", "length", False), ("empty", "input", False), ("refusal", "policy", False), ("garbage", "network", False), ("wrong", "network", False),
+    ("broken", "network", False), ("utf8", "network", False), ("cut", "network", False), ("eof", "network", False), ("fault", "network", True),
+    ("fault:type=rate_limit_error", "rate", True), ("fault:type=authentication_error", "credential", True), ("gzip", "network", False),
+    ("reset", "network", False), ("cut:after=3", "network", True),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "api", "stream"), BOTH)
-@pytest.mark.parametrize(("script", "sort", "only"), OTHERS)
-def test_another_trouble(vendor, kind, api, stream, script, sort, only):
-    if only not in (None, stream):
-        pytest.skip("not for this one")
+@pytest.mark.parametrize(
+    ("kind", "api", "stream", "script", "sort"),
+    [(*way, script, sort) for script, sort, streamed in OTHERS for way in BOTH if way[2] or not streamed],
+)
+def test_another_trouble(vendor, kind, api, stream, script, sort):
     vendor.control(script=script)
     bad = trouble(call(vendor, kind, api, stream))
     assert bad.kind == sort, bad.message
@@ -221,7 +223,9 @@ def test_what_was_known_of_a_cut_answer(vendor, kind, api):
 
 
 @pytest.mark.parametrize(("kind", "api"), WAYS)
-@pytest.mark.parametrize(("option", "least", "most"), [("retry-after=3", 3, 3), ("retry-ms=1500", 1.5, 1.5), ("retry-date=30", 27, 31), ("retry-date=-30", 0, 0)])
+@pytest.mark.parametrize(
+    ("option", "least", "most"), [("retry-after=3", 3, 3), ("retry-ms=1500", 1.5, 1.5), ("retry-date=30", 27, 31), ("retry-date=-30", 0, 0)]
+)
 def test_retry_after(vendor, kind, api, option, least, most):
     vendor.control(script=f"429:{option},503:{option}")
     for status in (429, 503):
@@ -240,14 +244,12 @@ def test_a_refused_connection():
 
 
 def test_a_server_that_comes_back():
-    with rehearsal.Process() as gone:
-        gone.control(down=0.3)
-        while providers.probe(provider(gone))[0]:
-            pass
-        assert trouble(call(gone)).kind == "network"
-        while not providers.probe(provider(gone))[0]:
-            pass
-        assert drain(call(gone))[1].text
+    with rehearsal.Process() as first:
+        assert drain(call(first))[1].text
+    assert trouble(call(first)).kind == "network"
+    with rehearsal.Process("", "--port", first.url.rpartition(":")[2]) as again:
+        assert again.url == first.url
+        assert drain(call(first))[1].text
 
 
 def test_a_redirect_is_not_followed(vendor):
@@ -262,6 +264,13 @@ def test_a_redirect_is_not_followed(vendor):
 def test_a_long_error(vendor, size):
     vendor.control(script=[{"fault": "500", "message": f"{KEY}\n\x1b[31mÄ " * 200, "bytes": size}])
     assert "\x1b" not in trouble(call(vendor)).message
+
+
+def test_an_error_that_does_not_end(vendor):
+    vendor.control(script="500:endless=1:bytes=100000*3")
+    for kind, api in WAYS:
+        bad = trouble(call(vendor, kind, api, seconds=5))
+        assert (bad.kind, bad.status) == ("network", 500)
 
 
 @given(words=st.text(max_size=400), where=st.integers(0, 400))
@@ -315,6 +324,23 @@ def test_the_time_is_over(vendor, kind, api, stream, script):
     assert vendor.wait(closed=1)["requests"][1]["closed"], "the server does not know that we went away"
 
 
+def test_no_piece_is_handed_on_once_the_time_is_over():
+    """Else a reader who is slower than the server would never see the end of its time."""
+    made = providers._Call({"name": "there"}, KEY, -1)
+    made.put("piece", "late")
+    what, value = made.take()
+    assert (what, type(value)) == ("bad", TimeoutError)
+
+
+def test_the_time_is_over_though_pieces_come_and_come(vendor):
+    drain(call(vendor))
+    vendor.control(script="ok:size=4:pieces=300000")
+    bad = trouble(call(vendor, seconds=1))
+    assert bad.kind == "timeout"
+    assert bad.answer.text
+    vendor.wait(closed=1)
+
+
 @pytest.mark.parametrize(("kind", "api"), WAYS)
 def test_a_call_that_is_left_in_the_middle(vendor, kind, api):
     vendor.control(script="stall")
@@ -350,8 +376,8 @@ def test_nothing_is_sent_once_nobody_waits():
 
 
 def test_a_slow_reader_is_waited_for(vendor):
-    """Of 20 MB in 5,000 pieces few are in our memory, and the others with the server."""
-    vendor.control(script="ok:size=20:pieces=5000")
+    """Of 10 MB in 1,000 pieces few are in our memory, and the others with the server."""
+    vendor.control(script="ok:size=10:pieces=1000")
     made = call(vendor)
     size = len(next(made))
     while made.gi_frame.f_locals["call"].box.qsize() < providers.PIECES - 1:
@@ -359,11 +385,11 @@ def test_a_slow_reader_is_waited_for(vendor):
     assert made.gi_frame.f_locals["call"].box.qsize() <= providers.PIECES
     assert vendor.state()["counts"]["done"] == 0
     pieces, answer = drain(made)
-    assert size + sum(map(len, pieces)) == len(answer.text) == 20 * 1024 * 1024
+    assert size + sum(map(len, pieces)) == len(answer.text) == 10 * 1024 * 1024
 
 
 def test_a_slow_reader_who_leaves(vendor):
-    vendor.control(script="ok:size=20:pieces=5000")
+    vendor.control(script="ok:size=10:pieces=1000")
     made = call(vendor)
     next(made)
     while made.gi_frame.f_locals["call"].box.qsize() < providers.PIECES - 1:
@@ -374,8 +400,8 @@ def test_a_slow_reader_who_leaves(vendor):
 
 @pytest.mark.parametrize(("kind", "api", "stream"), BOTH)
 def test_an_answer_of_50_mb(vendor, kind, api, stream):
-    # At the end of its stream `responses` repeats the whole answer thrice in one event, which the SDK takes its time for.
-    size = 10 if stream and api == "responses" else 50
+    # It repeats the whole answer thrice in the last events, and the SDK takes its time for such.
+    size = 10 if api == "responses" else 50
     vendor.control(script=f"ok:size={size}")
     assert len(drain(call(vendor, kind, api, stream, seconds=60))[1].text) == size * 1024 * 1024
 
@@ -388,6 +414,16 @@ def test_an_answer_that_is_too_large(vendor, monkeypatch, kind, api, stream, pie
     assert trouble(call(vendor, kind, api, stream)).kind == "input"
     vendor.control(script="ok:size=0.9")
     assert drain(call(vendor, kind, api, stream))[1].text
+
+
+@pytest.mark.parametrize(("kind", "api", "stream"), BOTH)
+def test_what_has_no_end_is_not_kept(vendor, monkeypatch, kind, api, stream):
+    """What is no text of an answer has a limit too: an event that does not end, JSON that is all blanks."""
+    monkeypatch.setattr(providers, "LIMIT", 64 * 1024)
+    vendor.control(script=[{"fault": "raw", "body": "data: " + "x" * 200_000}, {"fault": "raw", "body": "\n\n" * 40_000 + "{}"}])
+    assert trouble(call(vendor, kind, api, stream)).kind == "input"
+    # Empty lines end events, of which a stream may have any number.
+    assert trouble(call(vendor, kind, api, stream)).kind == ("network" if stream else "input")
 
 
 # -- the environment
@@ -409,7 +445,7 @@ def elsewhere(monkeypatch):
         yield other
 
 
-@pytest.mark.parametrize("key", [KEY, None])
+@pytest.mark.parametrize("key", [KEY, None], ids=["key", "none"])
 def test_the_environment_does_not_redirect(vendor, elsewhere, key):
     for kind, api, stream in BOTH:
         assert drain(call(vendor, kind, api, stream, key=key))[1].text
@@ -584,6 +620,26 @@ def test_a_script():
     assert rehearsal.script([{"fault": 500, "times": 2}, "529"]) == [{"times": 2, "fault": "500"}, {"times": 1, "fault": "529"}]
 
 
+def test_a_server_that_is_down_for_a_while():
+    with rehearsal.Process() as process:
+        address = ("127.0.0.1", int(process.url.rpartition(":")[2]))
+        process.control(down=1)
+        for wanted in (errno.ECONNREFUSED, 0):
+            while True:
+                with socket.socket() as line:
+                    if line.connect_ex(address) == wanted:
+                        break
+        assert process.state()["counts"]["requests"] == 0
+
+
 def test_a_server_shows_no_key(vendor):
     drain(call(vendor, "anthropic", None))
     assert KEY not in str(vendor.state())
+
+
+def test_a_server_that_is_told_from_a_shell(vendor):
+    tell = [sys.executable, rehearsal.__file__, "--tell", vendor.url]
+    assert orjson.loads(subprocess.check_output([*tell, '{"script": "429,hang"}']))["left"][0]["fault"] == "429"
+    assert trouble(call(vendor)).kind == "rate"
+    assert orjson.loads(subprocess.check_output([*tell, "wait?requests=1"]))["counts"]["requests"] == 1
+    assert subprocess.run([*tell, "wait?requests=9&seconds=0.1"], stdout=subprocess.DEVNULL).returncode == 1

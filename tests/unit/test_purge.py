@@ -500,7 +500,7 @@ def test_an_end_before_the_names_is_told():
 def test_a_purge_under_way_is_75(monkeypatch):
     put(note("one"))
     monkeypatch.setattr(purge, "WAIT", 0.05)
-    with purge._Alone(paths.journal()), pytest.raises(Failure) as bad:
+    with purge._alone(paths.journal()), pytest.raises(Failure) as bad:
         gone(pattern="one")
     assert bad.value.code == 75
 

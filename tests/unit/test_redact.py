@@ -16,7 +16,7 @@ import pytest
 import strategies
 from hypothesis import given
 from hypothesis import strategies as st
-from serenamaster import journal, record, redact, specs
+from serenamaster import journal, record, redact, specs, stream
 from serenamaster.errors import Failure
 
 ROOT = Path(__file__).parents[2]
@@ -525,6 +525,15 @@ def test_many_processes_remember_at_once_and_none_is_lost(home):
     assert [each.wait(timeout=60) for each in running] == [0] * 6
     assert len(redact.known()) == 30
     assert sorted(path.name for path in (home / "state" / "keys").iterdir()) == ["fingerprints", "fingerprints.lock", "salt"]
+
+
+def test_who_holds_the_fingerprints_for_too_long_is_not_waited_for(home, monkeypatch):
+    redact.remember("a", "a value of one")
+    monkeypatch.setattr(redact, "WAIT", 0.05)
+    with stream.Lock(str(home / "state" / "keys" / "fingerprints.lock")), pytest.raises(Failure) as bad:
+        redact.remember("b", "a value of another")
+    assert bad.value.code == 75 and "fingerprints.lock" in bad.value.message
+    assert redact.remember("b", "a value of another")
 
 
 def test_the_files_hold_no_value_and_are_the_owners_alone(home):

@@ -595,3 +595,69 @@ def test_hints_lead_to_skills_and_programs_only():
         for hint in routing.nearest(example, table):
             assert hint not in others
             assert route(hint)["target"].startswith(("skill:", "cmd:")), hint
+
+
+# --- rules on the past
+
+
+def past(*pairs):
+    """A page of the journal: commands with their routes, each a dict of what is other than usual."""
+    page = []
+    for command, route in pairs:
+        said = record.make("command", "ftai-listen", **{"body": "how is the weather"} | command)
+        page.append((len(page) + 1, said))
+        if route is not None:
+            usual = {"target": "ask", "rule": "nothing-matches", "privacy": "local"}
+            page.append((len(page) + 1, record.make("route", "ftai-route", parent=said, **usual | route)))
+    return page
+
+
+def outcomes(pages, table):
+    return [(kind, words) for _, rec, kind, words in routing.replayed(pages, table) if rec is not None]
+
+
+WEATHER = '@ftai v2.0\n@rule\n  name: "tried"\n  pattern: "weather"\n  target: "skill:status"\n  reason: "x"\n@end\n'
+
+
+def test_replayed_tells_what_would_be_other(tmp_path):
+    rules = tmp_path / "try.ftai"
+    rules.write_text(WEATHER)
+    table = routing.load(str(rules))
+    page = past(({}, {}), ({"body": "what time is it"}, {"target": "skill:time", "rule": "time"}), ({}, {"target": "skill:status", "rule": "tried"}))
+    page += past(({"privacy": "cloud"}, {"target": "skill:status", "rule": "tried"}), ({}, None))
+    page += past(({"body": "[withheld:7]"}, {}), ({}, {"target": "[sealed:x:y]"}))
+    page += [(99, {"@tag": "task", "id": "x", "title": "mine"}), (100, {"@tag": "command", "id": "y", "body": "part", "provisional": True})]
+    assert outcomes([page], table) == [
+        ("changed", "ask -> skill:status, rule nothing-matches -> tried"), ("same", ""), ("same", ""), ("changed", "privacy local -> cloud"),
+        ("unread", ""), ("unread", ""), ("unrouted", ""),
+    ]  # fmt: skip
+
+
+def test_replayed_holds_no_more_than_it_must(tmp_path, monkeypatch):
+    monkeypatch.setattr(routing, "PENDING", 3)
+    table = routing.load()
+    pages = [past(*[({}, None)] * 10), [], past(*[({}, {})] * 2)]
+    assert [kind for kind, _ in outcomes(iter(pages), table)] == ["unrouted"] * 8 + ["same"] * 2 + ["unrouted"] * 2
+
+
+def test_who_could_not_be_had_then_is_no_change():
+    own("config", '@consent\n  name: "anthropic"\n  summary: "x"\n@end\n@consent\n  name: "openai"\n  summary: "x"\n@end')
+    fields = 'pattern: "weather"\n  target: "model:claude"\n  fallback: "model:gpt"\n  privacy: "cloud"\n  reason: "x"'
+    own("mcp", f'@rule\n  name: "tried"\n  {fields}\n@end')
+    table, well = routing.load(), routing.untroubled()
+    said = command("how is the weather")
+    before = {"@tag": "route", "target": "model:gpt", "rule": "tried", "privacy": "cloud"}
+
+    def otherwise(why):
+        blocks = [{"@tag": "alternative", "target": "model:claude", "why_not": why}]
+        return routing.changed(said, before | {"@blocks": blocks}, table, well)
+
+    assert [otherwise(why) for why in ("breaker", "offline", "rate", "budget")] == [""] * 4
+    assert otherwise("order") == "model:gpt -> model:claude"
+    # What is known of them today is nobody's concern.
+    from serenamaster import limits
+
+    for _ in range(3):
+        limits.bad("anthropic/claude-sonnet-5-5/-", "network", "no answer")
+    assert routing.decide(said, table)["target"] == "model:gpt"
+    assert otherwise("order") == "model:gpt -> model:claude"

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import secrets
 import sqlite3
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import orjson
 import pytest
 from serenamaster import record, seal, specs
-from serenamaster.errors import CONFIG, DATAERR, NOPERM, Failure
+from serenamaster.errors import CONFIG, DATAERR, NOPERM, TEMPFAIL, Failure
 
 LIB = os.path.dirname(os.path.dirname(seal.__file__))
 
@@ -70,6 +71,34 @@ def test_the_age_program_opens_what_is_locked(tmp_path):
     subprocess.run(["age-keygen", "-o", str(own)], capture_output=True, check=True)
     locked = seal.lock(b"some words", [str(seal._identity(own.read_text()).to_public())])
     assert subprocess.run(["age", "-d", "-i", str(own)], input=locked, capture_output=True, check=True).stdout == b"some words"
+
+
+class Busy:
+    """pyrage.passphrase on a machine that others use: a file that cost little, and an answer that it would take too long, so many times."""
+
+    def __init__(self, passphrase, times):
+        self.real, self.times = passphrase, times
+
+    def encrypt(self, *args):
+        self.times -= 1
+        return re.sub(rb"(-> scrypt \S+) \d+", rb"\1 9", made) if (made := self.real.encrypt(*args)) and self.times >= 0 else made
+
+    def decrypt(self, data, phrase):
+        self.times -= 1
+        return self.real.decrypt(re.sub(rb"(-> scrypt \S+) \d+", rb"\1 40", data) if self.times >= 0 else data, phrase)
+
+
+def test_a_busy_machine_makes_no_weak_file_and_finds_none_damaged(monkeypatch):
+    import pyrage
+
+    real = pyrage.passphrase
+    monkeypatch.setattr(pyrage, "passphrase", Busy(real, 1))
+    locked = seal.lock(b"some words", passphrase="a phrase")
+    assert seal._work(locked) > 9
+    monkeypatch.setattr(pyrage, "passphrase", Busy(real, 3))
+    assert seal.unlock(locked, passphrase="a phrase") == b"some words"
+    monkeypatch.setattr(pyrage, "passphrase", Busy(real, 1000))
+    assert code(seal.unlock, locked, passphrase="a phrase") == TEMPFAIL
 
 
 # ---- the owner's identity ----

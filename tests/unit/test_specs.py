@@ -178,6 +178,31 @@ def test_times_that_phrases_take_are_understood():
         ("config", '@setting\n  name: "x"\n  value: 1\n  summary: "x"\n', 7, "never closed"),
         ("config", '@setting\n  name: "x"\n  value 1\n  summary: "x"\n@end', 7, "is no field"),
         ("config", '@model\n  name: "x"\n  provider: "nobody"\n@end', 9, "no provider 'nobody'"),
+        ("config", '@provider\n  name: "x"\n  kind: "gemini"\n  summary: "x"\n@end', 9, "'kind' is 'gemini', expected anthropic, openai or mlx"),
+        ("config", '@provider\n  name: "x"\n  kind: "openai"\n  summary: "x"\n  api: "completions"\n@end', 11, "expected chat or responses"),
+        ("config", '@provider\n  name: "x"\n  kind: "openai"\n  summary: "x"\n  privacy: "mine"\n@end', 11, "expected local or cloud"),
+        ("config", '@provider\n  name: "x"\n  kind: "openai"\n  summary: "x"\n  requests: 0.5\n@end', 11, "expected a whole number from 0"),
+        ("config", '@provider\n  name: "x"\n  kind: "openai"\n  summary: "x"\n  deadline: "soon"\n@end', 11, "expected a number from 0"),
+        ("config", '@provider\n  name: "x"\n  kind: "openai"\n  url: "http://example.net/v1"\n  key: "k"\n  summary: "x"\n@end', 10, "would show the key"),
+        ("config", '@provider\n  name: "x"\n  kind: "openai"\n  url: "http://127.0.0.1.example.net/"\n  key: "k"\n  summary: "x"\n@end', 10, "expected https"),
+        ("config", '@provider\n  name: "x"\n  kind: "openai"\n  url: "http://localhost@example.net/"\n  key: "k"\n  summary: "x"\n@end', 10, "expected https"),
+        ("config", '@model\n  name: "x"\n  provider: "server"\n  fallback: ["claude",\n    "nobody"]\n@end', 11, "there is no model 'nobody'"),
+        ("config", '@model\n  name: "x"\n  provider: "server"\n  refused: "nobody"\n@end', 10, "there is no model 'nobody'"),
+        ("config", '@model\n  name: "x"\n  provider: "server"\n  window: -1\n@end', 10, "expected a whole number from 0"),
+        ("config", '@model\n  name: "x"\n  provider: "server"\n  quality: "high"\n@end', 10, "expected a whole number from 0"),
+        ("config", '@model\n  name: "x"\n  provider: "server"\n  system: ""\n@end', 10, "'system' is '', expected text"),
+        ("config", '@budget\n  name: "x"\n  value: "five"\n  unit: "USD"\n  per: "day"\n@end', 9, "'value' is 'five', expected a number from 0"),
+        ("config", '@budget\n  name: "x"\n  value: -5\n  unit: "USD"\n  per: "day"\n@end', 9, "expected a number from 0"),
+        ("config", '@budget\n  name: "x"\n  value: true\n  unit: "USD"\n  per: "day"\n@end', 9, "expected a number from 0"),
+        ("config", '@budget\n  name: "x"\n  value: 5\n  unit: "USD"\n  per: "week"\n@end', 11, "expected day or month"),
+        ("config", '@budget\n  name: "x"\n  value: 5\n  unit: "USD"\n  per: "day"\n  over: "ask"\n@end', 12, "expected cheaper, local or stop"),
+        ("config", '@budget\n  name: "x"\n  value: 5\n  unit: "USD"\n  per: "day"\n  provider: "nobody"\n@end', 12, "there is no provider 'nobody'"),
+        ("config", '@budget\n  name: "x"\n  value: 5\n  unit: "USD"\n  per: "day"\n  model: "nobody"\n@end', 12, "there is no model 'nobody'"),
+        ("config", '@budget\n  name: "x"\n  value: 5\n  unit: "USD"\n@end', 7, "without 'per'"),
+        ("config", '@budget\n  name: "hints"\n  value: 5\n  unit: "USD"\n  per: "day"\n@end', 8, "'hints' is a @limit, not a @budget"),
+        ("mcp", '@rule\n  name: "x"\n  any: true\n  target: "model:a"\n  reason: "x"\n  fallback: ["model:*",\n    "ask"]\n@end', 13, "'ask' is no fallback"),
+        ("mcp", '@rule\n  name: "x"\n  any: true\n  target: "skill:help"\n  reason: "x"\n  fallback: "model:a"\n@end', 12, "a model as target"),
+        ("mcp", '@rule\n  name: "x"\n  any: true\n  target: "model:a"\n  reason: "x"\n  quality: 0.5\n@end', 12, "expected a whole number from 0"),
         ("memory", '@tier\n  name: "x"\n  summary: "x"\n  keep: "long"\n@end', 10, "'keep' is 'long', expected a number"),
         ("memory", '@tier\n  name: "x"\n  summary: "x"\n  default: "yes"\n@end', 10, "expected true or false"),
         ("release", '@gate\n  name: "x"\n  summary: "x"\n@end', 7, "without 'run'"),
@@ -208,6 +233,26 @@ def test_what_does_not_belong_is_refused_with_file_and_line(spec, body, line, sa
     bad = refused(spec)
     assert bad.message.startswith(f"{path}:{line}: "), bad.message
     assert said in bad.message
+
+
+@pytest.mark.parametrize("url", ["https://example.net/v1", "http://127.0.0.1:8080/v1", "http://localhost/v1", "http://[::1]:8080/v1"])
+def test_a_key_goes_over_https_or_stays_on_this_machine(url):
+    own("config", f'@provider\n  name: "x"\n  kind: "openai"\n  url: "{url}"\n  key: "k"\n  summary: "x"\n@end')
+    assert specs.find("config", "provider", "x")["url"] == url
+
+
+def test_without_a_key_a_url_may_be_any_server_of_the_house():
+    own("config", '@provider\n  name: "x"\n  kind: "openai"\n  url: "http://box.lan:8080/v1"\n  privacy: "local"\n  summary: "x"\n@end')
+    assert specs.find("config", "provider", "x")["privacy"] == "local"
+
+
+def test_models_may_name_each_other_and_such_as_are_turned_off():
+    models = '@model\n  name: "a"\n  provider: "server"\n  fallback: ["b", "claude"]\n  refused: "b"\n@end\n'
+    models += '@model\n  name: "b"\n  provider: "mlx"\n  fallback: "a"\n@end\n'
+    own("config", models + '@model\n  name: "claude"\n  off: true\n@end\n@provider\n  name: "mlx"\n  off: true\n@end')
+    found = specs.find("config", "model", "a")
+    assert (found["fallback"], found["refused"]) == (["b", "claude"], ["b"])
+    assert list(specs.load("config")["gone"]["model"]) == ["claude"]
 
 
 def test_control_characters_and_bad_bytes_in_a_spec_are_refused():
@@ -675,3 +720,40 @@ def test_a_project_declares_no_key_and_agrees_to_nothing(home):
     assert len(found["notes"]) == 2
     specs.trust(str(home / "work"))
     assert [entry["name"] for entry in specs.load("config")["consent"]] == ["anthropic"]
+
+
+# --- budgets of a project
+
+
+BUDGET = '@budget\n  name: "daily"\n  value: 5\n  unit: "USD"\n  per: "day"\n@end'
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        ('  value: 2.5', 2.5),
+        ('  value: 0', 0),
+        ('  value: 5', 5),
+        ('  value: 6', 5),
+        ('  value: 2\n  unit: "EUR"', 5),
+        ('  value: 2\n  over: "cheaper"', 5),
+        ('  value: 2\n  per: "month"', 5),
+        ('  value: true', 5),
+        ('  off: true', 5),
+    ],
+)  # fmt: skip
+def test_a_project_may_lower_a_budget_and_nothing_else(body, value, home, monkeypatch):
+    own("config", BUDGET)
+    path = project(home, monkeypatch, "config", f'@budget\n  name: "daily"\n{body}\n@end')
+    config = specs.load("config")
+    (found,) = config["budget"]
+    assert (found["value"], found["unit"], found["per"], found.get("over")) == (value, "USD", "day", None)
+    lowered = body in ("  value: 2.5", "  value: 0", "  value: 5")
+    assert [f"{path}:7: left out" in note for note in config["notes"]] == ([] if lowered else [True])
+
+
+def test_a_project_adds_no_budget_that_would_be_read_as_one_of_the_owners(home, monkeypatch):
+    project(home, monkeypatch, "config", BUDGET)
+    config = specs.load("config")
+    assert config["budget"] == []
+    assert "left out" in config["notes"][0]

@@ -239,6 +239,27 @@ def test_talk_to_a_closed_stderr_is_no_failure():
     assert run("os.close(2); stream.say('x'); sys.stderr = None; stream.say('x'); os._exit(0)").returncode == 0
 
 
+def test_a_lock_is_held_by_one_and_has_a_deadline(tmp_path):
+    path = str(tmp_path / "lock")
+    with stream.Lock(path) as held:
+        assert stat.S_IMODE(os.fstat(held.fd).st_mode) == 0o600
+        for seconds in (0, 0.05):
+            with pytest.raises(Failure) as bad, stream.Lock(path, seconds, "it is in use", "fuser lock"):
+                pass
+            assert (bad.value.message, bad.value.code, bad.value.hint) == ("it is in use", 75, "fuser lock")
+    with stream.Lock(path, 0):
+        pass
+
+
+@pytest.mark.parametrize(("place", "words", "code"), [("none/lock", "No such file", 73), ("link", "it is a link", 73)])
+def test_a_lock_that_cannot_be_opened(tmp_path, place, words, code):
+    (tmp_path / "link").symlink_to(tmp_path / "else")
+    with pytest.raises(Failure) as bad, stream.Lock(str(tmp_path / place)):
+        pass
+    assert bad.value.code == code and words in bad.value.message
+    assert not (tmp_path / "else").exists()
+
+
 def test_save_writes_whole_files_for_the_user_alone(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")

@@ -256,6 +256,17 @@ def test_the_lease_of_one_that_is_gone_is_broken_at_once(path):
     assert os.listdir(os.path.join(os.path.dirname(path), "runs")) == []
 
 
+def test_one_that_died_without_a_task_leaves_no_file(path):
+    put(path)
+    child(path, "work.finish(item)\nassert work.take() is None")
+    runs = os.path.join(os.path.dirname(path), "runs")
+    assert len(os.listdir(runs)) == 1
+    with waiting.Drain(path) as one, waiting.Drain(path):
+        assert len(os.listdir(runs)) == 2
+        assert one.name in os.listdir(runs), "that of one that lives was taken away"
+    assert os.listdir(runs) == []
+
+
 def test_what_kills_its_drains_is_put_off_and_never_given_up(path):
     (item,) = put(path)
     for _ in range(waiting.LOST):
@@ -597,6 +608,8 @@ def test_no_text_is_left_behind(tmp_path, monkeypatch):
         return [path.name for path in tmp_path.rglob("*") if path.is_file() and b"Zoltan" in path.read_bytes()]
 
     assert traces()
+    other = state.connect(str(tmp_path / "state" / "state.db"))  # the last one that closes it would empty the log anyway
     assert waiting.clean(lambda own: True, lambda rec: "Zoltan" in rec.get("body", "")) == 1
     assert traces() == []
+    other.close()
     assert [found.route for found in waiting.items()] == [item.route]
