@@ -535,7 +535,7 @@ def end(
         reached = up
         if reached is None and (not kind or kind in ANSWERED or kind in ("rate", "credential", "network")):
             reached = kind != "network"
-        return Ending(opened, reached is not None and _seen(db, vendor, reached, "" if reached else reason, at), reached)
+        return Ending(opened, reached is not None and _seen(db, vendor, reached, reason, at), reached)
 
     return _write(act, path, now)
 
