@@ -160,7 +160,7 @@ class Vendor(ThreadingHTTPServer):
         with self.change:
             return {"requests": [dict(entry) for entry in self.requests], "left": list(self.script), "counts": dict(self.counts)}
 
-    def wait(self, seconds: float = 10.0, **wanted) -> bool:
+    def wait(self, seconds: float = 30.0, **wanted) -> bool:
         """True as soon as the counts are as high as this: requests, closed, done."""
         with self.change:
             return self.change.wait_for(lambda: all(self.counts[name] >= least for name, least in wanted.items()), seconds)
@@ -202,7 +202,7 @@ class Process:
         return self._ask("/control")
 
     def wait(self, **wanted) -> dict:
-        """The state, as soon as that many requests came, were closed or done (at most ten seconds: then it raises)."""
+        """The state, as soon as that many requests came, were closed or done (at most half a minute: then it raises)."""
         return self._ask("/control/wait?" + urlencode(wanted))
 
     def _ask(self, path: str, data=None) -> dict:
@@ -233,7 +233,7 @@ class Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path)
         if path.path == "/control/wait":
             wanted = {name: float(value) for name, value in parse_qsl(path.query)}
-            met = self.server.wait(wanted.pop("seconds", 10.0), **wanted)
+            met = self.server.wait(wanted.pop("seconds", 30.0), **wanted)
             self.send(200 if met else 504, self.server.state())
         elif path.path == "/control":
             self.send(200, self.server.state())
