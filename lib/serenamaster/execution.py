@@ -96,7 +96,9 @@ class Job:
     def __init__(self, stage: str, route: dict, command: dict, default: str, stop=None, consent=None):
         self.stage, self.route, self.command, self.default, self.stop, self.consent = stage, route, command, default, stop, consent
         self.target = route["target"]
-        self.privacy = strictest(command.get("privacy"), route.get("privacy"))
+        # What comes of it may quote an attachment that is local, whatever the command says.
+        nested = "local" if any(map(_is_local, command.get("@blocks", ()))) else None
+        self.privacy = strictest(command.get("privacy"), route.get("privacy"), nested)
         self.tz = text(command.get("tz"))
         self.hidden = "fact" in (command.get("log"), route.get("log"))
         self.attempt, self.began, self.clock = new_id(), now(), time.monotonic()
@@ -116,7 +118,7 @@ class Job:
 
         names: what consent to it is asked by, and all of them have to agree; else the target.
         """
-        if self.local or any(map(_is_local, self.command.get("@blocks", ()))):
+        if self.local:
             return Failure(f"'{target}' may take this off the machine, and it is local", NOPERM, "ftai-listen --privacy cloud")
         for name in names or (target,):
             if missing := self.consent(name, self.command) if self.consent else "nobody could agree to it here":

@@ -1120,6 +1120,18 @@ def test_an_answer_that_rests_on_what_is_local_is_local(there):
     assert "one" not in str(asking.bodies(there.far.state())[-1])
 
 
+@pytest.mark.parametrize("nested", [{"privacy": "local"}, {"@blocks": [{"@tag": "part", "privacy": "secret"}]}])
+def test_an_answer_that_rests_on_a_local_attachment_is_local(there, nested):
+    asked, routed = pair()
+    asked["@blocks"] = [{"@tag": "document", "title": "t", "body": "the text"} | nested]
+    made = Run()(asked, routed)
+    assert there.counts == [0, 0, 1]
+    assert {rec["privacy"] for rec in made[2:]} == {"local"}
+    # It is no part of what a cloud is told of that conversation.
+    Run()(*pair("model:small", thread=asked["thread"]))
+    assert "the text" not in str(there.far.state())
+
+
 def test_a_broken_archive_costs_the_conversation_alone(there):
     first = pair(body="one")
     Run()(*first)
