@@ -105,8 +105,16 @@ def standing(name: str, rec: dict, simulated: dict | None = None, priced: bool =
     elif about.get("wait", 0) > PATIENCE_S:
         made["why_not"], made["reason"] = "rate", f"{provider} takes no more requests for {about['wait']:.0f} s"
     elif spent:
-        made["why_not"], made["reason"] = "budget", _used_up(spent)
+        made["why_not"], made["reason"], made["over"] = "budget", _used_up(spent), spent.get("over", "cheaper")
     return made
+
+
+def spared(name: str, over: str, others: list[str]) -> set[str]:
+    """Of these names of models the targets that may be asked where a budget of this one is used up, which says `over` of the others."""
+    one, found = candidate(name), [candidate(other) for other in others]
+    if isinstance(one, Miss):
+        return {f"model:{other}" for other in others}
+    return {other.target for other in _rest(one, Miss("budget", "", over=over), [other for other in found if isinstance(other, Candidate)])}
 
 
 def _consent(name: str, rec: dict) -> str:

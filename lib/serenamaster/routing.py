@@ -289,11 +289,12 @@ def _chosen(made: dict, rec: dict, table: Table, simulated: dict | None) -> dict
     if by_cost:
         # Where nobody knows the price it may be the dearest.
         found.sort(key=lambda one: (one["estimate"] is None, one["estimate"] or 0))
+    found, barred = _within(found)
     ready = [one for one in found if not one["why_not"]]
     first = (ready or found)[0]
     others = [one for one in ready if one is not first] + [one for one in found if one["why_not"] and one is not first]
     blocks, alternatives = [*made["blocks"]], [*made["alternatives"]]
-    for one in others:
+    for one in [*others, *barred]:
         why = one["why_not"] or ("cost" if by_cost and one["estimate"] != first["estimate"] else "order")
         reason = one["reason"] or (f"costs more than {first['target']}" if why == "cost" else f"is asked where {first['target']} can't be had")
         blocks.append({"@tag": "alternative", "target": one["target"], "why_not": why, "reason": reason, **one["known"]})
@@ -302,6 +303,25 @@ def _chosen(made: dict, rec: dict, table: Table, simulated: dict | None) -> dict
     if simulated is not None:
         made["steps"] = models.rehearse(made, rec, simulated)
     return made | {"standing": first["known"] | ({"trouble": first["reason"]} if first["why_not"] else {})}
+
+
+def _within(found: list[dict]) -> tuple[list[dict], list[dict]]:
+    """(who may be asked, who may not) of some standings, in order, by what the budgets of those that stand before anybody who can be had say."""
+    from . import models
+
+    found, barred = [*found], []
+    for one in found:
+        if not one["why_not"]:
+            break
+        if "over" in one:
+            rest = found[found.index(one) + 1 :]
+            spared = models.spared(one["target"].partition(":")[2], one["over"], [other["target"].partition(":")[2] for other in rest])
+            for other in rest:
+                if other["target"] not in spared:
+                    found.remove(other)
+                    said = f"the budget that is used up for {one['target']} says '{one['over']}'"
+                    barred.append(other if other["why_not"] else {**other, "why_not": "budget", "reason": said})
+    return found, barred
 
 
 def _named(rec: dict) -> str:
@@ -512,7 +532,7 @@ def explain(rec: dict, decision: dict) -> str:
     lines.append(f"     {decision['reason']}")
     lines += [f"     {name}: {value}" for name, value in decision["slots"].items()]
     lines += [f"     near: {phrase}" for phrase in decision["hint"]]
-    lines += [f"     {name}: {value}" for name, value in decision.get("standing", {}).items()]
+    lines += [f"     {name}: {', '.join(value) if type(value) is list else value}" for name, value in decision.get("standing", {}).items()]
     lines += [f"  not {target}  {why}: {reason}  ({rule}, {place})" for target, why, reason, rule, place in decision["alternatives"]]
     lines += [f"  {n}. {step.words}" for n, step in enumerate(decision.get("steps", ()), 1)]
     return "".join(shown(line.replace("\n", " ")) + "\n" for line in lines)

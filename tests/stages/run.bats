@@ -134,3 +134,46 @@ PY
     ended 0
     empty "$T/err"
 }
+
+@test "run: the answer of a model is journaled whole, though its reader goes or its disk is full" {
+    "$root/.venv/bin/python" "$root/tests/vendor.py" --script "drip:seconds=0.002*0" >url 2>/dev/null &
+    vendor=$!
+    until_true [ -s url ]
+    mkdir -m 700 "$FTAI_HOME"
+    "$root/.venv/bin/python" "$root/tests/asking.py" "$(cat url)"
+    { rc=0; ftai-run --stream why is the sky blue 2>"$T/err" || rc=$?; echo "$rc" >code; } | head -c 3 >/dev/null
+    same "$(cat code)" 141
+    empty "$T/err"
+    try ftai-run --stream why is the sky green
+    same "$(cat "$T/out")" "You said: why is the sky green"
+    empty "$T/err"
+    for said in --stream --quiet; do
+        rc=0
+        ftai-run "$said" why is the sky red >/dev/full 2>"$T/err" || rc=$?
+        ended 74
+    done
+    yes why is the sky grey | { ftai-run - || true; } | head -n 1 >/dev/null
+    kill "$vendor"
+    same "$(journaled | jq -r 'select(."@tag" == "result") | .status' | sort -u)" done
+    same "$(journaled | jq -r 'select(."@tag" == "result") | .body' | sort -u | xargs)" \
+        "You said: why is the sky blue You said: why is the sky green You said: why is the sky grey You said: why is the sky red"
+}
+
+@test "run: what an earlier run left is told, and is no answer of this one" {
+    "$root/.venv/bin/python" "$root/tests/vendor.py" --script hang >url 2>/dev/null &
+    vendor=$!
+    until_true [ -s url ]
+    mkdir -m 700 "$FTAI_HOME"
+    "$root/.venv/bin/python" "$root/tests/asking.py" "$(cat url)"
+    ftai-run why is the sky blue >/dev/null 2>&1 &
+    one=$!
+    "$root/.venv/bin/python" "$root/tests/vendor.py" --tell "$(cat url)" "wait?requests=1" >/dev/null
+    kill -9 "$one"
+    wait "$one" || true
+    kill "$vendor"
+    try ftai-run remember that Ada likes tea
+    ended 0
+    grep -q "^ftai-run: 'model:home' was interrupted" "$T/err"
+    same "$(wc -l <"$T/out")" 1
+    grep -q Ada "$T/out"
+}

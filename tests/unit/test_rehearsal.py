@@ -235,6 +235,16 @@ def test_a_budget_that_is_used_up(home, vendors, over, asked, end):
     assert steps[-1].words.startswith(end)
 
 
+@pytest.mark.parametrize(("over", "target", "fallback"), [("cheaper", "model:h", ["model:a"]), ("local", "model:h", ["model:a"]), ("stop", "model:a", [])])
+def test_the_router_keeps_to_what_a_used_up_budget_says(home, over, target, fallback):
+    write(home, dict.fromkeys(("one", "two", "here"), "http://127.0.0.1:9"), more=BUDGET.format(over=over))
+    made = routing.decide(said(), routing.load(), {"here": models.Fault("ok", "", 0, None)})
+    assert (made["target"], made["fallback"]) == (target, fallback)
+    against = {other: why for other, why, *_ in made["alternatives"]}
+    assert against["model:c"] == "budget"
+    assert made["steps"][-1].words.startswith("refused, exit 77" if over == "stop" else "done")
+
+
 def test_what_is_known_of_others_counts_and_of_the_simulated_not(home):
     write(home, dict.fromkeys(("one", "two", "here"), "http://127.0.0.1:9"))
     for _ in range(3):
