@@ -22,7 +22,8 @@ CORE = _words(
 OWN = _words(
     "command route attempt result error decision memory file alert audit partial checkpoint tombstone report slots alternative chain specs data"
     # The spec files: specs.TAGS holds what each may hold.
-    " stage capability skill phrase program list expansion words tier retention setting limit place provider model budget key consent price pattern server rule gate"
+    " stage capability skill phrase program list expansion words tier retention setting limit place provider model budget key consent price pattern server rule"
+    " gate"
 )
 NAMES = 10_000  # different tags that are kept in mind for the end of a document
 WINDOW = 100_000  # records that are kept in mind for the checks of threads, so that a stream without end is read in flat memory
