@@ -643,9 +643,9 @@ class Models:
         if kind == "credential":
             yield job.make("alert", rule="credential", level="error", subject=one.provider["name"], value=trouble.status, body=said)
         if shown:
-            # What was shown can't be taken back: another answer behind it would be a second one.
+            # What was shown can't be taken back: another answer behind it would be a second one, from the queue too.
             body = f"{shown}\n[the answer ends here: {trouble.message}]"
-            return job.end("failed", body, TEMPFAIL if kind in TRANSIENT else CODES.get(kind, SOME), wrong)
+            return job.end("failed", body, CODES.get(kind, SOME), wrong)
         return wait if again else miss
 
     @staticmethod

@@ -614,7 +614,7 @@ def test_after_the_first_shown_byte_nobody_else_is_asked(there, fault):
     assert said(made, "error", "class", "recovery") == [("network", "none")]
     assert end(made)["status"] == "failed"
     assert end(made)["body"].startswith(f"{shown}\n[the answer ends here: ")
-    assert run.codes == [75]
+    assert run.codes == [1]
 
 
 def test_what_nobody_was_shown_may_be_asked_again(there):
