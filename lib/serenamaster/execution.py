@@ -582,6 +582,7 @@ class Runner:
             yield from late
         if end.code and not said and end.status != "queued":
             first = end.body.strip().splitlines()[0].rstrip(".") if end.body.strip() else end.status
+            first = first[:1].lower() + first[1:] if first[1:2].islower() else first
             self._tell(job, Failure(f"'{job.target}': {first}", end.code, end.fields.get("hint") or ""))
         return end
 
@@ -624,10 +625,11 @@ def sentence(bad: Failure) -> str:
 
 
 def question(route: dict) -> str:
-    """What to say where no rule fits: the nearest phrases, which the route carries as `hint` (a string or a list)."""
+    """What to say where no rule fits: the nearest phrases, which the route carries as `hint` (a string or a list), and who may be asked in the `cloud`."""
     near = route.get("hint") or []
     near = [near] if type(near) is str else [phrase for phrase in near if type(phrase) is str]
-    return "I don't know how to do that." + (" Did you mean: " + ", or ".join(f"'{phrase}'" for phrase in near) + "?" if near else "")
+    said = "I don't know how to do that." + (" Did you mean: " + ", or ".join(f"'{phrase}'" for phrase in near) + "?" if near else "")
+    return said + (f" {cloud} may be asked with --privacy cloud." if (cloud := text(route.get("cloud"))) else "")
 
 
 def _seconds(until) -> float:

@@ -605,7 +605,7 @@ class Models:
         if unkept:
             yield job.error("storage", unkept.message)
         if ending.changed:
-            yield _network(job, provider, ending.up, trouble.message if trouble else "it answered")
+            yield _network(job, provider, ending.up, trouble.plain if trouble else "it answered")
         if ending.opened and trouble:
             yield job.make("decision", agent="router", decision=f"{subject} is left alone until {limits.breaker(name).until}", reasoning=trouble.message)
         if answer:
@@ -620,8 +620,8 @@ class Models:
         kind, heard, after = "" if answer else "stopped", (answer or trouble) and (answer or trouble).limits, None
         said = ""
         if trouble:
-            # A provider may quote what it was asked.
-            kind, said, after = trouble.kind, trouble.kind if job.hidden else trouble.message, trouble.retry_after
+            # Who asks next is told of it, in other threads: so none of the words of the provider, who may quote what it was asked.
+            kind, said, after = trouble.kind, trouble.plain, trouble.retry_after
         # Who answers that it is overloaded was reached: it is for the breaker to count that, and no reason to leave all of it alone.
         up = True if trouble and trouble.status >= 400 else None
         try:
@@ -699,6 +699,15 @@ def consent_names(one: Candidate) -> tuple:
     said = state.consents(specs.load("config")["consent"])
     name, provider = one.model["name"], one.provider["name"]
     return (name,) if name in said and not said.get(provider, {}).get("withdrawn") else (provider,)
+
+
+def lifted(targets, rec: dict) -> str:
+    """The first of these models that may have a record as far as consent goes: where only its privacy is against it, a person can lift that; else ""."""
+    for target in targets:
+        one = candidate(target.removeprefix("model:"))
+        if isinstance(one, Candidate) and not any(_consent(who, rec) for who in consent_names(one)):
+            return target
+    return ""
 
 
 def _used_up(budget: dict) -> str:

@@ -53,12 +53,14 @@ class Trouble(Exception):
     "credential" (401 402 403), "request" (400 404 413 422), "length" (too long for the model), "policy" (the model refuses), "input" (an
     empty answer, one above 256 MiB, a local model that can't be loaded: the next target may do better, so it is no "request"), "unknown".
     status: of HTTP, or 0. retry_after: seconds, or None. message: one line, lower case, no full stop, without the key. limits: see Answer.
-    answer: what was known of the answer by then, for what it costs, or None.
+    answer: what was known of the answer by then, for what it costs, or None. plain: the message without what the provider said, who may quote
+    what it was asked.
     """
 
     def __init__(self, kind: str, message: str, status: int = 0, retry_after: float | None = None, limits: dict | None = None, answer=None):
         super().__init__(message)
         self.kind, self.status, self.retry_after, self.message, self.limits, self.answer = kind, status, retry_after, message, limits or {}, answer
+        self.plain = message
 
 
 class Gone(Exception):
@@ -120,7 +122,7 @@ def probe(provider: dict, key: str | None = None, seconds: float = 2.0) -> tuple
         _start(False, _work, call, _look(call))
         what, value = call.take()
         if what == "bad":
-            return False, _sorted(call, value).message
+            return False, _sorted(call, value).plain
         return True, value
     finally:
         call.close()
@@ -621,8 +623,9 @@ def _sorted(call: _Call, bad, answer=None):
     chain: list = []
     while seen is not None and len(chain) < 10:
         chain.append(seen)
-        seen = seen.__cause__
+        seen = seen.__cause__ or seen.__context__
     names = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    plain = ""
     body = getattr(bad, "body", None)
     body = body.get("error", body) if type(body) is dict else body
     said = _text(body, "message") or (body if type(body) is str else "")
@@ -640,7 +643,8 @@ def _sorted(call: _Call, bad, answer=None):
             kind = "length"
         elif kind == "request" and set(codes) & set(REFUSALS):
             kind = "policy"
-        words = (f"it answered with {status}" if status else "it gave up in the middle") + (f": {_lower(said)}" if said.strip() else "")
+        plain = f"it answered with {status}" if status else "it gave up in the middle"
+        words = plain + (f": {_lower(said)}" if said.strip() else "")
     elif "ConnectTimeout" in names:
         kind, status, words = "network", 0, "no connection: it does not answer"
     elif "TimeoutException" in names:
@@ -650,14 +654,17 @@ def _sorted(call: _Call, bad, answer=None):
     elif "HTTPError" in names or "APIConnectionError" in names and not call.heard:
         # The SDKs say no more than that there was an error.
         last = next((one for one in reversed(chain) if isinstance(one, OSError) and one.strerror), None)
-        kind, status, words = "network", 0, f"no answer: {_lower(last.strerror or '') if last else _lower(str(chain[-1])) or type(chain[-1]).__name__}"
+        plain = f"no answer: {_lower(last.strerror or '')}" if last else "no answer"
+        kind, status, words = "network", 0, plain if last else f"no answer: {_lower(str(chain[-1])) or type(chain[-1]).__name__}"
     elif call.heard and isinstance(bad, Exception):
         # JSON that is none, or of another shape than the SDK takes for granted; a decoder that met bytes which are no UTF-8.
         kind, status, words = "network", 0, f"its answer cannot be read ({type(chain[-1]).__name__})"
     else:
         kind, status, words = "unknown", 0, f"the call failed ({type(bad).__name__})"
     known = answer if answer and (call.model or answer.text) else None
-    return Trouble(kind, call.says(words), status, call.retry_after if status else None, call.limits, known)
+    made = Trouble(kind, call.says(words), status, call.retry_after if status else None, call.limits, known)
+    made.plain = call.says(plain or words)
+    return made
 
 
 def _lower(words: str) -> str:

@@ -192,6 +192,10 @@ def decide(rec: dict, table: Table, simulated: dict | None = None) -> dict:
         slots = {name: clean(text) for name, text in hits[number].items() if text}
     if made["target"] in table.models:
         made = _chosen(made, rec, table, simulated)
+    elif made["target"] == "ask" and (barred := [other[0] for other in made["alternatives"] if other[1] == "privacy" and other[0] in table.models]):
+        from . import models
+
+        made = {**made, "cloud": models.lifted(barred, rec)}
     made = {**made, "slots": slots, "hint": nearest(body, table) if made["target"] == "ask" and type(body) is str else []}
     heard = rec.get("confidence")
     if type(heard) is float and 0 <= heard <= 1:
@@ -497,6 +501,7 @@ def route(rec: dict, *, stage: str, table: Table | None = None, decision: dict |
         privacy=made["privacy"],
         deadline=None if made["deadline"] is None else _later(made["deadline"]),
         hint=made["hint"] or None,
+        cloud=made.get("cloud") or None,
         fallback=made["fallback"] or None,
         **made.get("standing", {}),
         blocks=blocks + made["blocks"],
@@ -532,6 +537,7 @@ def explain(rec: dict, decision: dict) -> str:
     lines.append(f"     {decision['reason']}")
     lines += [f"     {name}: {value}" for name, value in decision["slots"].items()]
     lines += [f"     near: {phrase}" for phrase in decision["hint"]]
+    lines += [f"     {decision['cloud']} may have it with --privacy cloud"] if decision.get("cloud") else []
     lines += [f"     {name}: {', '.join(value) if type(value) is list else value}" for name, value in decision.get("standing", {}).items()]
     lines += [f"  not {target}  {why}: {reason}  ({rule}, {place})" for target, why, reason, rule, place in decision["alternatives"]]
     lines += [f"  {n}. {step.words}" for n, step in enumerate(decision.get("steps", ()), 1)]

@@ -473,7 +473,7 @@ def test_no_key_says_what_to_type_and_the_next_is_asked(there):
     made = run(*pair("model:small"))
     (bad,) = run.failures
     assert (bad.code, bad.hint) == (69, "ftai-keys set far")
-    assert bad.message.startswith("'model:small': No key 'far': ")
+    assert bad.message.startswith("'model:small': no key 'far': ")
     (error,) = only(made, "error")
     assert error | {"class": "credential", "parent": made[1]["id"], "next": "ftai-keys set far"} == error
     assert there.counts == [0, 0, 0]
@@ -852,7 +852,7 @@ def test_hidden_words_stand_nowhere(there):
     there.far.control(script=[{"fault": "503", "message": "I do not like the word Xylophon", "times": 3}])
     run = Run()
     made = run(*pair("model:small", body="Xylophon", command={"log": "fact"}))
-    assert (end(made)["status"], limits.breaker("far/small-1/-").reason) == ("failed", "network")
+    assert (end(made)["status"], limits.breaker("far/small-1/-").reason) == ("failed", "'far': it answered with 503")
     assert "Xylophon" not in str(run.failures)
     assert {rec.get("log") for rec in made[2:]} == {"fact"}
     for folder, _, names in os.walk(os.environ["FTAI_HOME"]):
@@ -864,6 +864,16 @@ def test_hidden_words_stand_nowhere(there):
     run = Run()
     made = run(*pair("model:small", body="Xylophon", command={"log": "fact"}))
     assert (run.codes, waiting.items(), end(made)["status"]) == ([75], [], "failed")
+
+
+def test_what_a_provider_quotes_stays_in_its_thread(there):
+    there.far.control(script=[{"fault": "503", "message": "I do not like the word Xylophon", "times": 3}])
+    made = Run()(*pair("model:small", body="Xylophon"))
+    assert "Xylophon" in only(made, "error")[0]["message"]
+    # The next one is told why it has to wait, and not what the first was about.
+    later = Run()(*pair("model:small", body="another"))
+    assert "it answered with 503" in only(later, "error")[-1]["message"]
+    assert "Xylophon" not in str(later)
 
 
 # -- consent and privacy: see also test_models_privacy.py

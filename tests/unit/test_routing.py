@@ -9,7 +9,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serenamaster import paths, phrases, record, routing, specs
+from serenamaster import paths, phrases, record, routing, specs, state
 from serenamaster.errors import Failure
 
 ROOT = Path(__file__).parents[2]
@@ -422,6 +422,15 @@ def test_a_target_in_the_cloud_takes_nothing_local():
     # Calling the model local does not bring it here.
     own("config", CLOUD.replace('provider: "anthropic"\n@end', 'provider: "anthropic"\n  privacy: "local"\n@end'))
     assert route("a poem")["target"] == "ask"
+
+
+def test_who_may_be_asked_in_the_cloud_is_named_once_it_is_agreed_to():
+    own("config", CLOUD)
+    assert "cloud" not in route("sing me a song")
+    state.agree("anthropic")
+    made = route("sing me a song")
+    assert (made["target"], made["cloud"]) == ("ask", "model:far")
+    assert "cloud" not in route("status")
 
 
 def test_a_rule_may_make_local_and_a_setting_does_not_lift(monkeypatch):
