@@ -36,10 +36,8 @@ def consent(target: str, rec) -> str:
     return state.consent(target, rec, specs.load("config")["consent"])
 
 
-def runner(ctx, *, stage: str, stop, claims, queue=None, journal: str = "", **more) -> execution.Runner:
-    """The Runner of a stage (see there for `more`). stage: who makes the records; journal: who stamps what is journaled. queue: as Runner has it, else
-    that of waiting.py.
-    """
+def runner(ctx, *, stage: str, stop, claims, journal: str = "", **more) -> execution.Runner:
+    """The Runner of a stage (see there for `more`). stage: who makes the records; journal: who stamps what is journaled."""
 
     def skill(name):
         from . import skills
@@ -67,7 +65,7 @@ def runner(ctx, *, stage: str, stop, claims, queue=None, journal: str = "", **mo
     return execution.Runner(
         stage, claims=claims, append=lambda records: append(records, ctx.warn, journal), find=past.find, ended=past.ended,
         kinds={"skill": skill, "cmd": program, "model": model}, fail=ctx.fail, bug=lambda bad: ctx.codes.append(_bug(ctx, bad)),
-        consent=consent, default=default, stop=stop, queue=queue or later, **more,
+        consent=consent, default=default, stop=stop, queue=later, **more,
     )  # fmt: skip
 
 
