@@ -22,7 +22,8 @@ help:
 	@echo 'make run ASK="..."  the same with your own; what is remembered stays in .run/ here (FTAI_HOME=DIR: there)'
 	@echo 'make test           everything below up to docs, with coverage; test-full: the same at ten times the scale'
 	@echo 'make lint types     ruff; mypy, over lib/ and bin/'
-	@echo 'make unit stages    pytest; bats'
+	@echo 'make unit faults    pytest: functions; kill -9, full disks and the like'
+	@echo 'make stages         bats'
 	@echo 'make cases docs     the cases in tests/cases; man pages, completions and README against the stages'
 	@echo 'make bench          speed, each figure against its yardstick in the same run'
 	@echo 'make completions    write completions/ anew from the options of bin/'
@@ -70,7 +71,8 @@ coverage = COVERAGE_FILE=$(CURDIR)/.coverage COVERAGE_PROCESS_START=$(CURDIR)/py
 
 test: lint types
 	@$(clean_env) coverage erase
-	@rc=0; $(coverage) $(MAKE) --no-print-directory -k unit stages cases docs || rc=1; \
+	@rc=0; $(coverage) $(MAKE) --no-print-directory -k unit stages || rc=1; \
+	$(MAKE) --no-print-directory -k faults cases docs || rc=1; \
 	$(clean_env) bash -o pipefail -c 'coverage combine --quiet && rm -f .coverage.* && coverage report --skip-covered && coverage json --quiet -o - | python tests/covered.py' || rc=1; \
 	test $$rc = 0 || { echo 'make test: FAILED, see above' >&2; exit 1; }
 
@@ -83,8 +85,12 @@ lint: $(venv)/test.stamp
 types: $(venv)/test.stamp
 	@$(clean_env) mypy lib/serenamaster bin/ftai-*
 
+# Measuring coverage makes each start of a stage twice as long: it is done where all of bin/ and lib/ is tried, and not in what starts thousands.
 unit: $(venv)/test.stamp
-	@$(clean_env) pytest -q -rs -n 2 $(wildcard tests/unit tests/faults)
+	@$(clean_env) pytest -q -rs -n 2 tests/unit
+
+faults: $(venv)/test.stamp
+	@$(clean_env) pytest -q -rs -n 2 tests/faults
 
 stages: $(venv)/test.stamp
 	@jobs=1; parallel --version 2>/dev/null | grep -q 'GNU parallel' && jobs=2; $(clean_env) $(bats) --jobs $$jobs tests/stages
@@ -133,4 +139,4 @@ clean:
 	@rm -rf $(venv) dist build .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find lib bin tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help run test test-full lint types unit stages cases docs completions bench install uninstall wheel release-check clean
+.PHONY: help run test test-full lint types unit faults stages cases docs completions bench install uninstall wheel release-check clean
