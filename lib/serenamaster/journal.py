@@ -2027,7 +2027,7 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
         check.later()
     check.ended()
     check.purges([part for part in parts if part.path not in check.shut])
-    check.troubles.sort(key=lambda trouble: (names.index(trouble.path), trouble.line))
+    check.troubles.sort(key=lambda trouble: (names.index(trouble.path) if trouble.path in names else len(names), trouble.line))
     if folder:
         notes += check.notes
         notes += [f"the purge at seq {seq} is under way or was interrupted: ftai-archive purge --finish ends it" for seq in sorted(check.open.values())]
@@ -2140,7 +2140,7 @@ class _Check:
         self.part = False  # that there may be more before the first segment
         self.notes: list[str] = []
         self.shut: set[str] = set()  # sealed segments that could not be opened
-        self.signed = None  # what the latest checkpoint says
+        self.signed: tuple | None = None  # what the latest checkpoint says, as proofs.parsed() has it
         self.reached = ""  # the hash of the record that it is of
         self.removed: set[tuple] = set()  # runs that signed checkpoints say were removed
         self.gaps: list = []  # (seq and hash before, seq and hash behind, troubles unless it was removed)
@@ -2292,11 +2292,11 @@ class _Check:
 
     def anchored(self, folder: str) -> None:
         """Takes note of what the latest checkpoint says, which stands apart from the journal."""
-        from . import proofs
-
         note = anchor(folder)
         if not note:
             return
+        from . import proofs
+
         try:
             self.signed = proofs.parsed(proofs.opened(note))
             self.removed |= set(self.signed.removed)
