@@ -13,7 +13,7 @@ STAGES = sorted(path for path in (ROOT / "bin").glob("ftai-*"))
 
 FLOORS = [
     {"errors", "record", "text", "phrases"},
-    {"stream", "paths", "rules", "specs", "dates", "intake", "views"},
+    {"stream", "paths", "rules", "specs", "dates", "intake", "views", "retention"},
     {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"}
     | {"limits", "prices", "providers", "waiting", "models", "why"},
     {"acting", "vitals"},
