@@ -15,7 +15,8 @@ FLOORS = [
     {"errors", "record", "text", "phrases"},
     {"stream", "paths", "rules", "specs", "dates", "intake", "views"},
     {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"}
-    | {"limits", "prices", "providers", "waiting", "models", "why"},
+    | {"limits", "prices", "providers", "waiting", "models", "why"}
+    | {"sealed"},
     {"acting", "vitals"},
 ]
 NAMES = set().union(*FLOORS)
@@ -23,9 +24,11 @@ NAMES = set().union(*FLOORS)
 SIDEWAYS = {("archive", "journal"), ("models", "state"), ("tools", "state"), ("skills", "archive"), ("skills", "journal")}
 SIDEWAYS |= {("journal", "redact"), ("journal", "seal"), ("stage", "redact"), ("secret", "seal"), ("purge", "journal"), ("purge", "archive"), ("purge", "seal")}
 SIDEWAYS |= {("secret", "redact"), ("limits", "state")}
+SIDEWAYS |= {("sealed", "seal"), ("sealed", "secret")}
 SIDEWAYS |= {("waiting", "state"), ("models", "limits"), ("models", "prices"), ("models", "providers"), ("routing", "models")}
-# What belongs together though the names don't say so: ciphers; the SDKs of models with what they speak HTTP and write prompts with.
-FAMILIES = {"pyrage": "cryptography", **dict.fromkeys(("anthropic", "httpx2", "jinja2", "mlx", "mlx_lm"), "openai")}
+# What belongs together though the names don't say so: ciphers, with what packs before they encrypt; the SDKs of models with what they speak HTTP
+# and write prompts with.
+FAMILIES = {**dict.fromkeys(("pyrage", "tink", "zstandard"), "cryptography"), **dict.fromkeys(("anthropic", "httpx2", "jinja2", "mlx", "mlx_lm"), "openai")}
 # Below floor 2, for want of a better place: this list may only shrink.
 SIDEWAYS |= {("text", "record"), ("text", "errors"), ("phrases", "errors"), ("specs", "paths"), ("specs", "stream"), ("intake", "specs"), ("intake", "stream")}
 # orjson, which every stage needs, brings contextlib, dataclasses, datetime, inspect, json and uuid with it: they cost nothing more.
