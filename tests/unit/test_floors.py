@@ -27,7 +27,8 @@ SIDEWAYS |= {("waiting", "state"), ("models", "limits"), ("models", "prices"), (
 SIDEWAYS |= {("journal", "sealed"), ("sealed", "seal"), ("sealed", "secret"), ("evidence", "journal")}
 SIDEWAYS |= {("rotation", "journal"), ("rotation", "sealed"), ("rotation", "evidence"), ("backup", "journal"), ("backup", "sealed"), ("backup", "state")}
 SIDEWAYS |= {("transfer", "journal"), ("transfer", "archive"), ("transfer", "sealed")}
-# What belongs together though the names don't say so: ciphers; the SDKs of models with what they speak HTTP and write prompts with.
+# What belongs together though the names don't say so: ciphers, with what packs before they encrypt; the SDKs of models with what they speak HTTP
+# and write prompts with.
 FAMILIES = {**dict.fromkeys(("pyrage", "tink", "zstandard"), "cryptography"), **dict.fromkeys(("anthropic", "httpx2", "jinja2", "mlx", "mlx_lm"), "openai")}
 # Below floor 2, for want of a better place: this list may only shrink.
 SIDEWAYS |= {("text", "record"), ("text", "errors"), ("phrases", "errors"), ("specs", "paths"), ("specs", "stream"), ("intake", "specs"), ("intake", "stream")}
