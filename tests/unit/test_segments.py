@@ -4,7 +4,6 @@ import os
 import shutil
 
 import pytest
-
 from serenamaster import archive, journal, paths, proofs, record, sealed
 from serenamaster.errors import CONFIG, NOPERM, SOME, Failure
 
@@ -49,6 +48,11 @@ def three() -> str:
     close()
     write(5, "three")
     return paths.journal()
+
+
+def live(folder: str) -> journal.Head:
+    with open(f"{folder}/current.ftai", "rb") as file:
+        return journal.head(file.read(journal.WINDOW))
 
 
 def check(folder: str, **settings):
@@ -194,7 +198,7 @@ def test_a_journal_that_is_written_anew_does_not_fit_its_checkpoint(home):
     journal.certify(folder, [], stage=STAGE)
     kept = journal.anchor(folder)
     journal._live.clear()
-    top = journal.head(open(f"{folder}/current.ftai", "rb").read())
+    top = live(folder)
     sealed_ = journal._seal([journal.prepare(record.make("note", "x", body="other"))[1] for _ in range(9)])
     data, _ = journal._link(sealed_, top.first - 1, top.prev)
     with open(f"{folder}/current.ftai", "wb") as file:
@@ -208,7 +212,7 @@ def test_a_checkpoint_in_the_chain_is_compared_with_what_stands_before():
     folder = three()
     write(1)
     head = journal.certify(folder, [], stage=STAGE)
-    text = proofs.text(journal.head(open(f"{folder}/current.ftai", "rb").read()).journal, head["size"] + 1, "0" * 64, ["closed 0"])
+    text = proofs.text(live(folder).journal, head["size"] + 1, "0" * 64, ["closed 0"])
     lie = record.make("checkpoint", STAGE, size=head["size"] + 1, hash="0" * 64, note=proofs.sign(text))
     journal.enter(folder, [lie], stage=STAGE)
     assert "signed for another hash" in check(folder)[1][0]
