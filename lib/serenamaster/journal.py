@@ -16,6 +16,10 @@ import orjson
 from . import record, stream, text
 from .errors import CANTCREAT, IOERR, NOPERM, SOME, TEMPFAIL, USAGE, Failure
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .proofs import Checkpoint
+
 LIVE = "current.ftai"
 LEDGER = "ledger"  # what sealed segments hold: ftai(5), Closed segments
 NOTE = "checkpoint"  # the latest signed checkpoint
@@ -2140,7 +2144,7 @@ class _Check:
         self.part = False  # that there may be more before the first segment
         self.notes: list[str] = []
         self.shut: set[str] = set()  # sealed segments that could not be opened
-        self.signed: tuple | None = None  # what the latest checkpoint says, as proofs.parsed() has it
+        self.signed: Checkpoint | None = None  # what the latest checkpoint says
         self.reached = ""  # the hash of the record that it is of
         self.removed: set[tuple] = set()  # runs that signed checkpoints say were removed
         self.gaps: list = []  # (seq and hash before, seq and hash behind, troubles unless it was removed)
