@@ -16,6 +16,10 @@ import orjson
 from . import record, stream, text
 from .errors import CANTCREAT, IOERR, NOPERM, SOME, TEMPFAIL, USAGE, Failure
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .proofs import Checkpoint
+
 LIVE = "current.ftai"
 LEDGER = "ledger"  # what sealed segments hold: ftai(5), Closed segments
 NOTE = "checkpoint"  # the latest signed checkpoint
@@ -2140,7 +2144,7 @@ class _Check:
         self.part = False  # that there may be more before the first segment
         self.notes: list[str] = []
         self.shut: set[str] = set()  # sealed segments that could not be opened
-        self.signed: tuple | None = None  # what the latest checkpoint says, as proofs.parsed() has it
+        self.signed: Checkpoint | None = None  # what the latest checkpoint says
         self.reached = ""  # the hash of the record that it is of
         self.removed: set[tuple] = set()  # runs that signed checkpoints say were removed
         self.gaps: list = []  # (seq and hash before, seq and hash behind, troubles unless it was removed)
@@ -2355,7 +2359,8 @@ class _Check:
     def purges(self, parts: list[Segment]) -> None:
         """What is only known at the end: tombstones that nobody names, and records that are named and stand."""
         if self.shut:
-            self.notes.append(f"{len(self.shut)} sealed segments could not be opened here: they are the files that the ledger tells of, and no more is known")
+            many = "1 sealed segment" if len(self.shut) == 1 else f"{len(self.shut)} sealed segments"
+            self.notes.append(f"{many} could not be opened here: checked against the ledger, and no more is known")
             self.gone.clear()  # who names them may stand there
         for path in {path for path, _ in self.gone.values()}:
             places = {at: (int(words.split()[0]), "") for words, (own, at) in self.gone.items() if own == path}

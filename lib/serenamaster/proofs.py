@@ -134,6 +134,13 @@ def has_key() -> bool:
     return os.path.lexists(_place("signing.key"))
 
 
+def own() -> str | None:
+    """The vkey of the signing key, None where there is no key, or signing.pub lacks it. Raises Failure as sign() does."""
+    key = _private()
+    public = key and _vkey(key.public_key().public_bytes_raw())
+    return public if public in vkeys() else None
+
+
 def make_key() -> str:
     """Makes the signing key where there is none, and puts its public part into signing.pub where that lacks it; returns that, as a vkey.
 

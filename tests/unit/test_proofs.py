@@ -291,8 +291,10 @@ def test_a_key_is_made_once_and_for_its_owner_alone(place):
     assert fails(proofs.sign, "x\n").code == CONFIG
     assert fails(proofs.opened, FOO_NOTE).hint == "ftai-keys init"
     assert not place.exists(), "asking makes nothing"
+    assert proofs.own() is None
     own = proofs.make_key()
     assert proofs.has_key()
+    assert proofs.own() == own
     assert re.fullmatch(r"serenamaster\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}", own)
     assert (mode(place), mode(place / "signing.key"), mode(place / "signing.pub")) == (0o700, 0o600, 0o600)
     seed = (place / "signing.key").read_bytes()
@@ -308,6 +310,7 @@ def test_a_key_is_made_once_and_for_its_owner_alone(place):
 def test_a_missing_public_key_is_made_again(place):
     own = proofs.make_key()
     (place / "signing.pub").unlink()
+    assert proofs.own() is None
     assert fails(proofs.sign, GOOD).code == CONFIG
     assert proofs.make_key() == own
     assert proofs.opened(proofs.sign(GOOD)) == GOOD
