@@ -428,16 +428,13 @@ def _unwritten(bad: OSError, folder: str) -> Failure:
 
 def _journal() -> str:
     """The id of our journal. Raises Failure 66 where there is none."""
-    folder = paths.journal()
-    for part, fd, _ in (found := journal.snapshot(folder)):
-        pass
     try:
-        top = journal.head(os.pread(fd, journal.WINDOW, 0)) if found and not part.sealed else None
-    finally:
-        for _, fd, _ in found:
-            os.close(fd)
+        fd, _, top = journal._open(os.path.join(paths.journal(), journal.LIVE))
+    except FileNotFoundError:
+        raise Failure(f"there is no journal in '{paths.journal()}'", NOINPUT) from None
+    os.close(fd)
     if top is None:
-        raise Failure(f"there is no live segment in '{folder}'", NOINPUT, "ftai-log --verify")
+        raise Failure(f"'{paths.journal()}/{journal.LIVE}' has no head", DATAERR, "ftai-log --verify")
     return top.journal
 
 
