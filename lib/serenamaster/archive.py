@@ -290,7 +290,7 @@ def _identity(folder: str) -> str | None:
             os.close(fd)
         if head is not None:
             return head.journal
-    return None
+    return next((entry["journal"] for entry in journal.ledger(folder).values()), None)
 
 
 _caught: dict = {}  # the last state in which nothing was left to do

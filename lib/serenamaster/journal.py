@@ -14,9 +14,16 @@ from collections import namedtuple
 import orjson
 
 from . import record, stream, text
-from .errors import CANTCREAT, IOERR, TEMPFAIL, USAGE, Failure
+from .errors import CANTCREAT, IOERR, NOPERM, SOME, TEMPFAIL, USAGE, Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .proofs import Checkpoint
 
 LIVE = "current.ftai"
+LEDGER = "ledger"  # what sealed segments hold: ftai(5), Closed segments
+NOTE = "checkpoint"  # the latest signed checkpoint
+SEALED = (".zst.sealed", ".zst.age")  # how the name of a sealed segment goes on behind that of the plain one
 WAIT = 10.0  # seconds that a writer or reader waits for the lock
 CHUNK = 1024 * 1024
 WINDOW = 64 * 1024
@@ -224,6 +231,93 @@ def closed(folder: str) -> list[str]:
         return []
 
 
+# A closed segment: its number, the name and path of its file, and whether that is a sealed one.
+Segment = namedtuple("Segment", "number name path sealed")
+
+
+def segments(folder: str) -> list[Segment]:
+    """The closed segments, oldest first. Where one is there plain and sealed, the sealing did not end, and the plain one counts."""
+    found: dict[int, Segment] = {}
+    try:
+        names = sorted(os.listdir(folder), reverse=True)
+    except FileNotFoundError:
+        return []
+    for name in names:
+        end = next((end for end in SEALED if name.endswith(end)), "")
+        if is_closed(plain := name.removesuffix(end)):
+            number = int(plain[:-5])
+            if not end or number not in found:
+                found[number] = Segment(number, name, os.path.join(folder, name), bool(end))
+    return [found[number] for number in sorted(found)]
+
+
+def ledger(folder: str) -> dict[int, dict]:
+    """{number: entry} of the sealed segments, as ftai(5), Closed segments, tells. Lines that are damaged are left out."""
+    found = {}
+    try:
+        with open(os.path.join(folder, LEDGER), "rb") as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return {}
+    for line in lines:
+        try:
+            entry = record.decode(line)
+            first, last, size, records = (entry[name] for name in ("first", "last", "bytes", "records"))
+            sound = type(first) is type(last) is type(size) is type(records) is type(entry["segment"]) is int and 0 < first <= last + 1
+            if sound and record.is_id(entry["journal"]) and all(len(entry[name]) == 64 and HEX.issuperset(entry[name]) for name in ("prev", "hash")):
+                found[entry["segment"]] = entry
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _save_ledger(folder: str, entries: dict[int, dict]) -> None:
+    stream.save(os.path.join(folder, LEDGER), b"".join(record.encode(entries[number]) for number in sorted(entries)))
+
+
+def _entry(segment: Segment, entries: dict[int, dict]) -> dict:
+    """What the ledger says of a sealed segment; where it is lost, what the segment itself says. Raises Failure where that can't be opened."""
+    if segment.number in entries:
+        return entries[segment.number]
+    fd, size, top = open_segment(segment)
+    try:
+        if top is None or top.number != segment.number:
+            raise Failure(f"'{segment.path}' holds another segment", IOERR)
+        seq, last, *_ = _tail(fd, top, size)
+    finally:
+        os.close(fd)
+    return {"journal": top.journal, "first": top.first, "last": seq, "prev": top.prev, "hash": last, "bytes": size, "records": seq - top.first + 1}
+
+
+def open_segment(segment: Segment):
+    """(fd, size, head or None) of a closed segment; a sealed one is opened. Raises FileNotFoundError, and Failure as sealed.open_() does."""
+    if not segment.sealed:
+        return _open(segment.path)
+    from . import sealed
+
+    if not os.path.lexists(segment.path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), segment.path)
+    fd = sealed.open_(segment.path)[1]
+    return fd, os.fstat(fd).st_size, head(os.pread(fd, WINDOW, 0))
+
+
+def _again(folder: str, top: Head):
+    """(fd, size, head) of a segment that a plan names: it may have been sealed since, or brought back. None where retention took it away."""
+    for _ in range(5):
+        segment = next((one for one in segments(folder) if one.number == top.number), None)
+        if segment is None:
+            return None
+        try:
+            fd, size, found = open_segment(segment)
+        except FileNotFoundError:
+            continue
+        if found is None or found[:4] != top[:4]:
+            os.close(fd)
+            raise Failure(f"'{segment.path}' does not hold what the ledger says: ftai-log --verify tells more", IOERR)
+        return fd, size, found
+    raise Failure(f"segment {top.number} of the journal can't be found", TEMPFAIL)
+
+
 def regular(path: str, flags: int = os.O_RDONLY) -> int:
     """A descriptor of a segment. Raises FileNotFoundError, and Failure 74 for what can't be opened or is no regular file: a FIFO would keep who opens
     it waiting for ever, and what is written through a link goes elsewhere.
@@ -262,7 +356,8 @@ def _plan(folder: str, after: int) -> list:
     """[path, fd or -1, head, size, last seq] of the segments that may hold records behind `after`, oldest first. The caller holds the lock."""
     plan = []
     until = None
-    names = closed(folder)
+    parts = segments(folder)
+    entries: dict | None = None
     try:
         fd, size, top = _open(os.path.join(folder, LIVE))
     except FileNotFoundError:
@@ -275,10 +370,17 @@ def _plan(folder: str, after: int) -> list:
             until, _, size, _ = _tail(fd, top, size, _suspect(folder, top.number))
             plan.append((os.path.join(folder, LIVE), fd, top, size, until))
             until = top.first - 1
-            if names and int(names[-1][:-5]) == top.number:
-                names.pop()  # a closing that was interrupted: the same file by two names
-    while names and (until is None or after < until):
-        path = os.path.join(folder, names.pop())
+            if parts and parts[-1].number == top.number:
+                parts.pop()  # a closing that was interrupted: the same file by two names
+    while parts and (until is None or after < until):
+        part, path = parts[-1], parts.pop().path
+        if part.sealed:
+            entries = ledger(folder) if entries is None else entries
+            entry = _entry(part, entries)
+            top = Head(entry["journal"], part.number, entry["first"], entry["prev"], [], 0)
+            plan.append((path, -1, top, entry["bytes"], entry["last"] if until is None else until))
+            until = top.first - 1
+            continue
         fd, size, top = _open(path)
         if top is not None:
             plan.append((path, -1, top, size, _tail(fd, top, size)[0] if until is None else until))
@@ -287,17 +389,29 @@ def _plan(folder: str, after: int) -> list:
     return plan[::-1]
 
 
-def _contents(plan: list, after: int):
-    """Yields (seq, content, chain) of the records of a plan behind `after`. chain: the match of their last block. What is not right is left out."""
+def _contents(plan: list, after: int, closed_to=None):
+    """Yields (seq, content, chain) of the records of a plan behind `after`. chain: the match of their last block. What is not right is left out.
+
+    closed_to: called with the Failure of a sealed segment that can't be opened, and it is left out; without it, that is raised.
+    """
     left = {fd for _, fd, *_ in plan if fd >= 0}
     try:
         for path, fd, top, size, until in plan:
             if until <= after:
                 continue
             if fd < 0:
-                fd = regular(path)
+                # It may be sealed by now, and a purge may have put a shorter or longer one in its place.
+                try:
+                    found = _again(os.path.dirname(path), top)
+                except Failure as bad:
+                    if not closed_to:
+                        raise
+                    closed_to(bad)
+                    continue
+                if found is None:
+                    continue
+                fd, size, top = found
                 left.add(fd)
-                size = os.fstat(fd).st_size  # a purge may have put a shorter or longer one in its place
             at, last, prev = next(found for found in _boundaries(fd, top, size) if found[1] <= after or found[0] == top.start)
             for _, piece, cut, seq, _, wrong in walk(fd, at, size, last, prev):
                 if seq > until:
@@ -315,7 +429,8 @@ def _contents(plan: list, after: int):
 def read(folder: str, after: int = 0):
     """Yields (seq, record) of the records behind seq `after`, in order; each ends with its `@chain` block, so it is history.
 
-    Only synced records that are what the chain says; what is not is left out (verify() tells of it). Raises Failure 75, OSError.
+    Only synced records that are what the chain says; what is not is left out (verify() tells of it). Raises Failure 75, OSError, and for a sealed
+    segment that can't be opened Failure 77 or 65.
     """
     with _Lock(folder, shared=True):
         plan = _plan(folder, after)
@@ -955,16 +1070,21 @@ class _Live:
         """Starts a segment where the live one is missing or cannot be read: behind the closed ones, or a new journal."""
         number = seq = 0
         journal, prev, damaged = "", "", ""
-        names = closed(self.folder)
-        for name in reversed(names):
-            fd, size, top = _open(os.path.join(self.folder, name))
+        parts = segments(self.folder)
+        entries = ledger(self.folder)
+        for part in reversed(parts):
+            if part.sealed:
+                entry = _entry(part, entries)
+                journal, seq, prev = entry["journal"], entry["last"], entry["hash"]
+                break
+            fd, size, top = _open(part.path)
             if top is not None:
                 journal, (seq, prev, *_) = top.journal, _tail(fd, top, size)
             os.close(fd)
             if journal:
                 break
-        if names:
-            number = int(names[-1][:-5])
+        if parts:
+            number = parts[-1].number
         if os.path.exists(self.path) and os.path.getsize(self.path):
             number += 1
             damaged = os.path.basename(self.numbered(number))
@@ -1062,7 +1182,8 @@ class _Live:
         """`recent`, made complete for all records behind seq `upto`, as far as that is not too much to read."""
         if upto < self.since and self.seq - upto <= GAP:
             own, self.recent = self.recent, {}
-            for seq, content, _ in _contents(_plan(self.folder, upto), upto):
+            # What is sealed, and can't be opened here, keeps nobody from writing.
+            for seq, content, _ in _contents(_plan(self.folder, upto), upto, lambda _: None):
                 self.remember(seq, content)
             self.recent |= own
             self.since = upto
@@ -1072,7 +1193,7 @@ class _Live:
 
     def content(self, seq: int) -> bytes:
         """The content of one record, nothing where it can't be read."""
-        found = next(_contents(_plan(self.folder, seq - 1), seq - 1), None)
+        found = next(_contents(_plan(self.folder, seq - 1), seq - 1, lambda _: None), None)
         return found[1] if found and found[0] == seq else b""
 
     def forget(self, upto: int) -> None:
@@ -1337,11 +1458,16 @@ _PROOF = frozenset(
     + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "unreached", "kept", "unread", "last")
     + ("hash", "ms")
 )
+_SIGNED = {"@tag", "id", "ts", "thread", "from", "size", "hash", "note"}
+_NOTE = re.compile(
+    "ftai-journal/[0-9a-f-]{36}\n[0-9]{1,18}\n[A-Za-z0-9+/]{43}=\n(?:(?:closed|segment|removed)(?: [0-9a-f]{1,64})+\n)*"
+    "\n(?:\u2014 serenamaster [A-Za-z0-9+/]{91}=\n)+"
+)
 _CLOSING = {"@tag", "id", "ts", "thread", "from", "segment", "last", "hash", "because"}
 # As _Live gives them.
 _REASON = re.compile(
-    "a purge|a closing was interrupted|an error of fsync left what stands behind in doubt|there was no live segment|the live segment (has no head|was empty)"
-    "|the record behind seq [0-9]{1,18} is not what the chain says"
+    "a purge|a rotation|a closing was interrupted|an error of fsync left what stands behind in doubt|there was no live segment"
+    "|the live segment (has no head|was empty)|the record behind seq [0-9]{1,18} is not what the chain says"
 )
 
 
@@ -1357,6 +1483,8 @@ def proof(content: bytes) -> dict | None:
     except ValueError:
         return None
     tag = rec["@tag"]
+    if tag == "checkpoint" and "note" in rec:
+        return rec if _is_signed(rec) else None
     if tag == "checkpoint":
         if rec.keys() != _CLOSING or not type(rec["segment"]) is type(rec["last"]) is int or not (record.is_id(rec["id"]) and record.is_id(rec["thread"])):
             return None
@@ -1371,6 +1499,19 @@ def proof(content: bytes) -> dict | None:
     for name in lists if sound else ():
         sound = sound and type(rec.get(name, [])) is list and all(type(words) is str for words in rec.get(name, ()))
     return rec if sound and len(named(rec)) == len(rec.get("purged", ())) else None
+
+
+def _is_signed(rec: dict) -> bool:
+    """True for the shape of what certify() writes. Whether the signature is right is not asked: what has no other words holds nobody's."""
+    said, runs = str(rec.get("because", "")), rec.get("removed", [])
+    return (
+        rec.keys() - {"removed", "because"} == _SIGNED
+        and record.is_id(rec["id"]) and record.is_id(rec["thread"]) and type(rec["size"]) is int
+        and _TIME.match(str(rec["ts"])) is not None and _NOTE.fullmatch(str(rec["note"])) is not None
+        and re.fullmatch("[0-9a-f]{64}", str(rec["hash"])) is not None and re.fullmatch("(ftai-)?[a-z]{1,12}", str(rec["from"])) is not None
+        and re.fullmatch("[a-z0-9 ,_-]{0,200}", said) is not None
+        and type(runs) is list and all(re.fullmatch("[0-9]{1,18} [0-9]{1,18} [0-9]{1,18} [0-9a-f]{64} [0-9a-f]{64}", str(run)) for run in runs)
+    )  # fmt: skip
 
 
 def _number(piece: bytes) -> bytes:
@@ -1448,7 +1589,7 @@ def bury(folder: str, name: str, stones: list) -> None:
         fd, size, top = _open(path)
         try:
             before = os.fstat(fd)
-            good = _tail(fd, top, size, _until(fd, size, top, _heads(folder, name)))[2] if top else size
+            good = _tail(fd, top, size, _until(fd, size, top, _heads(folder, int(name[:-5]))))[2] if top else size
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "wb", CHUNK) as out:
                 at = 0
                 for stone in stones:
@@ -1476,14 +1617,18 @@ def bury(folder: str, name: str, stones: list) -> None:
         raise Failure(f"cannot rewrite '{path}': {bad.strerror}", CANTCREAT if bad.errno in (errno.ENOSPC, errno.EDQUOT) else IOERR) from None
 
 
-def _heads(folder: str, name: str) -> list:
+def _heads(folder: str, number: int) -> list:
     """The heads of the segments behind one, as _until() takes them."""
-    names = closed(folder)
-    later = [*names[names.index(name) + 1 :], LIVE] if name in names else [LIVE]
+    later = [part for part in segments(folder) if part.number > number]
+    entries = ledger(folder) if any(part.sealed for part in later) else {}
     heads = []
-    for one in later:
+    for part in [*later, Segment(0, LIVE, os.path.join(folder, LIVE), False)]:
+        if part.sealed:
+            entry = _entry(part, entries)
+            heads.append(Head(entry["journal"], part.number, entry["first"], entry["prev"], [], 0))
+            break
         try:
-            fd, _, top = _open(os.path.join(folder, one))
+            fd, _, top = _open(part.path)
         except FileNotFoundError:
             continue
         os.close(fd)
@@ -1503,6 +1648,288 @@ def _copy(fd: int, out, at: int, end: int) -> None:
     while at < end and (data := os.pread(fd, min(CHUNK, end - at), at)):
         out.write(data)
         at += len(data)
+
+
+# ---- closing, sealing and removing ----
+
+
+def rotate(folder: str, due, *, stage: str) -> str | None:
+    """Closes the live segment where due(head, size, ts of its first record) says so by any reason, and returns the name it has then; else None.
+
+    What a crash left is finished before. A segment with nothing but checkpoints and records of `stage` is never closed: else an idle journal
+    would get a new one each time. Raises Failure 74, 75.
+    """
+    if not os.path.exists(os.path.join(folder, LIVE)) and not segments(folder):
+        return None
+    live = _live.get(folder) or _live.setdefault(folder, _Live(folder))
+    with _Lock(folder):
+        live.stage, live.warn = stage, _silent
+        try:
+            live.look()
+            first = _opening(live, stage)
+            if first is None or not due(live.top, live.end, first):
+                return None
+            try:
+                sync(live.fd)  # of a writer that was killed in between
+            except OSError:
+                live.doubt()
+                raise
+            name = os.path.basename(live.numbered(live.top.number))
+            live.close("a rotation", audit=False)
+        except OSError as bad:
+            live.key = None
+            raise Failure(f"cannot close '{bad.filename or live.path}': {bad.strerror}", IOERR) from None
+    return name
+
+
+def _opening(live: _Live, stage: str) -> str | None:
+    """The time of the first record of the live segment that is no checkpoint and not of `stage`; None where there is none."""
+    own = b'\n  from: "%s"\n' % stage.encode()
+    for _, piece, cut, _, _, wrong in walk(live.fd, live.top.start, live.end, live.top.first - 1, live.top.prev):
+        if not wrong and not piece.startswith(b"\n@checkpoint\n") and own not in piece[:cut]:
+            return _ts(piece[:cut]) or record.now()
+    return None
+
+
+def _ts(content: bytes) -> str:
+    """The `ts` of a record, "" where it has none that can be compared."""
+    found = re.search(rb'\n  ts: "([^"\n]*)"\n', content)
+    ts = found[1].decode("utf-8", "replace") if found else ""
+    return ts if len(ts) == 24 and _TIME.match(ts) else ""
+
+
+def leaves(folder: str, segment: Segment, each=None):
+    """Yields (seq, hash) of each record of a closed segment; each(content) is called before. Raises Failure 1 where one is not what the chain says."""
+    fd, size, top = open_segment(segment)
+    try:
+        if top is None or top.number != segment.number:
+            raise Failure(f"'{segment.path}' does not begin with the head of segment {segment.number}", SOME, "ftai-log --verify")
+        until = _until(fd, size, top, _heads(folder, segment.number))
+        last, bad = top.first - 1, ""
+        for _, piece, cut, seq, stored, wrong in walk(fd, top.start, size, top.first - 1, top.prev):
+            if until is not None and seq > until:
+                break
+            if wrong:
+                bad = bad or f"'{segment.path}': seq {seq}: {wrong}"
+                continue
+            if bad:
+                break
+            if each:
+                each(piece[1:cut])
+            last = seq
+            yield seq, stored
+        else:
+            # A bad record that good ones go on from is no end of a segment.
+            bad = bad if until is not None and last < until else ""
+        if bad or (until is not None and last < until):
+            raise Failure(bad or f"'{segment.path}': the records from seq {last + 1} to {until} are missing", SOME, "ftai-log --verify")
+    finally:
+        os.close(fd)
+
+
+def describe(folder: str, segment: Segment) -> dict:
+    """What the ledger is to say of a closed segment, as far as its own bytes tell: all up to `until`. Raises Failure 1 where it is damaged inside."""
+    from . import proofs
+
+    fd, _, top = open_segment(segment)
+    os.close(fd)
+    if top is None:
+        raise Failure(f"'{segment.path}' does not begin with the head of a segment", SOME, "ftai-log --verify")
+    tree, last, prev, times = proofs.Tree(), top.first - 1, top.prev, ["", ""]
+
+    def each(content):
+        if ts := _ts(content):
+            times[0], times[1] = times[0] or ts, ts
+
+    for seq, stored in leaves(folder, segment, each):
+        tree.add(stored)
+        last, prev = seq, stored
+    about = {"@tag": "segment", "segment": top.number, "journal": top.journal, "first": top.first, "last": last, "prev": top.prev, "hash": prev}
+    return about | {"root": tree.root(), "records": last - top.first + 1, "since": times[0], "until": times[1]}
+
+
+def put_away(folder: str, segment: Segment, entry: dict) -> None:
+    """Puts `entry` into the ledger, and only then removes the plain file of a segment, whose sealed one is known to be right. Raises Failure 74, 75."""
+    path = os.path.join(folder, entry["file"])
+    try:
+        with _Lock(folder):
+            if os.stat(segment.path, follow_symlinks=False).st_size != entry["bytes"] or os.stat(path, follow_symlinks=False).st_size != entry["sealed_bytes"]:
+                raise Failure(f"'{segment.path}' was changed by another process", TEMPFAIL)
+            _save_ledger(folder, ledger(folder) | {segment.number: entry})
+            for end in ("", *SEALED):
+                if (name := f"{segment.name}{end}") != entry["file"] and os.path.lexists(os.path.join(folder, name)):
+                    os.unlink(os.path.join(folder, name))
+            _sync_folder(folder)
+    except OSError as bad:
+        raise Failure(f"cannot put '{segment.path}' away: {bad.strerror}", CANTCREAT if bad.errno in stream.FULL else IOERR) from None
+
+
+def bring_back(folder: str, segment: Segment) -> Segment:
+    """Puts the plain file of a sealed segment in its place again, as only such a one may be rewritten. Raises Failure 73, 74, 75, and as sealed.open_()."""
+    from . import sealed
+
+    name = f"{segment.number:06d}.ftai"
+    path = os.path.join(folder, name)
+    sealed.extract(segment.path, path)
+    try:
+        with _Lock(folder):
+            _save_ledger(folder, {number: entry for number, entry in ledger(folder).items() if number != segment.number})
+            os.unlink(segment.path)
+            _sync_folder(folder)
+    except OSError as bad:
+        raise Failure(f"cannot open '{segment.path}': {bad.strerror}", IOERR) from None
+    return Segment(segment.number, name, path, False)
+
+
+def anchor(folder: str) -> str:
+    """The latest signed checkpoint, "" where there is none. Raises OSError."""
+    try:
+        fd = regular(os.path.join(folder, NOTE))
+    except FileNotFoundError:
+        return ""
+    try:
+        return os.read(fd, 4 * CHUNK).decode("utf-8", "replace")
+    finally:
+        os.close(fd)
+
+
+def _signed(folder: str):
+    """What the latest checkpoint says, as proofs.parsed() has it; None where there is none, or it is not signed by us."""
+    from . import proofs
+
+    note = anchor(folder)
+    try:
+        return proofs.parsed(proofs.opened(note)) if note else None
+    except Failure:
+        return None
+
+
+def certify(folder: str, lines: list[str], *, stage: str, removed=(), because: str | None = None) -> dict:
+    """Signs where the journal ends, appends that as a `checkpoint` and keeps it in a file of its own; returns the record.
+
+    lines: `closed` and `segment` of proofs.text(). removed: runs of segments that are about to go, (number, first, last, hash before, last hash).
+    What was removed before is said again, so that the latest checkpoint tells of all. Raises Failure 74, 75, 78 without a key.
+    """
+    from . import proofs
+
+    live = _live.get(folder) or _live.setdefault(folder, _Live(folder))
+    with _Lock(folder):
+        live.stage, live.warn = stage, _silent
+        try:
+            live.look()
+            before = _signed(folder) or _last_signed(folder)
+            if not any(line.startswith("closed ") for line in lines):
+                lines = [f"closed {before.closed if before else 0}", *lines]
+            runs = _merged([*(before.removed if before else ()), *removed])
+            lines = [*lines, *(" ".join(map(str, ("removed", *run))) for run in runs)]
+            note = proofs.sign(proofs.text(live.top.journal, live.seq, live.hash, lines))
+            gone = [" ".join(map(str, run)) for run in removed] or None
+            rec = record.make("checkpoint", stage, size=live.seq, hash=live.hash, note=note, removed=gone, because=because)
+            live.append(_seal([prepare(rec)[1]]))
+            stream.save(os.path.join(folder, NOTE), note.encode())
+        except OSError as bad:
+            live.key = None
+            raise Failure(f"cannot write '{bad.filename or live.path}': {bad.strerror}", IOERR) from None
+    return rec
+
+
+def _last_signed(folder: str):
+    """As _signed(), of the newest checkpoint in the journal: only looked for where something is gone, and the file that tells of it too."""
+    from . import proofs
+
+    parts = segments(folder)
+    if not parts or [part.number for part in parts] == list(range(1, len(parts) + 1)):
+        return None
+    found = None
+    for _, content, _ in _contents(_plan(folder, 0), 0, lambda _: None):
+        if content.startswith(b"@checkpoint\n") and b"\n  note: " in content:
+            try:
+                found = proofs.parsed(proofs.opened(str(parse(content).get("note"))))
+            except (Failure, ValueError):
+                continue
+    return found
+
+
+def _merged(runs: list) -> list[tuple]:
+    """Runs of removed records, those that go on from each other made one."""
+    out: list[tuple] = []
+    for number, first, last, before, stored in sorted(set(map(tuple, runs)), key=lambda run: run[1]):
+        if out and out[-1][2] + 1 == first and out[-1][4] == before:
+            out[-1] = (number, out[-1][1], last, out[-1][3], stored)
+        else:
+            out.append((number, first, last, before, stored))
+    return out
+
+
+def drop(folder: str, numbers: list[int], because: str, *, stage: str) -> dict:
+    """Removes closed segments for good. A signed checkpoint that tells of it comes first, so that the rest still verifies; returns that record.
+
+    Raises Failure 74, 75, 78 without a key, 1 for a segment that is damaged or is not there.
+    """
+    parts, entries, runs = {part.number: part for part in segments(folder)}, ledger(folder), []
+    for number in sorted(set(numbers)):
+        if number not in parts:
+            raise Failure(f"segment {number} is not there", SOME)
+        entry = entries[number] if parts[number].sealed and number in entries else describe(folder, parts[number])
+        runs.append((number, entry["first"], entry["last"], entry["prev"], entry["hash"]))
+    rec = certify(folder, [], stage=stage, removed=_merged(runs), because=because)
+    finish(folder)
+    return rec
+
+
+def finish(folder: str) -> list[str]:
+    """Removes what the latest checkpoint says is removed, and still stands as a crash came in between; the names of it. Raises Failure 74, 75."""
+    gone: list[str] = []
+    with _Lock(folder):
+        signed = _signed(folder)
+        if signed is None or not signed.removed:
+            return gone
+        entries = ledger(folder)
+        try:
+            for part in segments(folder):
+                if part.sealed:
+                    entry = _entry(part, entries)
+                    first, last = entry["first"], entry["last"]
+                else:
+                    fd, size, top = _open(part.path)
+                    first, last = (top.first, _tail(fd, top, size)[0]) if top else (0, 0)
+                    os.close(fd)
+                if first and any(run[1] <= first and last <= run[2] for run in signed.removed):
+                    for end in ("", *SEALED):
+                        if os.path.lexists(path := os.path.join(folder, f"{part.number:06d}.ftai{end}")):
+                            os.unlink(path)
+                            gone.append(os.path.basename(path))
+            if gone:
+                _sync_folder(folder)
+                left = {part.number for part in segments(folder)}
+                _save_ledger(folder, {number: entry for number, entry in entries.items() if number in left})
+        except OSError as bad:
+            raise Failure(f"cannot remove '{bad.filename or folder}': {bad.strerror}", IOERR) from None
+    return gone
+
+
+def snapshot(folder: str) -> list[tuple[Segment, int, int]]:
+    """(segment, fd, size) of all segments as they are at one moment, oldest first, the live one last with the number of its head and the size of its
+    good records; of sealed ones the sealed file. The caller closes the descriptors. Raises Failure 75, 74.
+    """
+    found: list = []
+    try:
+        with _Lock(folder, shared=True):
+            for part in segments(folder):
+                fd = regular(part.path)
+                found.append((part, fd, os.fstat(fd).st_size))
+            try:
+                fd, size, top = _open(path := os.path.join(folder, LIVE))
+            except FileNotFoundError:
+                return found
+            if found and os.path.sameopenfile(fd, found[-1][1]):
+                os.close(found.pop()[1])  # a closing that was interrupted
+            found.append((Segment(top.number if top else 0, LIVE, path, False), fd, _tail(fd, top, size, _suspect(folder, top.number))[2] if top else size))
+    except BaseException:
+        for _, fd, _ in found:
+            os.close(fd)
+        raise
+    return found
 
 
 def leftovers(folder: str) -> None:
@@ -1556,42 +1983,57 @@ class Trouble(namedtuple("Trouble", "path line seq id message damage", defaults=
 Summary = namedtuple("Summary", "journal segments records first last hash notes")
 
 
-def verify(folder: str = "", files=()):
+def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
     """(Summary, list of Trouble): all that ftai(5), JOURNAL, asks of the journal in `folder`, or of segments given as files, oldest first.
 
+    since: a time as archive.instant() gives it: from the segment on that was live then. seen(number, seq, hash) is called for each record that is
+    right. Of a sealed segment that can't be opened here the checksum is compared with the ledger's, and a note tells of it.
     Summary is of what is good; its notes are no troubles. Raises OSError, Failure 75.
     """
-    names = list(files)
-    notes = []
+    notes: list[str] = []
     live = os.path.join(folder, LIVE)
     kept = {}
-    if not files:
+    entries: dict = {}
+    if files:
+        parts = [Segment(0, os.path.basename(path), path, path.endswith(SEALED)) for path in files]
+    else:
         with _Lock(folder, shared=True):
-            names = [os.path.join(folder, name) for name in closed(folder)]
+            parts, entries = segments(folder), ledger(folder)
             if os.path.exists(live):
-                if names and os.path.samefile(names[-1], live):
-                    names.pop()
-                names.append(live)
+                if parts and not parts[-1].sealed and os.path.samefile(parts[-1].path, live):
+                    parts.pop()
+                parts.append(Segment(0, LIVE, live, False))
                 kept[live] = _open(live)
-    check = _Check(folder, _accepted(folder) if folder else set())
-    tops = []
-    for path in names:
-        fd, _, top = kept.get(path) or _open(path)
-        tops.append(top)
-        if path not in kept:
-            os.close(fd)
-    for n, (path, top) in enumerate(zip(names, tops, strict=True)):
-        fd, size, _ = kept.get(path) or _open(path)
+        if since:
+            parts = _later(parts, entries, since)
+    check = _Check(folder, _accepted(folder) if folder else set(), seen)
+    check.part = bool(files or since)
+    if folder and not files:
+        check.anchored(folder)
+    tops = [_top(part, entries, kept.get(part.path)) for part in parts]
+    for n, (part, top) in enumerate(zip(parts, tops, strict=True)):
         try:
-            check.segment(path, fd, size, top, _until(fd, size, top, tops[n + 1 :]))
+            fd, size, found = kept.get(part.path) or open_segment(part)
+        except Failure as bad:
+            if not part.sealed:
+                raise
+            check.unopened(part, entries.get(part.number), bad)
+            continue
+        try:
+            if part.sealed and (entry := entries.get(part.number)):
+                check.listed(part, entry, found, size)
+            check.segment(part.path, fd, size, found if part.sealed else top, _until(fd, size, found, tops[n + 1 :], check.runs()))
         finally:
             os.close(fd)
+    names = [part.path for part in parts]
     # A tombstone is only known to be wrong at the end: the first bad record comes first all the same.
     if check.gone and folder:
         check.later()
-    check.purges(names)
-    check.troubles.sort(key=lambda trouble: (names.index(trouble.path), trouble.line))
+    check.ended()
+    check.purges([part for part in parts if part.path not in check.shut])
+    check.troubles.sort(key=lambda trouble: (names.index(trouble.path) if trouble.path in names else len(names), trouble.line))
     if folder:
+        notes += check.notes
         notes += [f"the purge at seq {seq} is under way or was interrupted: ftai-archive purge --finish ends it" for seq in sorted(check.open.values())]
         torn = os.path.join(folder, ".torn")
         if os.path.exists(torn) and _damage(torn, 0, os.path.getsize(torn)) not in check.accepted:
@@ -1599,9 +2041,40 @@ def verify(folder: str = "", files=()):
     return Summary(check.journal, len(names), check.count, check.first, check.seq, check.prev, notes), check.troubles
 
 
-def _until(fd: int, size: int, top: Head | None, later: list) -> int | None:
-    """The last seq that counts in a segment, as the heads of later ones tell; None where they do not."""
+def _top(part: Segment, entries: dict, kept) -> Head | None:
+    """The head of a segment that is not opened for it; of a sealed one what the ledger says, or None."""
+    if kept:
+        return kept[2]
+    if part.sealed:
+        entry = entries.get(part.number)
+        return entry and Head(entry["journal"], part.number, entry["first"], entry["prev"], [], 0)
+    fd, _, top = _open(part.path)
+    os.close(fd)
+    return top
+
+
+def _later(parts: list, entries: dict, since: str) -> list:
+    """The segments from the one on that was live at a time: the newest whose first record is not behind it, or the oldest of all."""
+    for n in range(len(parts) - 1, 0, -1):
+        part = parts[n]
+        if part.sealed:
+            first = str(entries.get(part.number, {}).get("since", ""))
+        else:
+            fd, size, top = _open(part.path)
+            first = next((_ts(piece) for _, piece in _pieces(fd, top.start, size) if _ts(piece)), "") if top else ""
+            os.close(fd)
+        if first and first <= since:
+            return parts[n:]
+    return parts
+
+
+def _until(fd: int, size: int, top: Head | None, later: list, runs=()) -> int | None:
+    """The last seq that counts in a segment, as the heads of later ones tell; None where they do not. runs: of what was removed between them."""
     after = next((head for head in later if head), None)
+    if after and top:
+        between = [run[1] - 1 for run in runs if top.first <= run[1] - 1 < after.first - 1]
+        if between:
+            return min(between)
     if after is None or later[0]:
         return after and after.first - 1
     # The next head is lost. The one behind it tells where that segment began if it goes on from this one, as _Live.restart() makes it.
@@ -1666,8 +2139,16 @@ def _id(piece: bytes) -> str:
 class _Check:
     """verify(), from segment to segment."""
 
-    def __init__(self, folder: str, accepted: set[str]):
-        self.folder, self.accepted = folder, accepted
+    def __init__(self, folder: str, accepted: set[str], seen=None):
+        self.folder, self.accepted, self.seen = folder, accepted, seen
+        self.part = False  # that there may be more before the first segment
+        self.notes: list[str] = []
+        self.shut: set[str] = set()  # sealed segments that could not be opened
+        self.signed: Checkpoint | None = None  # what the latest checkpoint says
+        self.reached = ""  # the hash of the record that it is of
+        self.removed: set[tuple] = set()  # runs that signed checkpoints say were removed
+        self.gaps: list = []  # (seq and hash before, seq and hash behind, troubles unless it was removed)
+        self.short: list[Trouble] = []  # of the segment before
         self.journal, self.number, self.seq, self.prev = "", 0, 0, ""
         self.first = self.count = 0
         self.troubles: list[Trouble] = []
@@ -1689,6 +2170,7 @@ class _Check:
         self.head(path, top)
         self.declared(path, fd, size, top)
         self.seq, self.prev, end = top.first - 1, top.prev, top.start
+        size_ = self.signed.size if self.signed else 0
         for offset, piece, cut, seq, stored, wrong in walk(fd, top.start, size, self.seq, self.prev):
             if until is not None and seq > until:
                 break
@@ -1697,8 +2179,14 @@ class _Check:
                 self.say(path, _line(fd, offset + piece.startswith(b"\n")), seq, _id(piece), wrong)
                 self.seq, self.prev = max(self.seq, seq), str(stored)
                 continue
+            if piece.startswith(b"\n@checkpoint\n") and b"\n  note: " in piece:
+                self.note(path, fd, offset, piece[1:cut])
             self.seq, self.prev = seq, str(stored)
             self.count += 1
+            if seq == size_:
+                self.reached = self.prev
+            if self.seen:
+                self.seen(top.number, seq, stored)
             if piece.startswith(b"\n@tombstone\n"):
                 found = CHAIN.fullmatch(piece, cut + 9)
                 if found and found[3]:
@@ -1706,7 +2194,7 @@ class _Check:
             elif piece.startswith((b"\n@audit\n", b"\n@report\n")) and PURGE in piece:
                 self.purge(seq, proof(piece[1:cut]))
         if until is not None and self.seq < until:
-            self.say(path, 0, self.seq + 1, "", f"the records from seq {self.seq + 1} to {until} are missing")
+            self.short = [Trouble(path, 0, self.seq + 1, "", f"the records from seq {self.seq + 1} to {until} are missing")]
         if size > end + 1 or (size > end and os.pread(fd, 1, end) != b"\n"):
             what = "it is cut off: no whole record" if until is None else f"{size - end} bytes of damage behind seq {self.seq}"
             self.damage(path, fd, end, size, what)
@@ -1724,26 +2212,37 @@ class _Check:
     def head(self, path: str, top: Head) -> None:
         """Compares what a head says with the chain so far."""
         before = self.number, self.seq, self.prev
+        found = self.short
+        self.short = []
+
+        def say(line, seq, message):
+            found.append(Trouble(path, line, seq, "", message))
+
         if not self.journal:
             self.journal, self.first = top.journal, top.first
             if top.first == 1:
                 before = self.number if self.number else 0, 0, root(top.journal)
-            elif self.folder:
-                self.say(path, 3, 1, "", f"the records before seq {top.first} are missing")
-                before = top.number - 1, top.first - 1, top.prev
             else:
+                if not self.part:
+                    say(3, 1, f"the records before seq {top.first} are missing")
+                    self.gaps.append(((0, root(top.journal)), (top.first - 1, top.prev), found))
+                    found = []
                 before = top.number - 1, top.first - 1, top.prev
         elif top.journal != self.journal:
-            self.say(path, 4, self.seq + 1, "", f"@document: the journal is '{top.journal}', expected '{self.journal}'")
+            say(4, self.seq + 1, f"@document: the journal is '{top.journal}', expected '{self.journal}'")
         if top.number != before[0] + 1:
-            self.say(path, 5, self.seq + 1, "", f"@document: segment {top.number}, expected {before[0] + 1}")
+            say(5, self.seq + 1, f"@document: segment {top.number}, expected {before[0] + 1}")
         if top.first != before[1] + 1:
-            self.say(path, 6, before[1] + 1, "", f"@document: first {top.first}, expected {before[1] + 1}")
+            say(6, before[1] + 1, f"@document: first {top.first}, expected {before[1] + 1}")
         elif top.prev != before[2]:
-            self.say(path, 7, before[1] + 1, "", "@document: prev is not the hash of the record before")
+            say(7, before[1] + 1, "@document: prev is not the hash of the record before")
         name = os.path.basename(path)
+        if top.number > before[0] + 1 and top.first > before[1] + 1:
+            self.gaps.append((before[1:], (top.first - 1, top.prev), found))
+            found = []
         if self.folder and is_closed(name) and int(name[:-5]) != top.number:
-            self.say(path, 5, top.first, "", f"@document: segment {top.number} in the file of another")
+            say(5, top.first, f"@document: segment {top.number} in the file of another")
+        self.troubles += found
         self.number = top.number
 
     def declared(self, path: str, fd: int, size: int, top: Head) -> None:
@@ -1771,6 +2270,84 @@ class _Check:
         if "asked" in rec and self.folder:
             self.open[rec["id"]] = seq
 
+    # -- what is sealed, signed and removed
+
+    def listed(self, part: Segment, entry: dict, top: Head | None, size: int) -> None:
+        """Compares a sealed segment that was opened with what the ledger says of it."""
+        said = entry["journal"], part.number, entry["first"], entry["prev"], entry["bytes"]
+        if top and (*top[:4], size) != said:
+            self.say(part.path, 0, entry["first"], "", "it does not hold what the ledger says")
+
+    def unopened(self, part: Segment, entry: dict | None, bad: Failure) -> None:
+        """Takes a sealed segment for what the ledger says it is, where it can't be opened here and its checksum is right."""
+        self.shut.add(part.path)
+        first = entry["first"] if entry else self.seq + 1
+        if bad.code != NOPERM or entry is None:
+            self.say(part.path, 0, first, "", bad.message if bad.code != NOPERM else f"the ledger does not tell of it, and {bad.message}")
+        elif _damage(part.path, 0, os.path.getsize(part.path)).split()[-1] != entry.get("sealed_sha256"):
+            self.say(part.path, 0, first, "", "its checksum is not that of the ledger")
+        if entry is None:
+            self.number = part.number
+            return
+        self.head(part.path, Head(entry["journal"], part.number, entry["first"], entry["prev"], [], 0))
+        self.seq, self.prev, self.count = entry["last"], entry["hash"], self.count + entry["records"]
+        if self.signed and self.signed.size == self.seq:
+            self.reached = self.prev
+
+    def anchored(self, folder: str) -> None:
+        """Takes note of what the latest checkpoint says, which stands apart from the journal."""
+        note = anchor(folder)
+        if not note:
+            return
+        from . import proofs
+
+        try:
+            self.signed = proofs.parsed(proofs.opened(note))
+            self.removed |= set(self.signed.removed)
+        except Failure as bad:
+            self.notes.append(f"'{os.path.join(folder, NOTE)}' proves nothing: {bad.message}")
+
+    def runs(self) -> list[tuple]:
+        """What is known to be removed: all that can be said before the end."""
+        return sorted(self.removed)
+
+    def note(self, path: str, fd: int, offset: int, content: bytes) -> None:
+        """Compares a signed checkpoint in the journal with the chain before it. What others have signed, or of another journal, says nothing."""
+        from . import proofs
+
+        try:
+            said = proofs.parsed(proofs.opened(str(parse(content).get("note"))))
+        except (Failure, ValueError):
+            return
+        if said.journal != self.journal:
+            return
+        if said.size == self.seq and said.head != self.prev:
+            self.say(path, _line(fd, offset + 1), self.seq + 1, _id(content), "the checkpoint is signed for another hash: what stands before was written anew")
+        self.removed |= set(said.removed)
+
+    def ended(self) -> None:
+        """What is only known at the end: gaps that no signed checkpoint tells of, and a tail that was cut off."""
+        self.troubles += self.short
+        known = {(run[1] - 1, run[3]): (run[2], run[4]) for run in sorted(self.removed, key=lambda run: run[2])}
+        for start, end, troubles in self.gaps:
+            seen = set()
+            while start != end and start in known and start not in seen:
+                seen.add(start)
+                start = known[start]
+            if start != end:
+                self.troubles += troubles
+            else:
+                self.notes.append(f"the records from seq {min(seen)[0] + 1} to {end[0]} were removed, as a signed checkpoint says")
+        if not self.signed or not self.journal or self.signed.journal != self.journal:
+            if self.signed and self.journal:
+                self.say(os.path.join(self.folder, LIVE), 0, 1, "", "the latest checkpoint is of another journal")
+            return
+        size, live = self.signed.size, os.path.join(self.folder, LIVE)
+        if size > self.seq:
+            self.say(live, 0, self.seq + 1, "", f"the records from seq {self.seq + 1} to {size} are missing: the latest checkpoint tells of them")
+        elif self.reached and self.reached != self.signed.head:
+            self.say(live, 0, size, "", "the latest checkpoint is signed for another hash of this record: what stands before was written anew")
+
     def later(self) -> None:
         """Takes note of what a purge has named since the journal was looked at: tombstones may stand in segments that were opened only then."""
         with _Lock(self.folder, shared=True):
@@ -1779,14 +2356,18 @@ class _Check:
             for words in named(proof(content) or {}):
                 self.gone.pop(words, None)
 
-    def purges(self, names: list) -> None:
+    def purges(self, parts: list[Segment]) -> None:
         """What is only known at the end: tombstones that nobody names, and records that are named and stand."""
+        if self.shut:
+            many = "1 sealed segment" if len(self.shut) == 1 else f"{len(self.shut)} sealed segments"
+            self.notes.append(f"{many} could not be opened here: checked against the ledger, and no more is known")
+            self.gone.clear()  # who names them may stand there
         for path in {path for path, _ in self.gone.values()}:
             places = {at: (int(words.split()[0]), "") for words, (own, at) in self.gone.items() if own == path}
             self.tell(path, places, "a tombstone that no audit record of a purge names")
         wanted = {words.split()[0].encode() for words in self.named}
-        for path in names if wanted else ():
-            fd, size, top = _open(path)
+        for part in parts if wanted else ():
+            path, (fd, size, top) = part.path, open_segment(part)
             stand: dict[int, tuple[int, str, int]] = {}
 
             def each(found, piece, stand=stand):

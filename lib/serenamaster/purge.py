@@ -19,7 +19,7 @@ from .record import is_id, make
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 NAMES = 12_000  # records that one audit record names, which keeps it below 1 MiB
 PAIRS = 20_000  # runs of seqs that a certificate lists
@@ -207,8 +207,10 @@ def _texts(rec: dict, whole: bool) -> list[str]:
 class _Part:
     """A segment as it was searched: how far, and what of it is to go."""
 
-    def __init__(self, name: str, top: journal.Head | None):
-        self.name, self.top = name, top
+    def __init__(self, segment: journal.Segment, top: journal.Head | None):
+        self.segment, self.top = segment, top
+        self.name = segment.name.partition(".zst.")[0]
+        self.size = 0
         self.first: int = top.first if top else 0
         self.at: int = top.start if top else 0
         self.found: list = []
@@ -229,21 +231,33 @@ class _Search:
         self.answers: dict[str, None] = dict.fromkeys(name.decode() for name in own)
         self.kept: set[int] = set()
         self.all: list[_Part] = []
+        self.shut: list[str] = []  # sealed segments that could not be opened
 
     def look(self) -> None:
         parts = {}
-        for name in [*journal.closed(self.folder), journal.LIVE]:
+        self.shut = []
+        live = journal.Segment(0, journal.LIVE, os.path.join(self.folder, journal.LIVE), False)
+        for segment in [*journal.segments(self.folder), live]:
             try:
-                fd = journal.regular(os.path.join(self.folder, name))
+                seen = os.stat(segment.path, follow_symlinks=False)
+                key = seen.st_dev, seen.st_ino
+                # What is sealed does not change.
+                if segment.sealed and key in self.parts:
+                    parts[key] = self.parts[key]
+                    continue
+                fd, size, top = journal.open_segment(segment)
             except FileNotFoundError:
                 continue
+            except Failure:
+                if not segment.sealed:
+                    raise
+                self.shut.append(segment.path)
+                continue
             try:
-                seen = os.fstat(fd)
-                top = journal.head(os.pread(fd, journal.WINDOW, 0))
-                key = seen.st_dev, seen.st_ino
-                part = parts[key] = self.parts.get(key) or _Part(name, top)
-                if seen.st_size > part.at:
-                    part.at = journal.dig(fd, part.at, seen.st_size, self.wanted, lambda found, piece, part=part: self.each(part, found, piece))
+                part = parts[key] = self.parts.get(key) or _Part(segment, top)
+                part.size = size
+                if size > part.at:
+                    part.at = journal.dig(fd, part.at, size, self.wanted, lambda found, piece, part=part: self.each(part, found, piece))
             finally:
                 os.close(fd)
         # The end of the live segment may be torn, and cut before it is closed: that one is searched again.
@@ -288,17 +302,16 @@ class _Search:
         numbers = {words.split()[0].encode() for words in names}
         broken = {tuple(words.split()) for rec in self.proofs.values() for words in rec.get("damage", ())}
         for part in self.parts.values():
-            path = os.path.join(self.folder, part.name)
-            size, known = os.path.getsize(path), {found.at for found in part.found}
-            here = {int(at) for name, long, at in broken if (name, long) == (part.name, str(size))}
+            known = {found.at for found in part.found}
+            here = {int(at) for name, long, at in broken if (name, long) == (part.name, str(part.size))}
             if not numbers and not here:
                 continue
+            fd, size, _ = journal.open_segment(part.segment)
 
             def each(found, _, part=part, here=here, known=known):
                 if found.at not in known and (f"{found.seq} {found.digest}" in names and found.salted or found.at in here and found.seq is None):
                     part.found.append(found)
 
-            fd = journal.regular(path)
             try:
                 start = part.top.start if part.top else 0
                 journal.dig(fd, start, size, (lambda _: True) if here else (lambda piece: journal._number(piece) in numbers), each)
@@ -331,11 +344,13 @@ def run(
     before: Callable | None = None,
     clean: Callable | None = None,
     warn: Callable | None = None,
+    backups: Iterable[str] = (),
 ) -> list[dict]:
     """Purges what `asked` says (None: only ends what was interrupted), and returns the records that tell of it: intents and certificates.
 
     agreed(count) -> whether to go on, asked before anything is done. opened: as in Choice. before(): called while all is still there.
     clean(fits): takes texts out of state.db; fits(record): whether one that was never journaled is to go too, or None where that is not known.
+    backups: where there are copies that this can't reach.
     Raises Failure: 2 nothing asked, 73 and 74 not written, 75 locked, 77 a folder that is not ours alone; what was begun then is ended by the next run.
     """
     choice = Choice(asked, opened) if asked else None
@@ -362,7 +377,7 @@ def run(
         stand = search.standing()
         unended = _unended(search.proofs)
         if unended or any(part.found for part in search.parts.values()):
-            done = _erase(search, {search.proofs[seq]["id"] for seq in unended}, clean and (lambda: clean(_fits(choice))))
+            done = _erase(search, {search.proofs[seq]["id"] for seq in unended}, clean and (lambda: clean(_fits(choice))), backups)
             # Of those that are only of a time or a thread that is to go there is nothing to say.
             done["kept"] = len(search.kept) if asked and (asked.pattern or asked.subject) and search.kept else None
             own = told[0]["id"] if told else None
@@ -379,10 +394,11 @@ def run(
         # Of what no record holds there may be traces all the same: torn records, tracebacks, answers without a record.
         if clean and not stand and not unended:
             clean(_fits(choice))
-        removed, left = (_sayable(choice, paths_) or None for paths_ in _swept(search))
-        said = {"outcome": "incomplete" if choice.unread else "done", "records": 0, **_about(asked), **_unread(choice), **kept}
-        report = make("report", stage, subject="archive", act="purge", **said, removed=removed, unreached=left)
-        if removed:
+        removed, left = _swept(search)
+        gone = _sayable(choice, removed) or None
+        said = {"outcome": "incomplete" if choice.unread or search.shut else "done", "records": 0, **_about(asked), **_unread(choice), **kept}
+        report = make("report", stage, subject="archive", act="purge", **said, removed=gone, unreached=_unreached(search, _sayable(choice, left), ()))
+        if gone:
             report |= {"because": because}
             journal.append(folder, [report], stage=stage, warn=warn)
             archive.catch_up(limit=None)
@@ -452,8 +468,7 @@ def _name(search: _Search, asked: Asked | None, because: str, count: int, stage:
     words = [f"{found.seq} {found.digest}" for part in search.parts.values() for found in part.found if found.seq is not None]
     damage = []
     for part in search.parts.values():
-        size = os.path.getsize(os.path.join(search.folder, part.name)) if part.found else 0
-        damage += [f"{part.name} {size} {found.at}" for found in part.found if found.seq is None]
+        damage += [f"{part.name} {part.size} {found.at}" for found in part.found if found.seq is None]
     words, threads = list(dict.fromkeys(words)), _marked(list(search.threads))
     answers, named = list(search.answers), []
     for n in range(0, max(len(words), len(threads), len(damage), len(answers)), NAMES):
@@ -481,10 +496,17 @@ def _sealed() -> bool:
     return os.path.exists(os.path.join(paths.where("state"), "keys", seal.THREADS))
 
 
-def _erase(search: _Search, intents: set[str], clean: Callable | None) -> dict:
+def _unreached(search: _Search, left: list[str], backups) -> list[str] | None:
+    """Where what is to go may stand still: sealed segments that can't be opened here, what could not be looked at, and backups."""
+    return [path for path in (*search.shut, *left, *backups) if not (search.choice and search.choice.says(path))] or None
+
+
+def _erase(search: _Search, intents: set[str], clean: Callable | None, backups) -> dict:
     """Takes what is named out of the journal, and out of all that was made from it. Returns fields of the certificate."""
     for part in search.parts.values():
         if part.found:
+            if part.segment.sealed:  # ftai-rotate seals it again
+                part.segment = journal.bring_back(search.folder, part.segment)
             journal.bury(search.folder, part.name, sorted(part.found))
     mine = [rec for rec in search.proofs.values() if rec.get("about") in intents]
     stones = {f"{found.seq} {found.hash}" for part in search.parts.values() for found in part.found}
@@ -495,9 +517,7 @@ def _erase(search: _Search, intents: set[str], clean: Callable | None) -> dict:
         clean()
     removed, left = _swept(search)
     threads = {one for rec in mine for one in rec.get("threads", ())} | search.threads.keys()
-    unreached = [name for name in sorted(os.listdir(search.folder)) if re.match(r"[0-9]{6,}\.ftai.", name)]
-    unreached += [path for path in left if not (search.choice and search.choice.says(path))]
-    return {"removed": _sayable(search.choice, removed) or None, "keys": _keys(search.folder, threads), "unreached": unreached or None}
+    return {"removed": _sayable(search.choice, removed) or None, "keys": _keys(search.folder, threads), "unreached": _unreached(search, left, backups)}
 
 
 def _keys(folder: str, threads) -> int:
@@ -617,7 +637,7 @@ def _certify(search: _Search, stage: str, intent: dict, done: dict, began: float
         subject="archive",
         act="purge",
         about=intent.get("id"),
-        outcome="incomplete" if len(seqs) + damage < last or "unread" in done else "done",
+        outcome="incomplete" if len(seqs) + damage < last or "unread" in done or search.shut else "done",
         # What cannot be opened here would be no longer what it says it is, in another record.
         **{name: value for name, value in said.items() if "[sealed:" not in str(value)},
         records=len(seqs),

@@ -614,3 +614,77 @@ END
         ftai-keys consent grant anthropic >/dev/null
     done
 }
+
+keys() { (cd "$FTAI_HOME/state/keys" && cat identity recipient signing.key signing.pub); }
+
+@test "init: makes keys that are the owner's alone, journals it, and leaves alone what is there" {
+    try ftai-keys init --dry-run
+    ended 0
+    empty "$T/out"
+    same "$(cat "$T/err")" "ftai-keys: would make: recipient, signing key"
+    [ ! -e "$FTAI_HOME/state/keys" ]
+    try ftai-keys init
+    ended 0
+    empty "$T/err"
+    same "$(acts "$T/out")" $'key-init recipient and signing key intended\nkey-init recipient and signing key done'
+    same "$(ftai-keys audit | acts)" "$(acts "$T/out")"
+    same "$(jq -r 'select(."@tag" == "report") | .recipient, .vkey' "$T/out")" "$(cd "$FTAI_HOME/state/keys" && cat recipient signing.pub)"
+    same "$(cd "$FTAI_HOME/state/keys" && stat -c '%a %n' . identity recipient signing.key signing.pub)" \
+        $'700 .\n600 identity\n600 recipient\n600 signing.key\n600 signing.pub'
+    seed=$(cat "$FTAI_HOME/state/keys/signing.key")
+    ! grep -rlF -- "$seed" "$T/out" "$T/err" "$FTAI_HOME/state/journal"
+    before=$(keys)
+    try ftai-keys init
+    ended 0
+    same "$(jq -r '."@tag"' "$T/out")" report
+    same "$(keys)" "$before"
+    same "$(ftai-keys audit | acts | wc -l)" 2
+    try ftai-keys init -n
+    same "$(cat "$T/err")" "ftai-keys: would make: nothing"
+}
+
+@test "init: what is missing is made again, what is damaged or open to others is told and kept" {
+    ftai-keys init >/dev/null
+    before=$(keys) folder=$FTAI_HOME/state/keys
+    rm "$folder/signing.pub" "$folder/recipient"
+    try ftai-keys init
+    ended 0
+    same "$(keys)" "$before"
+    for name in signing.key identity recipient; do
+        cp -p "$folder/$name" kept
+        [ $name = identity ] && mv "$folder/recipient" recipient
+        head -c 20 kept >"$folder/$name"
+        try ftai-keys init
+        same "$rc ${name}" "$([ $name = signing.key ] && echo 65 || echo 78) ${name}"
+        same "$(cat "$folder/$name")" "$(head -c 20 kept)"
+        cp -p kept "$folder/$name"
+        [ $name = identity ] && mv recipient "$folder/recipient"
+        chmod 622 "$folder/$name"
+        try ftai-keys init
+        # With a recipient nobody looks for the identity.
+        ended "$([ $name = identity ] && echo 0 || echo 77)"
+        chmod 600 "$folder/$name"
+        same "$(keys)" "$before"
+    done
+    mv "$folder/signing.key" elsewhere
+    ln -s "$T/elsewhere" "$folder/signing.key"
+    try ftai-keys init
+    ended 77
+    grep -q "it is a link" "$T/err"
+    rm "$folder/signing.key"
+    try ftai-keys init
+    ended 0
+    same "$(sed 1d "$folder/signing.pub")" "$(tail -1 <<<"$before")"
+}
+
+@test "init: many at once make the same keys" {
+    for n in 1 2 3 4 5 6; do
+        ftai-keys init >out.$n 2>err.$n &
+        pids="$pids $!"
+    done
+    for pid in $pids; do wait "$pid"; done
+    same "$(cat err.* | wc -c)" 0
+    same "$(jq -r 'select(.vkey) | .vkey' out.* | sort -u)" "$(cat "$FTAI_HOME/state/keys/signing.pub")"
+    same "$(jq -r 'select(.vkey) | .vkey' out.* | wc -l)" 6
+    ftai-log --verify
+}
