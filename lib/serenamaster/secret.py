@@ -138,7 +138,7 @@ def _folder() -> str:
     return folder
 
 
-def _bytes(path: str) -> bytes | None:
+def kept(path: str) -> bytes | None:
     """What a file of ours holds, None where there is none. Raises Failure: 77 for one that is not this user's alone, 74, 65 for one too big."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -202,7 +202,7 @@ class turn:
 def _book() -> dict[str, dict]:
     """keys.ftai: {name: {name, store?, readers?, added?, next?, until?}}. Raises Failure: 65 for a damaged one, as it says who may read; 77, 74."""
     path = os.path.join(_folder(), "keys.ftai")
-    data = _bytes(path)
+    data = kept(path)
     if data is None:
         return {}
     from . import text
@@ -442,7 +442,7 @@ def _hush(backend: str, ring) -> None:
 # ---- keys.age ----
 
 
-def _phrase(ask=None, wait: bool = True) -> str | None:
+def phrase(ask=None, wait: bool = True) -> str | None:
     """The passphrase of keys.age, None where there is none to be had.
 
     ask: a callable that may return one; else the descriptor that FTAI_PASSPHRASE_FD numbers, the `cmd` of the `@key` entry "passphrase", and,
@@ -486,7 +486,7 @@ def identity(*, keychain: bool = True) -> str | None:
     Raises Failure: 77 for a file that others may read, 65 for one without an identity.
     """
     path = os.path.join(_folder(), "identity")
-    data = _bytes(path)
+    data = kept(path)
     if data is not None:
         found = [line for line in data.decode("utf-8", "replace").split() if line.startswith("AGE-SECRET-KEY-")]
         if len(found) != 1:
@@ -507,12 +507,12 @@ def _open(ask=None, keychain: bool = True) -> tuple[dict, dict | None]:
     from . import seal
 
     path = os.path.join(_folder(), "keys.age")
-    data = _bytes(path)
+    data = kept(path)
     if data is None:
         return {}, None
     with_: dict
     if data.startswith(b"age-encryption.org/v1\n-> scrypt "):
-        with_ = {"passphrase": _phrase(ask)}
+        with_ = {"passphrase": phrase(ask)}
         if with_["passphrase"] is None:
             raise Failure("its passphrase was not given", UNAVAILABLE, "FTAI_PASSPHRASE_FD=3 … 3<FILE")
     else:
@@ -534,9 +534,9 @@ def _shut(items: dict, with_: dict | None, ask=None) -> None:
     from . import seal
 
     data = orjson.dumps({"v": 1, "keys": items})
-    phrase = _phrase(ask, wait=False) if with_ is None else with_.get("passphrase")
-    if phrase:
-        _save("keys.age", seal.lock(data, passphrase=phrase))
+    chosen = phrase(ask, wait=False) if with_ is None else with_.get("passphrase")
+    if chosen:
+        _save("keys.age", seal.lock(data, passphrase=chosen))
         return
     made = seal.lock(data, [seal.recipient()])
     own = with_["identity"] if with_ else identity()
@@ -617,7 +617,7 @@ def read(name: str, *, reader: str, agent: str | None = None, log, entry: dict |
     Its fingerprint is there before the value is returned: from a variable or a `cmd` it may be one that was never set here.
     reader: the stage that reads it, agent: for whom; "" is the owner's own tool, which need not be granted. log(act, subject, outcome,
     because) journals the audit record: the value is returned after that, so no use of a key is without one. entry: the `@key` entry of the
-    config spec, where the caller has it. ask: see _phrase(). Raises Failure: 77 for a reader that was not granted, and where our files are not
+    config spec, where the caller has it. ask: see phrase(). Raises Failure: 77 for a reader that was not granted, and where our files are not
     this user's alone; 69 where no source has it; 65 where none has it and what a store has is damaged; 75 where the store that has it is locked; 73, 74, 77
     where its fingerprint can't be kept.
     """

@@ -13,9 +13,9 @@ STAGES = sorted(path for path in (ROOT / "bin").glob("ftai-*"))
 
 FLOORS = [
     {"errors", "record", "text", "phrases"},
-    {"stream", "paths", "rules", "specs", "dates", "intake", "views", "proofs"},
+    {"stream", "paths", "rules", "specs", "dates", "intake", "views", "proofs", "retention"},
     {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"}
-    | {"limits", "prices", "providers", "waiting", "models", "why"},
+    | {"limits", "prices", "providers", "waiting", "models", "why", "sealed", "evidence", "rotation", "backup", "transfer"},
     {"acting", "vitals"},
 ]
 NAMES = set().union(*FLOORS)
@@ -24,8 +24,12 @@ SIDEWAYS = {("archive", "journal"), ("models", "state"), ("tools", "state"), ("s
 SIDEWAYS |= {("journal", "redact"), ("journal", "seal"), ("stage", "redact"), ("secret", "seal"), ("purge", "journal"), ("purge", "archive"), ("purge", "seal")}
 SIDEWAYS |= {("secret", "redact"), ("limits", "state")}
 SIDEWAYS |= {("waiting", "state"), ("models", "limits"), ("models", "prices"), ("models", "providers"), ("routing", "models")}
-# What belongs together though the names don't say so: ciphers; the SDKs of models with what they speak HTTP and write prompts with.
-FAMILIES = {"pyrage": "cryptography", **dict.fromkeys(("anthropic", "httpx2", "jinja2", "mlx", "mlx_lm"), "openai")}
+SIDEWAYS |= {("journal", "sealed"), ("sealed", "seal"), ("sealed", "secret"), ("evidence", "journal")}
+SIDEWAYS |= {("rotation", "journal"), ("rotation", "sealed"), ("rotation", "evidence"), ("backup", "journal"), ("backup", "sealed"), ("backup", "state")}
+SIDEWAYS |= {("transfer", "journal"), ("transfer", "archive"), ("transfer", "sealed")}
+# What belongs together though the names don't say so: ciphers, with what packs before they encrypt; the SDKs of models with what they speak HTTP
+# and write prompts with.
+FAMILIES = {**dict.fromkeys(("pyrage", "tink", "zstandard"), "cryptography"), **dict.fromkeys(("anthropic", "httpx2", "jinja2", "mlx", "mlx_lm"), "openai")}
 # Below floor 2, for want of a better place: this list may only shrink.
 SIDEWAYS |= {("text", "record"), ("text", "errors"), ("phrases", "errors"), ("specs", "paths"), ("specs", "stream"), ("intake", "specs"), ("intake", "stream")}
 SIDEWAYS |= {("proofs", "paths"), ("proofs", "stream")}

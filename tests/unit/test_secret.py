@@ -194,13 +194,13 @@ def test_a_passphrase_from_a_callable_a_descriptor_a_command_and_a_terminal(keys
     monkeypatch.setenv("FTAI_PASSPHRASE_FD", str(got))
     assert read() == (VALUE, "file")
     os.close(got)
-    assert secret._phrase() == phrase, "a pipe can be read once"
+    assert secret.phrase() == phrase, "a pipe can be read once"
     secret._phrases.clear()
     assert "FTAI_PASSPHRASE_FD" in fails(69, read).message
     monkeypatch.delenv("FTAI_PASSPHRASE_FD")
     (home / "phrase").write_text(phrase + "\n")
     spec(home, f'@key\n  name: "passphrase"\n  summary: "x"\n  cmd: ["cat", "{home}/phrase"]\n@end')
-    assert secret._phrase() == phrase
+    assert secret.phrase() == phrase
     spec(home, "")
     secret._phrases.clear()
     assert "its passphrase was not given" in fails(69, read).message

@@ -1,0 +1,511 @@
+"""Sealed files: compressed, encrypted for the owner's recipients, and opened only when the last byte was checked. See ftai-seal(5).
+
+What is encrypted is the same both ways: a skippable frame of zstd with the header as JSON, then one frame with the data.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import stat
+import struct
+
+import orjson
+
+from . import seal, secret, specs, stream
+from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, Failure
+
+SUFFIX = {"aes256": ".zst.sealed", "age": ".zst.age"}
+MAGIC = b"ftai-backup/1".ljust(16, b"\0")
+AGE = b"age-encryption.org/v1\n"
+SKIPPABLE, ZSTD = 0x184D2A50, b"\x28\xb5\x2f\xfd"  # what frames begin with: RFC 8878
+LEVEL = 3
+CHUNK = 256 * 1024
+BLOCK = 128 * 1024  # the most that a block of zstd may have, packed or not
+HEADER = 64 * 1024  # bytes of a header
+WINDOW = 8 * 1024 * 1024  # that unpacking may need; level 3 needs 2 MiB
+WHOLE = 16 * 1024 * 1024  # bytes of an age file for a passphrase: the library has it in memory as a whole
+WORK = 22  # the power of two that a passphrase may cost: minutes, and 4 GiB of memory
+
+
+def is_sealed(name: str) -> bool:
+    """True for the name of a sealed file."""
+    return name.endswith(tuple(SUFFIX.values()))
+
+
+# ---- sealing ----
+
+
+def write(source: int, path: str, about: dict, *, end: int | None = None, told=None) -> dict:
+    """Seals the bytes of a descriptor, from its beginning to `end` or its size, as `path` and the suffix of the method that the config says.
+
+    about: what the header is to say; `bytes` is added. told: called with how many bytes were read, now and then.
+    Returns {file, bytes, sha256, sealed_bytes, sealed_sha256, method}: file is the name in the folder. Raises Failure 73, 74, 77, 78; leaves
+    nothing behind then.
+    """
+    method = specs.setting("seal", "aes256")
+    lock = _locker()
+    place = path + SUFFIX[method]
+    size = os.fstat(source).st_size if end is None else end
+    head = orjson.dumps(about | {"bytes": size})
+    if len(head) > HEADER:
+        raise Failure(f"cannot seal '{place}': a header of {len(head)} bytes, expected at most {HEADER}", DATAERR)
+    given = _Source(source, size, hashlib.sha256(), told)
+    with _Draft(place) as draft:
+        out = _Out(draft.fd)
+        with _Calls(f"cannot seal '{place}'", given, out):
+            packed = _Packed(head, given, size)
+            if method == "age":
+                lock(packed, out)
+            else:
+                _encrypt(packed, out, lock)
+        draft.keep()
+    return {
+        "file": os.path.basename(place), "bytes": size, "sha256": given.digest.hexdigest(),
+        "sealed_bytes": out.count, "sealed_sha256": out.digest.hexdigest(), "method": method,
+    }  # fmt: skip
+
+
+def _encrypt(packed, out, lock) -> None:
+    import io
+
+    import tink
+    from tink import json_proto_keyset_format, secret_key_access, streaming_aead
+
+    streaming_aead.register()
+    keyset = tink.new_keyset_handle(streaming_aead.streaming_aead_key_templates.AES256_GCM_HKDF_1MB)
+    words = io.BytesIO()
+    lock(io.BytesIO(json_proto_keyset_format.serialize(keyset, secret_key_access.TOKEN).encode()), words)
+    if words.tell() > 0xFFFF:
+        raise Failure("the setting 'recipients' has too many of them", CONFIG)
+    front = MAGIC + words.tell().to_bytes(2, "big") + words.getvalue()
+    out.write(front)
+    with keyset.primitive(streaming_aead.StreamingAead).new_encrypting_stream(out, hashlib.sha256(front).digest()) as into:
+        while data := packed.read(CHUNK):
+            into.write(data)
+
+
+def _locker():
+    """lock(from, to) for the recipients of the config: reads one file whole, and writes it to the other as age does. Raises Failure 77, 78."""
+    import pyrage
+
+    named = [one.strip() for one in str(specs.setting("recipients", "")).split(",") if one.strip()] or [seal.recipient()]
+    if "passphrase" in named:
+        if named != ["passphrase"]:
+            raise Failure("the setting 'recipients' names a passphrase and others: age knows no file for both", CONFIG)
+        phrase = _phrase()
+
+        def lock(source, out):
+            data = source.read(WHOLE + 1)
+            while more := source.read(WHOLE + 1):
+                data += more
+                if len(data) > WHOLE:
+                    raise Failure(f"a passphrase, and more than {WHOLE} bytes: the method age can't do that", CONFIG, "FTAI_SEAL=aes256 can")
+            out.write(seal.lock(data, passphrase=phrase))
+
+        return lock
+    try:
+        made = [(pyrage.ssh if one.startswith("ssh-") else pyrage.x25519).Recipient.from_str(one) for one in named]
+    except pyrage.RecipientError as bad:
+        raise Failure(f"the setting 'recipients' holds no recipient: {bad}", CONFIG, "age1…, ssh-ed25519 …, ssh-rsa … or passphrase") from None
+    return lambda source, out: pyrage.encrypt_io(source, out, made)
+
+
+def _phrase() -> str:
+    phrase = secret.phrase()
+    if phrase is None:
+        raise Failure("the passphrase was not given", NOPERM, "FTAI_PASSPHRASE_FD=3 … 3<FILE")
+    return phrase
+
+
+# ---- opening ----
+
+
+def open_(path: str, *, folder: str | None = None, most: int | None = None) -> tuple[dict, int]:
+    """(header, descriptor of the plain bytes) of a sealed file, all of it checked. The plain bytes are in a file without a name.
+
+    folder: where that is; else beside the sealed one. most: plain bytes that are too many. Raises Failure: 77 where the identity or the
+    passphrase is missing, or it was made for another; 65 damaged or no sealed file; 66, 73, 74, 75, 78. Leaves nothing behind then.
+    """
+    with _Draft(os.path.join(os.path.dirname(path) if folder is None else folder, os.path.basename(path)), named=False) as draft:
+        header = _open(path, draft.fd, most)
+        os.lseek(draft.fd, 0, os.SEEK_SET)
+        return header, os.dup(draft.fd)
+
+
+def extract(path: str, to: str, *, most: int | None = None) -> dict:
+    """Opens a sealed file as the file `to`, which is there only when all was checked; returns the header. Raises Failure as open_() does."""
+    with _Draft(to) as draft:
+        header = _open(path, draft.fd, most)
+        draft.keep()
+    return header
+
+
+def header(path: str) -> dict:
+    """What a sealed file says of itself, with no more of it read than that needs: damage behind it is not seen. Raises Failure as open_() does."""
+    return _open(path, None, None)
+
+
+class _Enough(Exception):
+    pass
+
+
+def _open(path: str, to: int | None, most: int | None) -> dict:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as bad:
+        link = bad.errno == errno.ELOOP
+        code = NOPERM if link else NOINPUT if bad.errno in (errno.ENOENT, errno.EACCES, errno.ENOTDIR) else IOERR
+        raise Failure(f"cannot open '{path}': {'it is a link' if link else bad.strerror}", code) from None
+    try:
+        seen = os.fstat(fd)
+        if not stat.S_ISREG(seen.st_mode):
+            raise Failure(f"cannot open '{path}': it is no regular file", DATAERR)
+        given, out = _Source(fd, seen.st_size), _Plain(to, most)
+        try:
+            with _Calls(f"cannot open '{path}'", given, out):
+                front = os.pread(fd, len(AGE), 0)
+                if front == AGE:
+                    _unlock(given, out)
+                elif front.startswith(MAGIC):
+                    _decrypt(given, out)
+                else:
+                    raise Failure("it is no sealed file", DATAERR)
+                out.end()
+        except _Enough:
+            pass
+        return out.header
+    finally:
+        os.close(fd)
+
+
+def _decrypt(given, out) -> None:
+    import io
+
+    from tink import json_proto_keyset_format, secret_key_access, streaming_aead
+
+    front = given.read(len(MAGIC) + 2)
+    front += given.read(int.from_bytes(front[len(MAGIC) :], "big"))
+    words = io.BytesIO()
+    _unlock(io.BytesIO(front[len(MAGIC) + 2 :]), words)
+    keyset = _checked(words.getvalue().decode("utf-8", "replace"))
+    streaming_aead.register()
+    aead = json_proto_keyset_format.parse(keyset, secret_key_access.TOKEN).primitive(streaming_aead.StreamingAead)
+    with aead.new_decrypting_stream(given, hashlib.sha256(front).digest()) as stream_:
+        while data := stream_.read(CHUNK):
+            out.write(data)
+
+
+def _checked(keyset: str) -> str:
+    """The keyset, if its one key is of our kind: another could be a weaker one, or ask for gigabytes. Raises Failure 65."""
+    from base64 import b64decode
+
+    from tink.proto import aes_gcm_hkdf_streaming_pb2
+    from tink.streaming_aead import streaming_aead_key_templates
+
+    template = streaming_aead_key_templates.AES256_GCM_HKDF_1MB
+    try:
+        (key,) = orjson.loads(keyset)["key"]
+        value = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingKey.FromString(b64decode(key["keyData"]["value"], validate=True))
+        wanted = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingKeyFormat.FromString(template.value)
+        if key["keyData"]["typeUrl"] == template.type_url and value.params == wanted.params and len(value.key_value) == wanted.key_size:
+            return keyset
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise Failure("its keyset is not one of AES256_GCM_HKDF_1MB", DATAERR)
+
+
+def _unlock(given, out) -> None:
+    """Decrypts an age file with what is at hand of the owner's. Raises Failure 65, 75, 77, 78, and what the library does."""
+    import pyrage
+
+    front = given.read(512)
+    if not front.startswith(AGE):
+        raise Failure("what it holds is no age file", DATAERR)
+    if found := re.match(rb"-> scrypt [^ \n]+ ([0-9]{1,3})\n", front[len(AGE) :]):
+        if int(found[1]) > WORK:
+            raise Failure("its passphrase would take too much time and memory", DATAERR)
+        data = front
+        while more := given.read(CHUNK):
+            data += more
+            if len(data) > WHOLE + CHUNK:
+                raise Failure(f"an age file for a passphrase, of more than {WHOLE} bytes", DATAERR, "age -d")
+        out.write(seal.unlock(data, passphrase=_phrase()))
+        return
+    given.seek(0)
+    try:
+        pyrage.decrypt_io(given, out, _identities())
+    except pyrage.DecryptError as bad:
+        if str(bad) in ("No matching keys found", "Decryption failed"):
+            raise Failure("it was made for another identity", NOPERM) from None
+        raise
+
+
+def _identities() -> list:
+    import pyrage
+
+    place = str(specs.setting("identity", ""))
+    if not place:
+        own = secret.identity()
+        if own is None:
+            raise Failure("the identity is missing", NOPERM, "unlock the keychain, or take it from a backup")
+        data = own.encode()
+    else:
+        place = os.path.expanduser(place)
+        found = secret.kept(place)
+        if found is None:
+            raise Failure(f"the identity '{place}' is missing", NOPERM)
+        data = found
+    try:
+        if b"PRIVATE KEY-----" in data:
+            return [pyrage.ssh.Identity.from_buffer(data)]
+        return [pyrage.x25519.Identity.from_str(line) for line in data.decode().split("\n") if line.strip() and not line.startswith("#")]
+    except (pyrage.IdentityError, ValueError):
+        raise Failure(f"'{place or 'identity'}' holds no identity: expected AGE-SECRET-KEY-1…, or an SSH key without passphrase", CONFIG) from None
+
+
+# ---- what the libraries read and write ----
+
+
+class _Calls:
+    """`with _Calls(what, given, out):` raises what an end of ours raised: the libraries make exceptions of their own of it, or none at all.
+
+    What they say by themselves is damage.
+    """
+
+    def __init__(self, what: str, given, out):
+        self.what, self.given, self.out = what, given, out
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, bad, _):
+        first = self.given.bad or self.out.bad or bad
+        if isinstance(first, Failure):
+            raise Failure(f"{self.what}: {first.message}", first.code, first.hint) from None
+        if isinstance(first, OSError) and first.errno:
+            code = IOERR if first is self.given.bad or first.errno in stream.FULL else CANTCREAT
+            raise Failure(f"{self.what}: {first.strerror}", code) from None
+        if isinstance(first, OSError) or type(first).__module__.split(".")[0] in ("pyrage", "tink", "zstandard", "zstd"):
+            raise Failure(f"{self.what}: it is damaged", DATAERR) from None
+        if first:
+            raise first
+
+
+class _Source:
+    """The first `size` bytes of a descriptor, as a file to be read. digest: of hashlib, to be told what was read; told: called with how many bytes."""
+
+    def __init__(self, fd: int, size: int, digest=None, told=None):
+        self.fd, self.size, self.digest, self.told, self.at = fd, size, digest, told, 0
+        self.bad: BaseException | None = None
+
+    def read(self, size: int = CHUNK) -> bytes:
+        try:
+            data = os.pread(self.fd, min(size, self.size - self.at), self.at)
+        except BaseException as bad:
+            self.bad = bad
+            raise
+        self.at += len(data)
+        if self.digest:
+            self.digest.update(data)
+        if self.told:
+            self.told(self.at)
+        return data
+
+    def seek(self, at: int) -> None:
+        self.at = at
+
+    def readable(self) -> bool:
+        return True
+
+    closed = False
+
+    def close(self) -> None:
+        pass
+
+
+class _Packed:
+    """What is to be encrypted, as a file to be read: the header in a frame of its own, then the packed data."""
+
+    def __init__(self, head: bytes, given: _Source, size: int):
+        import zstandard
+
+        self.front = SKIPPABLE.to_bytes(4, "little") + len(head).to_bytes(4, "little") + head
+        self.packed = zstandard.ZstdCompressor(level=LEVEL).stream_reader(given, size=size, read_size=CHUNK)
+
+    def read(self, size: int) -> bytes:
+        data, self.front = self.front[:size], self.front[size:]
+        return data or self.packed.read(size)
+
+
+class _Out:
+    """A descriptor, as a file to be written, and the digest of what was."""
+
+    def __init__(self, fd: int):
+        self.fd, self.digest, self.count = fd, hashlib.sha256(), 0
+        self.bad: BaseException | None = None
+
+    def write(self, data) -> int:
+        if self.bad:
+            raise self.bad  # the library tries again, as it leaves
+        try:
+            _whole(self.fd, data)
+        except BaseException as bad:
+            self.bad = bad
+            raise
+        self.digest.update(data)
+        self.count += len(data)
+        return len(data)
+
+    def writable(self) -> bool:
+        return True
+
+    closed = False
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _whole(fd: int, data) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+class _Plain:
+    """Takes what was encrypted, as a file to be written, and writes the plain bytes to a descriptor.
+
+    It takes one skippable frame with the header and one frame with as many bytes as that says, and nothing else; it walks from block to block by
+    itself, as the library would go on behind the frame. Raises Failure 65; without a descriptor _Enough, when the header is known.
+    """
+
+    def __init__(self, fd: int | None, most: int | None):
+        self.fd, self.most, self.count, self.kept = fd, most, 0, bytearray()
+        self.header: dict = {}
+        self.bad: BaseException | None = None
+        self.steps = self._steps()
+        self.needs: int | None = next(self.steps)
+
+    def write(self, data) -> int:
+        if self.bad:
+            raise self.bad  # the library tries again, as it leaves
+        try:
+            self.kept += data
+            while self.needs is not None and len(self.kept) >= self.needs:
+                piece = bytes(memoryview(self.kept)[: self.needs])
+                del self.kept[: self.needs]
+                self.needs = self.steps.send(piece)
+            if self.needs is None and self.kept:
+                raise Failure("something stands behind its end", DATAERR)
+        except BaseException as bad:
+            self.bad = bad
+            raise
+        return len(data)
+
+    def _steps(self):
+        """Yields how many bytes it needs next, and None at the end."""
+        import zstandard
+
+        mark, size = struct.unpack("<II", (yield 8))
+        if mark != SKIPPABLE or size > HEADER:
+            raise Failure("it has no header", DATAERR)
+        self.header = _read_header((yield size))
+        if self.most is not None and self.header["bytes"] > self.most:
+            raise Failure(f"it holds {self.header['bytes']} bytes, expected at most {self.most}", DATAERR)
+        if self.fd is None:
+            raise _Enough
+        unpack = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_writer(_Counted(self, self.fd), write_size=BLOCK, closefd=False)
+        # RFC 8878, 3.1.1.1: its mark, what there is of a frame's header, how big the window is, a number of a dictionary, how many bytes it holds.
+        front = yield 5
+        flags = front[4]
+        if front[:4] != ZSTD or flags & 3:
+            raise Failure("behind its header stand no data", DATAERR)
+        more = (not flags & 32) + (1 << (flags >> 6) if flags >> 6 else flags >> 5 & 1)
+        unpack.write(front + (yield more))
+        last = 0
+        while not last:
+            front = yield 3
+            word = int.from_bytes(front, "little")
+            last, size = word & 1, word >> 3
+            if size > BLOCK:
+                raise Failure("it is damaged", DATAERR)
+            unpack.write(front + (yield 1 if word >> 1 & 3 == 1 else size))  # a block of one byte many times
+        if flags & 4:
+            unpack.write((yield 4))
+        yield None
+
+    def end(self) -> None:
+        """Raises Failure 65 where something is missing."""
+        if self.needs is not None or self.count != self.header["bytes"]:
+            raise Failure("it is cut off" if self.needs is not None else f"it holds {self.count} bytes, and says {self.header['bytes']}", DATAERR)
+
+
+class _Counted:
+    """What unpacking writes to."""
+
+    def __init__(self, plain: _Plain, fd: int):
+        self.plain, self.fd = plain, fd
+
+    def write(self, data) -> int:
+        self.plain.count += len(data)
+        if self.plain.count > self.plain.header["bytes"]:
+            raise Failure(f"it holds more than the {self.plain.header['bytes']} bytes that it says", DATAERR)
+        _whole(self.fd, data)
+        return len(data)
+
+
+def _read_header(data: bytes) -> dict:
+    try:
+        made = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        made = None
+    if type(made) is not dict or type(made.get("bytes")) is not int or made["bytes"] < 0:
+        raise Failure("its header is damaged", DATAERR)
+    return made
+
+
+class _Draft:
+    """`with _Draft(path) as draft:` a temporary file beside `path`, which takes its name by keep(), and else is gone. named: False for none at all."""
+
+    def __init__(self, path: str, named: bool = True):
+        self.path, self.named, self.folder = path, named, os.path.dirname(path) or "."
+        # As stream.save() names it: what a crash leaves of it is found by that, and taken away.
+        self.name = os.path.join(self.folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
+
+    def __enter__(self):
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            try:
+                self.fd = os.open(self.name, flags, 0o600)
+            except FileExistsError:
+                os.unlink(self.name)
+                self.fd = os.open(self.name, flags, 0o600)
+            if not self.named:
+                os.unlink(self.name)
+        except OSError as bad:
+            raise self._failure(bad) from None
+        return self
+
+    def keep(self) -> None:
+        try:
+            os.fsync(self.fd)
+            os.rename(self.name, self.path)
+            self.named = False
+            fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as bad:
+            raise self._failure(bad) from None
+
+    def _failure(self, bad: OSError) -> Failure:
+        return Failure(f"cannot write '{self.path}': {bad.strerror}", IOERR if bad.errno in stream.FULL else CANTCREAT)
+
+    def __exit__(self, *_) -> None:
+        os.close(self.fd)
+        if self.named:
+            os.unlink(self.name)
