@@ -458,9 +458,8 @@ def _newest(stage: str) -> str:
 def _begin(folder: str) -> None:
     """Raises Failure 73 where it would not be right to begin with backups in this folder."""
     if known().get(folder, {}).get("snapshot"):
-        raise Failure(
-            f"'{folder}' held backups, and now holds none: its disk is not mounted", CANTCREAT, f"mount it, or forget it in '{paths.where('state')}/backups'"
-        )
+        hint = f"mount it, or take it out of '{paths.where('state')}/backups'"
+        raise Failure(f"'{folder}' held backups, and now holds none: its disk is not mounted", CANTCREAT, hint)
     odd = [name for name in os.listdir(folder) if name not in ("lost+found", ".lock", *FOLDERS) and not name.startswith(f".{MARKER}.")]
     if odd:
         raise Failure(f"'{folder}' is not empty, and holds no backups", CANTCREAT, f"mkdir '{folder}/ftai' && ftai-rotate backup --to '{folder}/ftai'")
@@ -1137,6 +1136,22 @@ def _compared(held: str, made: str) -> tuple[int, int]:
 
 
 # ---- the records of it ----
+
+
+def tried(program: str, *words: str) -> Callable:
+    """What runs a command in a home that it is given, and returns the first of what that finds wrong, or "". With a segment: on its file alone."""
+
+    def run(home: str, segment: int | None = None) -> str:
+        import subprocess
+
+        place = os.path.join(home, "state", "journal")
+        files = [os.path.join(place, name) for name in os.listdir(place)] if segment is not None else []
+        environment = os.environ | {"FTAI_HOME": home}
+        ran = subprocess.run([program, *words, *files], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        said = (ran.stderr or ran.stdout).partition("\n")[0] or f"status {ran.returncode}"
+        return f"{os.path.basename(program)} {' '.join(words)}: {said}" if ran.returncode else ""
+
+    return run
 
 
 def acted(act: str, work: Callable, *, stage: str, warn: Callable, **about) -> Iterator[dict]:
