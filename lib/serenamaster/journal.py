@@ -2359,7 +2359,8 @@ class _Check:
     def purges(self, parts: list[Segment]) -> None:
         """What is only known at the end: tombstones that nobody names, and records that are named and stand."""
         if self.shut:
-            self.notes.append(f"{len(self.shut)} sealed segments could not be opened here: they are the files that the ledger tells of, and no more is known")
+            many = "1 sealed segment" if len(self.shut) == 1 else f"{len(self.shut)} sealed segments"
+            self.notes.append(f"{many} could not be opened here: checked against the ledger, and no more is known")
             self.gone.clear()  # who names them may stand there
         for path in {path for path, _ in self.gone.values()}:
             places = {at: (int(words.split()[0]), "") for words, (own, at) in self.gone.items() if own == path}
