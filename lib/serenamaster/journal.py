@@ -1455,7 +1455,7 @@ def named(rec: dict) -> list[str]:
 # The fields of our own records that prove what a purge did. They stay, whatever is asked, but only if they hold nothing else.
 _PROOF = frozenset(
     ("@tag", "id", "ts", "thread", "from", "act", "subject", "who", "outcome", "because", "about", "asked", "ids", "since", "until", "records", "of", "purged")
-    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "unreached", "kept", "unread", "last")
+    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "shut", "unreached", "kept", "unread", "last")
     + ("hash", "ms")
 )
 _SIGNED = {"@tag", "id", "ts", "thread", "from", "size", "hash", "note"}
