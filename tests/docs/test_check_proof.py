@@ -86,7 +86,7 @@ def test_proofs_are_true(proofs, shell):
         ran = check(path, vkey, SHELLS[shell])
         assert (ran.returncode, ran.stderr) == (0, "")
         assert re.fullmatch(rf"{path}: seq \d+ of ftai-journal/[0-9a-f-]{{36}}, signed by serenamaster\+[0-9a-f]{{8}}\n", ran.stdout)
-        assert place.run(f"ftai-log --check-proof {path}").returncode == 0
+    assert place.run(f"ftai-log --check-proof {made[0]}").returncode == 0
 
 
 @pytest.mark.parametrize("name", AWKS)
