@@ -204,6 +204,8 @@ class _Sealed:
                 out.end()
         except _Enough:
             pass
+        finally:
+            out.steps.close()  # or it stays in memory for ever: the garbage collector can't look into what unpacks
         return out.header
 
     def __exit__(self, *_) -> None:

@@ -1,0 +1,324 @@
+"""Closed segments: closing them, sealing them, reading what is sealed, signing where the journal ends, and removing for good."""
+
+import os
+import shutil
+
+import pytest
+from serenamaster import archive, journal, paths, proofs, record, sealed
+from serenamaster.errors import CONFIG, NOPERM, SOME, Failure
+
+STAGE = "ftai-test"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTAI_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(journal, "_live", {})
+    archive._caught.clear()
+    yield tmp_path / "home"
+    archive.discard()
+
+
+def write(count: int, name: str = "n") -> list[dict]:
+    made = [record.make("note", "ftai-elsewhere", body=f"{name} {n}") for n in range(count)]
+    journal.append(paths.journal(), made, stage=STAGE)
+    return made
+
+
+def close() -> journal.Segment:
+    name = journal.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
+    return next(part for part in journal.segments(paths.journal()) if part.name == name)
+
+
+def put_away(segment: journal.Segment) -> journal.Segment:
+    folder = paths.journal()
+    entry = journal.describe(folder, segment)
+    fd = journal.regular(segment.path)
+    entry |= sealed.write(fd, segment.path, entry)
+    os.close(fd)
+    journal.put_away(folder, segment, entry)
+    return next(part for part in journal.segments(folder) if part.number == segment.number)
+
+
+def three() -> str:
+    """A journal of a sealed segment, a plain closed one and a live one."""
+    write(5, "one")
+    put_away(close())
+    write(5, "two")
+    close()
+    write(5, "three")
+    return paths.journal()
+
+
+def live(folder: str) -> journal.Head:
+    with open(f"{folder}/current.ftai", "rb") as file:
+        return journal.head(file.read(journal.WINDOW))
+
+
+def check(folder: str, **settings):
+    summary, troubles = journal.verify(folder, **settings)
+    return summary, [str(trouble) for trouble in troubles]
+
+
+def bodies(folder: str) -> list[str]:
+    return [rec["body"] for _, rec in journal.read(folder) if "body" in rec]
+
+
+ALL = [f"{name} {n}" for name in ("one", "two", "three") for n in range(5)]
+
+
+def test_what_is_closed_and_sealed_is_read_on():
+    folder = three()
+    assert [(part.number, part.sealed) for part in journal.segments(folder)] == [(1, True), (2, False)]
+    assert not os.path.exists(f"{folder}/000001.ftai")
+    assert bodies(folder) == ALL
+    assert [rec["body"] for _, rec in journal.read(folder, after=14) if "body" in rec] == ["three 2", "three 3", "three 4"]
+    summary, troubles = check(folder)
+    assert not troubles and not summary.notes
+    assert summary.records == journal.position(folder) == 17
+
+
+def test_an_idle_journal_gets_no_new_segment():
+    assert journal.rotate(paths.journal(), lambda *_: "now", stage=STAGE) is None
+    assert not os.path.exists(f"{paths.journal()}/current.ftai")
+    write(1)
+    assert close().number == 1
+    journal.append(paths.journal(), [record.make("report", STAGE, subject="journal")], stage=STAGE)
+    assert journal.rotate(paths.journal(), lambda *_: "now", stage=STAGE) is None
+    write(1)
+    assert close().number == 2
+
+
+def test_due_is_asked_with_the_first_record_that_counts():
+    [rec] = write(1)
+    asked = []
+    assert journal.rotate(paths.journal(), lambda *given: asked.append(given) or "", stage=STAGE) is None
+    [(top, size, first)] = asked
+    assert (top.number, size, first) == (1, os.path.getsize(f"{paths.journal()}/current.ftai"), rec["ts"])
+
+
+def test_the_ledger_says_what_the_segment_holds():
+    folder = three()
+    [entry] = journal.ledger(folder).values()
+    back = journal.bring_back(folder, journal.segments(folder)[0])
+    assert journal.describe(folder, back) == {key: entry[key] for key in list(entry)[:11]}
+    tree = proofs.Tree()
+    for _, stored in journal.leaves(folder, back):
+        tree.add(stored)
+    assert entry["root"] == tree.root() and entry["records"] == tree.size == 5
+    assert journal.ledger(folder) == {} and not back.sealed and bodies(folder) == ALL
+    assert not check(folder)[1]
+
+
+def test_without_its_ledger_a_sealed_segment_tells_of_itself():
+    folder = three()
+    os.unlink(f"{folder}/ledger")
+    assert bodies(folder) == ALL
+    assert not check(folder)[1]
+
+
+def test_a_live_segment_that_is_lost_is_begun_behind_a_sealed_one():
+    folder = three()
+    os.unlink(f"{folder}/000002.ftai")
+    os.unlink(f"{folder}/current.ftai")
+    write(1, "four")
+    assert bodies(folder) == [*ALL[:5], "four 0"]
+    assert not check(folder)[1]
+
+
+def test_a_sealed_segment_without_identity(home):
+    folder = three()
+    shutil.move(home / "state/keys/identity", home / "identity")
+    with pytest.raises(Failure) as bad:
+        bodies(folder)
+    assert bad.value.code == NOPERM
+    # The archive is not made again from less than all.
+    with pytest.raises(Failure):
+        archive.rebuild()
+    write(1, "four")
+    summary, troubles = check(folder)
+    assert not troubles and summary.records == 18 and "1 sealed segment could not be opened" in summary.notes[0]
+    path = journal.segments(folder)[0].path
+    with open(path, "r+b") as file:
+        file.seek(100)
+        byte = file.read(1)
+        file.seek(100)
+        file.write(bytes([byte[0] ^ 1]))
+    assert "checksum" in check(folder)[1][0]
+
+
+@pytest.mark.parametrize("field", ["first", "prev", "bytes"])
+def test_a_ledger_that_lies_is_found(field):
+    folder = three()
+    [entry] = journal.ledger(folder).values()
+    entry[field] = "0" * 64 if field == "prev" else entry[field] + 1
+    journal._save_ledger(folder, {1: entry})
+    assert "does not hold what the ledger says" in check(folder)[1][0]
+
+
+def test_a_segment_that_is_damaged_inside_is_not_described():
+    folder = three()
+    path = f"{folder}/000002.ftai"
+    with open(path, "rb") as file:
+        data = file.read()
+    with open(path, "wb") as file:
+        file.write(data.replace(b"two 2", b"two 9"))
+    with pytest.raises(Failure) as bad:
+        journal.describe(folder, journal.segments(folder)[1])
+    assert bad.value.code == SOME and "hash" in bad.value.message
+
+
+# ---- signed checkpoints ----
+
+
+def test_a_checkpoint_needs_a_key():
+    write(1)
+    with pytest.raises(Failure) as bad:
+        journal.certify(paths.journal(), [], stage=STAGE)
+    assert bad.value.code == CONFIG and "ftai-keys init" in bad.value.hint
+    assert journal.anchor(paths.journal()) == "" and not check(paths.journal())[1]
+
+
+def test_a_tail_that_is_cut_behind_a_checkpoint_is_missed():
+    proofs.make_key()
+    folder = three()
+    rec = journal.certify(folder, [], stage=STAGE)
+    assert rec["note"] == journal.anchor(folder)
+    assert proofs.parsed(proofs.opened(rec["note"])).size == rec["size"] == 17
+    assert not check(folder)[1]
+    with open(f"{folder}/current.ftai", "r+b") as file:
+        data = file.read()
+        file.truncate(data.rindex(b"\n@note\n", 0, data.rindex(b"\n@checkpoint\n")))
+    assert check(folder)[1] == [f"{folder}/current.ftai: seq 17: the records from seq 17 to 17 are missing: the latest checkpoint tells of them"]
+
+
+def test_a_journal_that_is_written_anew_does_not_fit_its_checkpoint(home):
+    proofs.make_key()
+    folder = three()
+    journal.certify(folder, [], stage=STAGE)
+    kept = journal.anchor(folder)
+    journal._live.clear()
+    top = live(folder)
+    sealed_ = journal._seal([journal.prepare(record.make("note", "x", body="other"))[1] for _ in range(9)])
+    data, _ = journal._link(sealed_, top.first - 1, top.prev)
+    with open(f"{folder}/current.ftai", "wb") as file:
+        file.write(journal.heading(top.journal, top.number, top.first, top.prev, top.tags) + data)
+    assert journal.anchor(folder) == kept
+    assert "written anew" in check(folder)[1][0]
+
+
+def test_a_checkpoint_in_the_chain_is_compared_with_what_stands_before():
+    proofs.make_key()
+    folder = three()
+    write(1)
+    head = journal.certify(folder, [], stage=STAGE)
+    text = proofs.text(live(folder).journal, head["size"] + 1, "0" * 64, ["closed 0"])
+    lie = record.make("checkpoint", STAGE, size=head["size"] + 1, hash="0" * 64, note=proofs.sign(text))
+    journal.enter(folder, [lie], stage=STAGE)
+    assert "signed for another hash" in check(folder)[1][0]
+
+
+# ---- removing ----
+
+
+def many() -> str:
+    proofs.make_key()
+    for n in range(4):
+        write(3, f"s{n}")
+        put_away(close())
+    write(3, "s4")
+    return paths.journal()
+
+
+@pytest.mark.parametrize("numbers", [[1], [1, 2], [2], [2, 3], [1, 3]])
+def test_the_rest_verifies_when_segments_are_removed(numbers):
+    folder = many()
+    rec = journal.drop(folder, numbers, "keep_last", stage=STAGE)
+    assert [part.number for part in journal.segments(folder)] == [n for n in (1, 2, 3, 4) if n not in numbers]
+    assert journal.ledger(folder).keys() == {1, 2, 3, 4} - set(numbers)
+    summary, troubles = check(folder)
+    assert not troubles and any("removed" in note for note in summary.notes)
+    assert rec["removed"] and rec["because"] == "keep_last"
+    # The record in the chain is enough.
+    os.unlink(f"{folder}/checkpoint")
+    assert not check(folder)[1]
+    assert [body for body in bodies(folder) if body[1] == "4"] == ["s4 0", "s4 1", "s4 2"]
+    write(1, "more")
+    assert not check(folder)[1]
+
+
+def test_what_goes_later_says_again_what_went_before():
+    folder = many()
+    journal.drop(folder, [2], "keep_last", stage=STAGE)
+    write(3, "s5")
+    put_away(close())
+    os.unlink(f"{folder}/checkpoint")
+    # Segment 5 holds the checkpoint that told of segment 2.
+    journal.drop(folder, [1, 4, 5], "keep_last", stage=STAGE)
+    assert [part.number for part in journal.segments(folder)] == [3]
+    assert not check(folder)[1]
+    os.unlink(f"{folder}/checkpoint")
+    assert not check(folder)[1]
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_a_segment_that_is_gone_without_a_checkpoint_is_missed(number):
+    folder = many()
+    journal.drop(folder, [3], "keep_last", stage=STAGE)
+    os.unlink(journal.segments(folder)[(1, 2, 4).index(number)].path)
+    assert check(folder)[1]
+
+
+def test_nobody_else_says_what_was_removed(home, tmp_path, monkeypatch):
+    folder = many()
+    entry = journal.ledger(folder)[2]
+    run = (2, entry["first"], entry["last"], entry["prev"], entry["hash"])
+    monkeypatch.setenv("FTAI_HOME", str(tmp_path / "other"))
+    proofs.make_key()
+    lines = ["closed 0", " ".join(map(str, ("removed", *run)))]
+    note = proofs.sign(proofs.text(entry["journal"], 17, "0" * 64, lines))
+    monkeypatch.setenv("FTAI_HOME", str(home))
+    journal.append(folder, [record.make("checkpoint", STAGE, size=17, hash="0" * 64, note=note)], stage=STAGE)
+    os.unlink(journal.segments(folder)[1].path)
+    assert check(folder)[1]
+
+
+def test_a_removal_that_was_interrupted_is_finished(monkeypatch):
+    folder = many()
+    monkeypatch.setattr(journal, "finish", lambda _: [])
+    journal.drop(folder, [1, 2], "keep_last", stage=STAGE)
+    monkeypatch.undo()
+    monkeypatch.setenv("FTAI_HOME", os.path.dirname(os.path.dirname(folder)))
+    assert len(journal.segments(folder)) == 4 and not check(folder)[1]
+    assert journal.finish(folder) == ["000001.ftai.zst.sealed", "000002.ftai.zst.sealed"]
+    assert not check(folder)[1]
+
+
+# ---- a part of it, and all of it at one moment ----
+
+
+def test_verifying_from_a_time_on():
+    folder = many()
+    since = journal.ledger(folder)[3]["since"]
+    seen = []
+    summary, troubles = check(folder, since=since, seen=lambda *each: seen.append(each))
+    assert not troubles and summary.first == journal.ledger(folder)[3]["first"]
+    assert [number for number, _, _ in seen if number == 3] and not [number for number, _, _ in seen if number < 3]
+    os.unlink(journal.segments(folder)[0].path)
+    assert not check(folder, since=since)[1] and check(folder)[1]
+
+
+def test_a_snapshot_holds_each_segment_once():
+    folder = three()
+    with open(f"{folder}/current.ftai", "ab") as file:
+        file.write(b"\n@note\n  torn")
+    found = journal.snapshot(folder)
+    assert [(part.number, part.sealed) for part, _, _ in found] == [(1, True), (2, False), (3, False)]
+    assert os.fstat(found[-1][1]).st_size == found[-1][2] + 13
+    for _, fd, _ in found:
+        os.close(fd)
+    os.link(f"{folder}/current.ftai", f"{folder}/000003.ftai")
+    again = journal.snapshot(folder)
+    assert [part.name for part, _, _ in again] == ["000001.ftai.zst.sealed", "000002.ftai", "current.ftai"]
+    for _, fd, _ in again:
+        os.close(fd)
