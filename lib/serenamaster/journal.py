@@ -1455,8 +1455,8 @@ def named(rec: dict) -> list[str]:
 # The fields of our own records that prove what a purge did. They stay, whatever is asked, but only if they hold nothing else.
 _PROOF = frozenset(
     ("@tag", "id", "ts", "thread", "from", "act", "subject", "who", "outcome", "because", "about", "asked", "ids", "since", "until", "records", "of", "purged")
-    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "unreached", "kept", "unread", "last")
-    + ("hash", "ms")
+    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "shut", "unreached", "kept", "unread")
+    + ("last", "hash", "ms")
 )
 _SIGNED = {"@tag", "id", "ts", "thread", "from", "size", "hash", "note"}
 _NOTE = re.compile(
@@ -1494,7 +1494,7 @@ def proof(content: bytes) -> dict | None:
         sound, lists = "hash" in rec and "purged" not in rec, ["files", "removed"]
     else:
         sound, lists = "purged" in rec or "asked" in rec or record.is_id(rec.get("about")), ["purged", "damage", "threads", "files", "answers", "asked"]
-    counts = [name for name in ("of", "records", "hidden", "damage") if name not in lists]
+    counts = [name for name in ("of", "records", "hidden", "damage", "shut") if name not in lists]
     sound = sound and rec.keys() <= _PROOF and all(type(rec.get(name, 0)) is int for name in counts)
     for name in lists if sound else ():
         sound = sound and type(rec.get(name, [])) is list and all(type(words) is str for words in rec.get(name, ()))
