@@ -358,7 +358,8 @@ def manifest(folder: str, name: str, owner: str, keys=None) -> tuple[dict, list[
         if about["of"] != ("keys" if name == KEYS else "all") or [entry for entry in entries if (entry["kind"] == "threads") != (name == KEYS)]:
             raise Failure("it is that of another kind", DATAERR)
     except Failure as bad:
-        raise Failure(f"cannot believe '{path}': {bad.message}", bad.code, bad.hint) from None
+        hint = bad.hint or f"put back the one that was there, or rm '{path}'"
+        raise Failure(f"cannot believe '{path}': {bad.message}", bad.code, hint) from None
     return about, entries
 
 
@@ -742,6 +743,7 @@ class _Making:
         kept = {entry["object"] for entry in entries}
         _clear(os.path.join(self.folder, "latest"), kept)
         self.good[KEYS] = about, entries
+        self.bad.pop(KEYS, None)
         self.fresh = [path for path in self.fresh if os.path.basename(path) not in kept]
 
     def proven(self, size: int, head: str) -> None:
@@ -1003,12 +1005,12 @@ def _chained(name: str, entries: list[dict], facts: dict, own: str, warn: Callab
 
 
 def found(folder: str, own: str, keys, *, before: str | None = None, segment: int | None = None) -> tuple[str, dict, list[dict]]:
-    """(name, backup, entries) of the newest backup made before that instant, and which has that segment; the entries are those to restore.
+    """(name, backup, entries) of the newest backup made at or before that instant, and which has that segment; the entries are those to restore.
 
     Raises Failure: 66 where there is none, and what manifest() raises for the one that it would be: another is not taken in its place.
     """
     for name in reversed(names(folder)):
-        if before is not None and instant(name) >= before:
+        if before is not None and instant(name) > before:
             continue
         about, entries = manifest(folder, name, own, keys)
         if segment is None:
@@ -1024,7 +1026,7 @@ def restore(
 ) -> dict:
     """Restores a backup into a new or empty folder, laid out as FTAI_HOME is; returns fields of a report.
 
-    before: the newest that was made before that instant; segment: of that number alone. verify(home) -> what is wrong with a restored journal,
+    before: the newest that was made at or before that instant; segment: of that number alone. verify(home) -> what is wrong with a restored journal,
     or "". It is built beside `into`, and put in its place when it is whole. Raises Failure: 65 for what is damaged or not believed, 66, 73, 74,
     75, 77; then there is nothing in `into`.
     """
@@ -1161,7 +1163,7 @@ def tried(name: str, *words: str) -> Callable:
         place = os.path.join(home, "state", "journal")
         files = [os.path.join(place, name) for name in os.listdir(place)] if segment is not None else []
         environment = os.environ | {"FTAI_HOME": home}
-        ran = subprocess.run([program, *words, *files], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        ran = subprocess.run([sys.executable, program, *words, *files], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         said = (ran.stderr or ran.stdout).partition("\n")[0] or f"status {ran.returncode}"
         return f"{name} {' '.join(words)}: {said}" if ran.returncode else ""
 
