@@ -174,6 +174,8 @@ def _open(path: str, to: int | None, most: int | None) -> dict:
                 out.end()
         except _Enough:
             pass
+        finally:
+            out.steps.close()  # or it stays in memory for ever: the garbage collector can't look into what unpacks
         return out.header
     finally:
         os.close(fd)
