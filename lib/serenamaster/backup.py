@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import stat
+import sys
 import time
 
 from . import journal, paths, proofs, retention, sealed, specs, stream
@@ -76,7 +77,13 @@ def parsed(words: str) -> tuple[dict, list[dict]]:
         about, *entries = [decode(line.encode()) for line in words.split("\n")[:-1]]
     except (Malformed, ValueError) as bad:
         raise Failure(f"it is no list of records: {bad}", DATAERR) from None
-    sound = about.get("@tag") == "backup" and about.get("v") == 1 and is_id(about.get("journal")) and type(about.get("verified")) is bool
+    sound = (
+        about.get("@tag") == "backup"
+        and about.get("v") == 1
+        and about.get("of") in ("all", "keys")
+        and is_id(about.get("journal"))
+        and type(about.get("verified")) is bool
+    )
     sound = sound and _fits(NAME, named(str(about.get("ts")))) and instant(named(about["ts"])) == about["ts"] and _fits(HEX, about.get("head"))
     if not sound or not _whole(about.get("size")) or type(about.get("key")) is not str or about.get("entries") != len(entries):
         raise Failure("it does not begin with what a backup says of itself", DATAERR)
@@ -347,10 +354,12 @@ def manifest(folder: str, name: str, owner: str, keys=None) -> tuple[dict, list[
             raise Failure(f"it is of another journal, '{about['journal']}'", DATAERR)
         if name != KEYS and named(about["ts"]) != name:
             raise Failure(f"it is that of {named(about['ts'])}, put in the place of another", DATAERR)
-        if [entry["name"] for entry in entries if (entry["kind"] == "threads") != (name == KEYS)]:
+        # Both may be of the same moment.
+        if about["of"] != ("keys" if name == KEYS else "all") or [entry for entry in entries if (entry["kind"] == "threads") != (name == KEYS)]:
             raise Failure("it is that of another kind", DATAERR)
     except Failure as bad:
-        raise Failure(f"cannot believe '{path}': {bad.message}", bad.code, bad.hint) from None
+        hint = bad.hint or f"put back the one that was there, or rm '{path}'"
+        raise Failure(f"cannot believe '{path}': {bad.message}", bad.code, hint) from None
     return about, entries
 
 
@@ -538,7 +547,7 @@ class _Making:
             for fd in {fd for _, fd, _ in parts} | {fd for _, _, fd in copies}:
                 os.close(fd)
         self.proven(size, head)
-        about = self.about(entries, size=size, head=head, new=self.new, left=self.left or None)
+        about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None)
         path = _path(self.folder, named(self.ts))
         stream.save(path, proofs.sign(written(about, entries)).encode())
         self.fresh.clear()
@@ -551,9 +560,9 @@ class _Making:
         said |= {"segments": len(spans), "first": spans[0]["first"], "last": size, "left": self.left or None}
         return {"snapshot": named(self.ts), "path": self.folder, **said}
 
-    def about(self, entries: list[dict], **more) -> dict:
+    def about(self, of: str, entries: list[dict], **more) -> dict:
         total = sum(entry["bytes"] for entry in entries)
-        fields = {"id": new_id(), "ts": self.ts, "v": 1, "journal": self.own, "key": proofs.vkeys()[0], "verified": not self.shut}
+        fields = {"id": new_id(), "ts": self.ts, "v": 1, "of": of, "journal": self.own, "key": proofs.vkeys()[0], "verified": not self.shut}
         return {"@tag": "backup", **fields, "entries": len(entries), "bytes": total, **{key: value for key, value in more.items() if value is not None}}
 
     def gathered(self) -> tuple[list[tuple], list[tuple]]:
@@ -729,11 +738,12 @@ class _Making:
         elif entries:
             # Of a journal that has lost them, these may be the last.
             self.warn("there are no keys of threads here: the backup keeps those it has")
-        about = self.about(entries, size=0, head="0" * 64)
+        about = self.about("keys", entries, size=0, head="0" * 64)
         stream.save(_path(self.folder, KEYS), proofs.sign(written(about, entries)).encode())
         kept = {entry["object"] for entry in entries}
         _clear(os.path.join(self.folder, "latest"), kept)
         self.good[KEYS] = about, entries
+        self.bad.pop(KEYS, None)
         self.fresh = [path for path in self.fresh if os.path.basename(path) not in kept]
 
     def proven(self, size: int, head: str) -> None:
@@ -995,12 +1005,12 @@ def _chained(name: str, entries: list[dict], facts: dict, own: str, warn: Callab
 
 
 def found(folder: str, own: str, keys, *, before: str | None = None, segment: int | None = None) -> tuple[str, dict, list[dict]]:
-    """(name, backup, entries) of the newest backup made before that instant, and which has that segment; the entries are those to restore.
+    """(name, backup, entries) of the newest backup made at or before that instant, and which has that segment; the entries are those to restore.
 
     Raises Failure: 66 where there is none, and what manifest() raises for the one that it would be: another is not taken in its place.
     """
     for name in reversed(names(folder)):
-        if before is not None and instant(name) >= before:
+        if before is not None and instant(name) > before:
             continue
         about, entries = manifest(folder, name, own, keys)
         if segment is None:
@@ -1016,7 +1026,7 @@ def restore(
 ) -> dict:
     """Restores a backup into a new or empty folder, laid out as FTAI_HOME is; returns fields of a report.
 
-    before: the newest that was made before that instant; segment: of that number alone. verify(home) -> what is wrong with a restored journal,
+    before: the newest that was made at or before that instant; segment: of that number alone. verify(home) -> what is wrong with a restored journal,
     or "". It is built beside `into`, and put in its place when it is whole. Raises Failure: 65 for what is damaged or not believed, 66, 73, 74,
     75, 77; then there is nothing in `into`.
     """
@@ -1070,7 +1080,9 @@ def _restored(folder: str, pairs: list[tuple[str, dict]], home: str, told: Calla
     done = 0
     for name, entry in pairs:
         path = os.path.join(home, entry["name"])
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        for n, letter in enumerate(entry["name"]):
+            if letter == "/" and not os.path.isdir(above := os.path.join(home, entry["name"][:n])):
+                os.mkdir(above, 0o700)
         wrong = _looked(_object(folder, name, entry), entry, None, {})
         if wrong:
             raise Failure(wrong, DATAERR, "ftai-rotate check tells what is damaged; an older backup by --at")
@@ -1138,8 +1150,12 @@ def _compared(held: str, made: str) -> tuple[int, int]:
 # ---- the records of it ----
 
 
-def tried(program: str, *words: str) -> Callable:
-    """What runs a command in a home that it is given, and returns the first of what that finds wrong, or "". With a segment: on its file alone."""
+def tried(name: str, *words: str) -> Callable:
+    """What runs a command that stands beside this one in a home that it is given, and returns the first of what that finds wrong, or "".
+
+    With a segment: on its file alone.
+    """
+    program = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), name)
 
     def run(home: str, segment: int | None = None) -> str:
         import subprocess
@@ -1147,9 +1163,9 @@ def tried(program: str, *words: str) -> Callable:
         place = os.path.join(home, "state", "journal")
         files = [os.path.join(place, name) for name in os.listdir(place)] if segment is not None else []
         environment = os.environ | {"FTAI_HOME": home}
-        ran = subprocess.run([program, *words, *files], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        ran = subprocess.run([sys.executable, program, *words, *files], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         said = (ran.stderr or ran.stdout).partition("\n")[0] or f"status {ran.returncode}"
-        return f"{os.path.basename(program)} {' '.join(words)}: {said}" if ran.returncode else ""
+        return f"{name} {' '.join(words)}: {said}" if ran.returncode else ""
 
     return run
 
