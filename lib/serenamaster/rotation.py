@@ -251,10 +251,12 @@ def _judged(folder: str, policy: dict) -> dict[int, tuple[str, bool, str]]:
     # The last record may have come from elsewhere, and be of any time; the first of the next segment tells when this one was closed.
     later = {number - 1: entry["since"] for number, entry in ledger.items()}
     items = [(number, max(entry["until"], later.get(number, ""), key=lambda ts: retention.seconds(ts) or 0.0)) for number, entry in sorted(ledger.items())]
-    present, made = now(), {}
+    # Where the clock was wrong for a while, the last ones of the chain need not be those of the latest times.
+    present, made, last = now(), {}, sorted(ledger)[-max(int(policy.get("keep_last", 0)), 1) :]
     for number, keep, why in retention.chosen(items, policy, present):
-        if not keep and (held := _held(ledger[number], present)):
-            keep, why = True, held
+        if not keep:
+            held = "one of the last" if number in last else _held(ledger[number], present)
+            keep, why = bool(held), held or why
         made[number] = names[number], keep, why
     return made
 

@@ -25,7 +25,7 @@ BLOCK = 128 * 1024  # the most that a block of zstd may have, packed or not
 HEADER = 64 * 1024  # bytes of a header
 WINDOW = 8 * 1024 * 1024  # that unpacking may need; level 3 needs 2 MiB
 WHOLE = 16 * 1024 * 1024  # bytes of an age file for a passphrase: the library has it in memory as a whole
-WORK = 22  # the power of two that a passphrase may cost: minutes, and 4 GiB of memory
+WORK = 20  # the power of two that a passphrase may cost: seconds, and 1 GiB of memory
 
 
 def is_sealed(name: str) -> bool:
@@ -74,9 +74,9 @@ def _encrypt(packed, out, lock) -> None:
     import io
 
     import tink
-    from tink import json_proto_keyset_format, secret_key_access, streaming_aead
+    from tink import json_proto_keyset_format, secret_key_access
 
-    streaming_aead.register()
+    streaming_aead = _registered()
     keyset = tink.new_keyset_handle(streaming_aead.streaming_aead_key_templates.AES256_GCM_HKDF_1MB)
     words = io.BytesIO()
     lock(io.BytesIO(json_proto_keyset_format.serialize(keyset, secret_key_access.TOKEN).encode()), words)
@@ -87,6 +87,19 @@ def _encrypt(packed, out, lock) -> None:
     with keyset.primitive(streaming_aead.StreamingAead).new_encrypting_stream(out, hashlib.sha256(front).digest()) as into:
         while data := packed.read(CHUNK):
             into.write(data)
+
+
+def _registered():
+    """Tink's streaming AEAD. To register it takes longer than to open a small file."""
+    from tink import streaming_aead
+
+    if not _once:
+        streaming_aead.register()
+        _once.append(True)
+    return streaming_aead
+
+
+_once: list[bool] = []
 
 
 def _compare(what: str, given, same, head: dict, keys: list) -> None:
@@ -130,12 +143,7 @@ def _locker(check: bool):
         phrase = _phrase()
 
         def lock(source, out):
-            data = source.read(WHOLE + 1)
-            while more := source.read(WHOLE + 1):
-                data += more
-                if len(data) > WHOLE:
-                    raise Failure(f"a passphrase, and more than {WHOLE} bytes: the method age can't do that", CONFIG, "FTAI_SEAL=aes256 can")
-            out.write(seal.lock(data, passphrase=phrase))
+            out.write(seal.lock(_all(source, "FTAI_SEAL=aes256"), passphrase=phrase))
 
         return lock, []
     try:
@@ -147,6 +155,16 @@ def _locker(check: bool):
         key, more = _opener(own)
         keys, made = [key], [*made, *([more] if more else [])]
     return lambda source, out: pyrage.encrypt_io(source, out, made), keys
+
+
+def _all(given, hint: str) -> bytes:
+    """What a file holds. Raises Failure 65 where it is too much."""
+    data = b""
+    while more := given.read(CHUNK):
+        data += more
+        if len(data) > WHOLE:
+            raise Failure(f"an age file for a passphrase can't have more than {WHOLE} bytes here", DATAERR, hint)
+    return data
 
 
 def _phrase() -> str:
@@ -165,49 +183,62 @@ def open_(path: str, *, folder: str | None = None, most: int | None = None) -> t
     folder: where that is; else beside the sealed one. most: plain bytes that are too many. Raises Failure: 77 where the identity or the
     passphrase is missing, or it was made for another; 65 damaged or no sealed file; 66, 73, 74, 75, 78. Leaves nothing behind then.
     """
-    with _Draft(os.path.join(os.path.dirname(path) if folder is None else folder, os.path.basename(path)), named=False) as draft:
-        header = _open(path, draft.fd, most)
+    place = os.path.join(os.path.dirname(path) if folder is None else folder, os.path.basename(path))
+    with _Sealed(path) as file, _Draft(place, named=False) as draft:
+        said = file.open(draft.fd, most)
         os.lseek(draft.fd, 0, os.SEEK_SET)
-        return header, os.dup(draft.fd)
+        return said, os.dup(draft.fd)
 
 
 def extract(path: str, to: str, *, most: int | None = None) -> dict:
     """Opens a sealed file as the file `to`, which is there only when all was checked; returns the header. Raises Failure as open_() does."""
-    with _Draft(to) as draft:
-        header = _open(path, draft.fd, most)
+    with _Sealed(path) as file, _Draft(to) as draft:
+        said = file.open(draft.fd, most)
         draft.keep()
-    return header
+    return said
 
 
 def header(path: str) -> dict:
     """What a sealed file says of itself, with no more of it read than that needs: damage behind it is not seen. Raises Failure as open_() does."""
-    return _open(path, None, None)
+    with _Sealed(path) as file:
+        return file.open(None, None)
 
 
 class _Enough(Exception):
     pass
 
 
-def _open(path: str, to: int | None, most: int | None) -> dict:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as bad:
-        link = bad.errno == errno.ELOOP
-        code = NOPERM if link else NOINPUT if bad.errno in (errno.ENOENT, errno.EACCES, errno.ENOTDIR) else IOERR
-        raise Failure(f"cannot open '{path}': {'it is a link' if link else bad.strerror}", code) from None
-    try:
-        seen = os.fstat(fd)
-        if not stat.S_ISREG(seen.st_mode):
-            raise Failure(f"cannot open '{path}': it is no regular file", DATAERR)
-        given, out = _Source(fd, seen.st_size), _Plain(None if to is None else lambda data: _whole(to, data), most)
+class _Sealed:
+    """`with _Sealed(path) as file:` a regular file that is there, and no link. Raises Failure 65, 66, 74, 77."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def __enter__(self):
         try:
-            with _Calls(f"cannot open '{path}'", given, out):
+            self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as bad:
+            link = bad.errno == errno.ELOOP
+            code = NOPERM if link else NOINPUT if bad.errno in (errno.ENOENT, errno.EACCES, errno.ENOTDIR) else IOERR
+            raise Failure(f"cannot open '{self.path}': {'it is a link' if link else bad.strerror}", code) from None
+        self.seen = os.fstat(self.fd)
+        if not stat.S_ISREG(self.seen.st_mode):
+            os.close(self.fd)
+            raise Failure(f"cannot open '{self.path}': it is no regular file", DATAERR)
+        return self
+
+    def open(self, to: int | None, most: int | None) -> dict:
+        """Writes the plain bytes to a descriptor, and returns the header; reads that alone where there is none. Raises Failure."""
+        given, out = _Source(self.fd, self.seen.st_size), _Plain(None if to is None else lambda data: _whole(to, data), most)
+        try:
+            with _Calls(f"cannot open '{self.path}'", given, out):
                 _opened(given, out)
         except _Enough:
             pass
         return out.header
-    finally:
-        os.close(fd)
+
+    def __exit__(self, *_) -> None:
+        os.close(self.fd)
 
 
 def _opened(given, out, keys=None) -> None:
@@ -229,14 +260,14 @@ def _opened(given, out, keys=None) -> None:
 def _decrypt(given, out, keys) -> None:
     import io
 
-    from tink import json_proto_keyset_format, secret_key_access, streaming_aead
+    from tink import json_proto_keyset_format, secret_key_access
 
     front = given.read(len(MAGIC) + 2)
     front += given.read(int.from_bytes(front[len(MAGIC) :], "big"))
     words = io.BytesIO()
     _unlock(io.BytesIO(front[len(MAGIC) + 2 :]), words, keys)
     keyset = _checked(words.getvalue().decode("utf-8", "replace"))
-    streaming_aead.register()
+    streaming_aead = _registered()
     aead = json_proto_keyset_format.parse(keyset, secret_key_access.TOKEN).primitive(streaming_aead.StreamingAead)
     with aead.new_decrypting_stream(given, hashlib.sha256(front).digest()) as stream_:
         while data := stream_.read(CHUNK):
@@ -272,12 +303,8 @@ def _unlock(given, out, keys) -> None:
     if found := re.match(rb"-> scrypt [^ \n]+ ([0-9]{1,3})\n", front[len(AGE) :]):
         if int(found[1]) > WORK:
             raise Failure("its passphrase would take too much time and memory", DATAERR)
-        data = front
-        while more := given.read(CHUNK):
-            data += more
-            if len(data) > WHOLE + CHUNK:
-                raise Failure(f"an age file for a passphrase, of more than {WHOLE} bytes", DATAERR, "age -d")
-        out.write(seal.unlock(data, passphrase=_phrase()))
+        given.seek(0)
+        out.write(seal.unlock(_all(given, "age -d"), passphrase=_phrase()))
         return
     given.seek(0)
     try:
@@ -306,7 +333,8 @@ def _identities() -> list:
     try:
         if b"PRIVATE KEY-----" in data:
             return [pyrage.ssh.Identity.from_buffer(data)]
-        return [pyrage.x25519.Identity.from_str(line) for line in data.decode().split("\n") if line.strip() and not line.startswith("#")]
+        lines = [line.strip() for line in data.decode().splitlines() if line.strip() and not line.startswith("#")]
+        return [pyrage.x25519.Identity.from_str(line) for line in lines or [""]]
     except (pyrage.IdentityError, ValueError):
         raise Failure(f"'{place or 'identity'}' holds no identity: expected AGE-SECRET-KEY-1…, or an SSH key without passphrase", CONFIG) from None
 
@@ -329,11 +357,11 @@ class _Calls:
     def __exit__(self, kind, bad, _):
         first = self.given.bad or self.out.bad or bad
         if isinstance(first, Failure):
-            raise Failure(f"{self.what}: {first.message}", first.code, first.hint) from None
+            raise Failure(f"{self.what}: {first.message.removeprefix('cannot decrypt: ')}", first.code, first.hint) from None
         if isinstance(first, OSError) and first.errno:
             code = IOERR if first is self.given.bad or first.errno in stream.FULL else CANTCREAT
             raise Failure(f"{self.what}: {first.strerror}", code) from None
-        if isinstance(first, OSError) or type(first).__module__.split(".")[0] in ("pyrage", "tink", "zstandard", "zstd"):
+        if isinstance(first, OSError) or type(first).__module__.split(".")[0] in ("google", "pyrage", "tink", "zstandard", "zstd"):
             raise Failure(f"{self.what}: it is damaged", DATAERR) from None
         if first:
             raise first
@@ -349,6 +377,8 @@ class _Source:
     def read(self, size: int = CHUNK) -> bytes:
         try:
             data = os.pread(self.fd, min(size, self.size - self.at), self.at)
+            if not data and size and self.at < self.size:
+                raise Failure("it became shorter while it was read", IOERR)
         except BaseException as bad:
             self.bad = bad
             raise

@@ -12,6 +12,7 @@ import re
 import stat
 import time
 from collections import namedtuple
+from itertools import islice
 
 from . import archive, journal, paths, specs, stream, text
 from .errors import CANTCREAT, DATAERR, IOERR, NOINPUT, NOPERM, TEMPFAIL, USAGE, Failure
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 CHUNK = 64 * 1024
 MIB = 1024 * 1024
 BATCH, READS = 1000, 4  # records, and pieces of a file, that are journaled at a time
-LONG = 64 * 1024  # bytes of a line in which the values are counted before it is read
-VALUES = 100_000  # of one record: each takes up to a hundred times the memory of its two bytes
+# Values, names and lines of one record, counted before it is read: each may take a hundred times the memory of its two bytes.
+VALUES = 100_000
+VALUE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,\[{]')
 SAID = 10  # messages about single records
 ORIGIN = re.compile(r"([0-9a-fA-F-]{36}) [1-9][0-9]{0,17}\Z")
 # What texts may hold that are not as they were said.
@@ -488,17 +490,22 @@ def _items(name: str, fd: int, size: int, form: str, seen) -> Iterator[list[tupl
             for number, line, long in lines:
                 if long > LIMIT:
                     raise _bad(name, number, 0, f"a record of {long} bytes, expected at most {LIMIT}")
-                if long > LONG:
-                    _thin(name, number, line)
+                if long > VALUES and next(islice(VALUE.finditer(line), VALUES, None), None):
+                    raise _bad(name, number, 0, f"a record of more than {VALUES} values")
                 try:
                     out.append((decode(line), number))
                 except Malformed as bad:
                     raise _bad(name, number, bad.column, bad.reason) from None
             yield out
         return
-    reader = text.Reader(limit=LIMIT)
+    reader, count = text.Reader(limit=LIMIT), 0
     for data in chunks():
-        yield _plain(name, reader.feed(data))
+        here = data.count(b"\n") + data.count(b",") + data.count(b"[")
+        items = reader.feed(data)
+        count = here + (0 if items else count)
+        if count > VALUES:
+            raise _bad(name, reader.number, 0, f"a record of more than {VALUES} lines and commas")
+        yield _plain(name, items)
     yield _plain(name, reader.close())
 
 
@@ -511,13 +518,6 @@ def _plain(name: str, items: list) -> list[tuple[dict, int]]:
         elif item.refused or item.level == "error":
             raise _bad(name, item.line, item.column, item.message)
     return out
-
-
-def _thin(name: str, number: int, line: bytes) -> None:
-    """Refuses a line of millions of tiny values before they become objects."""
-    bare = re.sub(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', b"", line)
-    if bare.count(b",") + bare.count(b"[") + bare.count(b"{") > VALUES:
-        raise _bad(name, number, 0, f"a record of more than {VALUES} values")
 
 
 def _take(one: Checked, stage: str, fail, told, warn) -> Iterator[dict]:

@@ -417,7 +417,7 @@ def proof(tmp_path_factory):
 
 
 @given(st.data())
-@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_character_of_a_proof_can_be_another(proof, data):
     words, keys = proof
     evidence.checked(words, keys)
