@@ -10,7 +10,7 @@ import os
 import time
 
 from . import journal, paths, stream
-from .errors import IOERR, TEMPFAIL, Failure
+from .errors import IOERR, TEMPFAIL, USAGE, Failure
 from .record import encode, is_id, make
 
 TYPE_CHECKING = False
@@ -105,6 +105,16 @@ def instant(ts) -> str | None:
         return ts.astimezone(datetime.UTC).isoformat(timespec="milliseconds")[:23] + "Z"
     except (OverflowError, ValueError):
         return None
+
+
+def moment(words: str | None, end: int) -> str | None:
+    """The beginning (0) or the end (1) of the time that these words name, as instant() gives it; None without words. Raises Failure 2."""
+    from . import dates
+
+    found = dates.span(words, dates.now_in()) if words is not None else None
+    if words is not None and found is None:
+        raise Failure(f"'{words}' names no time", USAGE, "monday, yesterday, 'last week', 2026-11-22 or 2026-11-22T13:25:00Z")
+    return found and instant(found[end])
 
 
 def searchable(rec: dict) -> str | None:

@@ -1,7 +1,7 @@
 """Backups: the journal, what was made from it and what opens it, sealed, in a folder on another disk. See ftai-rotate(1), Backups.
 
 A backup is objects, sealed files that are never changed, and last of all its manifest, a signed note that names them: what was begun and did not
-end is nothing, and is cleared away by the next. First the manifest, then the folder, then making, checking, restoring and trying a backup.
+end is nothing, and is cleared away by the next. First the manifest, then the folder, then making, looking, restoring and trying; last the records.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import fcntl
 import os
 import re
 import stat
+import sys
 import time
 
 from . import journal, paths, proofs, retention, sealed, specs, stream
 from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOME, TEMPFAIL, Failure
 from .record import Malformed, decode, encode, is_id, new_id, now
+from .record import make as record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ ENTRIES = 100_000  # of a manifest
 NOTE = 64 * 1024 * 1024  # bytes of a manifest
 WAIT = 10.0  # seconds to wait for another process
 CHUNK = 1024 * 1024
+RECENT = 2000  # records that are looked through for one that tells the time
 
 # ---- the manifest ----
 
@@ -74,7 +77,13 @@ def parsed(words: str) -> tuple[dict, list[dict]]:
         about, *entries = [decode(line.encode()) for line in words.split("\n")[:-1]]
     except (Malformed, ValueError) as bad:
         raise Failure(f"it is no list of records: {bad}", DATAERR) from None
-    sound = about.get("@tag") == "backup" and about.get("v") == 1 and is_id(about.get("journal")) and type(about.get("verified")) is bool
+    sound = (
+        about.get("@tag") == "backup"
+        and about.get("v") == 1
+        and about.get("of") in ("all", "keys")
+        and is_id(about.get("journal"))
+        and type(about.get("verified")) is bool
+    )
     sound = sound and _fits(NAME, named(str(about.get("ts")))) and instant(named(about["ts"])) == about["ts"] and _fits(HEX, about.get("head"))
     if not sound or not _whole(about.get("size")) or type(about.get("key")) is not str or about.get("entries") != len(entries):
         raise Failure("it does not begin with what a backup says of itself", DATAERR)
@@ -252,7 +261,7 @@ class _Shared:
             except BlockingIOError:
                 if time.monotonic() >= end:
                     os.close(self.fd)
-                    raise Failure("a backup is being made", TEMPFAIL, f"fuser '{self.path}'") from None
+                    raise Failure(f"a backup is made in '{os.path.dirname(self.path)}'", TEMPFAIL, f"fuser '{self.path}'") from None
             except OSError:
                 return self  # a file system without locks
             time.sleep(0.01)
@@ -345,10 +354,12 @@ def manifest(folder: str, name: str, owner: str, keys=None) -> tuple[dict, list[
             raise Failure(f"it is of another journal, '{about['journal']}'", DATAERR)
         if name != KEYS and named(about["ts"]) != name:
             raise Failure(f"it is that of {named(about['ts'])}, put in the place of another", DATAERR)
-        if [entry["name"] for entry in entries if (entry["kind"] == "threads") != (name == KEYS)]:
+        # Both may be of the same moment.
+        if about["of"] != ("keys" if name == KEYS else "all") or [entry for entry in entries if (entry["kind"] == "threads") != (name == KEYS)]:
             raise Failure("it is that of another kind", DATAERR)
     except Failure as bad:
-        raise Failure(f"cannot believe '{path}': {bad.message}", bad.code, bad.hint) from None
+        hint = bad.hint or f"put back the one that was there, or rm '{path}'"
+        raise Failure(f"cannot believe '{path}': {bad.message}", bad.code, hint) from None
     return about, entries
 
 
@@ -390,22 +401,20 @@ def signers(folder: str, given: str | None, warn: Callable) -> list[str] | None:
 # ---- making one ----
 
 
-def make(folder: str, *, stage: str, warn: Callable, dry_run: bool = False, newest: str = "", told: Callable | None = None) -> dict:
+def make(folder: str, *, stage: str, warn: Callable, fail: Callable, told: Callable | None = None) -> dict:
     """Makes a backup in a folder, as located() gives it, and then lets go of what the policy does not keep; returns the fields of a report.
 
-    newest: the time of the newest record that was there before; told(bytes) is called for what was done. Raises Failure: 78 without a signing
-    key, 73 and 74 where it can't be written, 75 where another is made or the clock is wrong, 77 where it is another journal's: then no backup was
-    made, and those that are there are as they were.
+    stage: whose records say nothing of the clock. fail(Failure): for what does not end it: what is left out, could not be opened again, or keeps
+    old backups from being removed. told(bytes, of all): how far it is. Raises Failure: 78 without a signing key, 73 and 74 where it can't be
+    written, 75 where another is made or the clock is wrong, 77 where it is another journal's: then no backup was made, and those that are there
+    are as they were.
     """
-    if not proofs.has_key():
-        raise Failure("there is no key to sign the backup with", CONFIG, "ftai-keys init")
-    own = _journal()
-    if dry_run:
-        return _planned(folder, own, newest, warn)
+    _signing()
+    own, newest = _journal(), _newest(stage)
     fresh = _owner(folder) is None
     if fresh:
         _begin(folder)
-    with stream.Lock(os.path.join(folder, ".lock"), WAIT, f"another backup is made in '{folder}'"):
+    with stream.Lock(os.path.join(folder, ".lock"), WAIT, f"'{folder}' is in use by another process"):
         try:
             if fresh and _owner(folder) is None:
                 stream.save(os.path.join(folder, MARKER), f"ftai-backup/1 {own}\n".encode())
@@ -417,9 +426,14 @@ def make(folder: str, *, stage: str, warn: Callable, dry_run: bool = False, newe
             raise Failure(f"the backups in '{folder}' are those of another journal, '{other}'", NOPERM, "ftai-rotate backup --to another folder")
         with Scratch(os.path.join(paths.cache(), "backup")) as scratch:
             try:
-                return _Making(folder, own, scratch.path, warn, told).run(newest)
+                return _Making(folder, own, scratch.path, warn, fail, told).run(newest)
             except OSError as bad:
                 raise _unwritten(bad, folder) from None
+
+
+def _signing() -> None:
+    if not proofs.has_key():
+        raise Failure("there is no key to sign backups with", CONFIG, "ftai-keys init")
 
 
 def _unwritten(bad: OSError, folder: str) -> Failure:
@@ -438,10 +452,23 @@ def _journal() -> str:
     return top.journal
 
 
+def _newest(stage: str) -> str:
+    """The time of the newest record that this stage did not write itself, with a clock that may be wrong; "" where there is none among the last."""
+    folder, own, newest = paths.journal(), b'\n  from: "%s"\n' % stage.encode(), ""
+    after = max(journal.position(folder) - RECENT, 0)
+    with journal._Lock(folder, shared=True):
+        plan = journal._plan(folder, after)
+    for _, content, _ in journal._contents(plan, after, lambda _: None):
+        if own not in content:
+            newest = journal._ts(content) or newest
+    return newest
+
+
 def _begin(folder: str) -> None:
     """Raises Failure 73 where it would not be right to begin with backups in this folder."""
     if known().get(folder, {}).get("snapshot"):
-        raise Failure(f"'{folder}' held backups, and now holds none: its disk is not mounted", CANTCREAT, f"mount it; or take it out of '{paths.where('state')}/backups'")
+        hint = f"mount it, or take it out of '{paths.where('state')}/backups'"
+        raise Failure(f"'{folder}' held backups, and now holds none: its disk is not mounted", CANTCREAT, hint)
     odd = [name for name in os.listdir(folder) if name not in ("lost+found", ".lock", *FOLDERS) and not name.startswith(f".{MARKER}.")]
     if odd:
         raise Failure(f"'{folder}' is not empty, and holds no backups", CANTCREAT, f"mkdir '{folder}/ftai' && ftai-rotate backup --to '{folder}/ftai'")
@@ -450,8 +477,9 @@ def _begin(folder: str) -> None:
 class _Making:
     """One backup while it is made, under the lock of its folder."""
 
-    def __init__(self, folder: str, own: str, scratch: str, warn: Callable, told: Callable | None):
-        self.folder, self.own, self.scratch, self.warn, self.told = folder, own, scratch, warn, told or (lambda _: None)
+    def __init__(self, folder: str, own: str, scratch: str, warn: Callable, fail: Callable, told: Callable | None):
+        self.folder, self.own, self.scratch, self.warn, self.fail, self.told = folder, own, scratch, warn, fail, told
+        self.total = self.done = 0  # bytes
         self.ts = now()
         self.good, self.bad = _all(folder, own)
         self.fresh: list[str] = []  # paths of the objects that were written
@@ -485,13 +513,14 @@ class _Making:
                 except OSError:
                     pass
             raise
-        remember(self.folder, snapshot=fields["snapshot"], at=self.ts, journal=self.own, ok=fields["verified"])
-        fields |= self.retained(newest)
-        return fields | {"ms": int((time.monotonic() - began) * 1000)}
+        # What a check found stays true until another one finds it mended.
+        remember(self.folder, snapshot=fields["snapshot"], at=self.ts, journal=self.own, ok=fields["verified"] and known().get(self.folder, {}).get("ok", True))
+        return fields | self.retained(newest) | {"ms": int((time.monotonic() - began) * 1000)}
 
     def written(self) -> dict:
         entries: list[dict] = []
         copies, parts = self.gathered()
+        self.total = sum(size for *_, size in parts) + sum(os.fstat(fd).st_size for *_, fd in copies)
         size, head = 0, journal.root(self.own)
         try:
             for fields in self.segments(parts):
@@ -518,19 +547,22 @@ class _Making:
             for fd in {fd for _, fd, _ in parts} | {fd for _, _, fd in copies}:
                 os.close(fd)
         self.proven(size, head)
-        about = self.about(entries, size=size, head=head, new=self.new, left=self.left or None)
+        about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None)
         path = _path(self.folder, named(self.ts))
         stream.save(path, proofs.sign(written(about, entries)).encode())
         self.fresh.clear()
         if self.shut:
-            self.warn(f"what was written could not be opened again: {self.shut.message}")
+            self.fail(Failure(f"the backup is made, and could not be opened again: {self.shut.message}", SOME, self.shut.hint))
+        for place in self.left:
+            self.fail(Failure(f"'{place}' is not in the backup", SOME))
         spans = [entry for entry in entries if entry["kind"] == "segment"]
-        said = {key: about[key] for key in ("size", "head", "entries", "bytes", "new", "verified")}
-        return {"snapshot": named(self.ts), "path": self.folder, "segments": len(spans), "first": spans[0]["first"], "last": size, **said, "left": self.left or None}
+        said = {key: about[key] for key in ("head", "entries", "bytes", "new", "verified")}
+        said |= {"segments": len(spans), "first": spans[0]["first"], "last": size, "left": self.left or None}
+        return {"snapshot": named(self.ts), "path": self.folder, **said}
 
-    def about(self, entries: list[dict], **more) -> dict:
+    def about(self, of: str, entries: list[dict], **more) -> dict:
         total = sum(entry["bytes"] for entry in entries)
-        fields = {"id": new_id(), "ts": self.ts, "v": 1, "journal": self.own, "key": proofs.vkeys()[0], "verified": not self.shut}
+        fields = {"id": new_id(), "ts": self.ts, "v": 1, "of": of, "journal": self.own, "key": proofs.vkeys()[0], "verified": not self.shut}
         return {"@tag": "backup", **fields, "entries": len(entries), "bytes": total, **{key: value for key, value in more.items() if value is not None}}
 
     def gathered(self) -> tuple[list[tuple], list[tuple]]:
@@ -590,7 +622,7 @@ class _Making:
                     os.unlink(copy + end)
         # A damaged one must not keep the journal from being backed up.
         self.left.append(path)
-        self.warn(f"'{path}' is damaged, and is left out: {why}")
+        self.warn(f"'{path}' is damaged: {why}")
         return None
 
     def segments(self, parts: list[tuple]) -> Iterator[dict]:
@@ -598,10 +630,9 @@ class _Making:
         tops = [None if part.sealed else journal.head(os.pread(fd, journal.WINDOW, 0)) for part, fd, _ in parts]
         for n, (part, fd, size) in enumerate(parts):
             name = f"state/journal/{'current' if part.name == journal.LIVE else f'{part.number:06d}'}.ftai"
-            held = entries.get(part.number)
-            if part.sealed and held is None:
-                raise Failure(f"the ledger does not tell of '{part.path}'", IOERR, "ftai-log --verify")
             if part.sealed:
+                if (held := entries.get(part.number)) is None:
+                    raise Failure(f"the ledger does not tell of '{part.path}'", IOERR, "ftai-log --verify")
                 chain = {key: held[key] for key in ("first", "last", "hash")}
                 yield self.entry("segment", name, fd, copy=held, size=size, segment=part.number, **chain)
                 continue
@@ -618,7 +649,8 @@ class _Making:
         """The entry of a file; what was not in the folder yet is there, and was opened again, when it returns. copy: of a sealed one what the ledger says."""
         size = os.fstat(fd).st_size if size is None else size
         fields = {"@tag": "entry", "name": name, "kind": kind}
-        key = (copy["bytes"], copy["sha256"]) if copy else (size, _part(fd, size)) if size in self.sizes else None
+        # What the folder can't have is not read twice; and keys of threads are never shared with older backups.
+        key = (copy["bytes"], copy["sha256"]) if copy else (size, _part(fd, size)) if size in self.sizes and kind != "threads" else None
         held, opened = self.there.get(key, (None, False)) if key else (None, False)
         if held is not None and self.is_there(held):
             made = {each: held[each] for each in ("object", "bytes", "sha256", "sealed_bytes", "sealed_sha256")}
@@ -632,7 +664,9 @@ class _Making:
         if kind != "threads":
             self.there[made["bytes"], made["sha256"]] = {**fields, **made}, True
             self.sizes.add(made["bytes"])
-        self.told(made["bytes"])
+        self.done += made["bytes"]
+        if self.told:
+            self.told(self.done, max(self.total, self.done))
         return {**fields, **made, **chain}
 
     def is_there(self, entry: dict) -> bool:
@@ -704,11 +738,12 @@ class _Making:
         elif entries:
             # Of a journal that has lost them, these may be the last.
             self.warn("there are no keys of threads here: the backup keeps those it has")
-        about = self.about(entries, size=0, head="0" * 64)
+        about = self.about("keys", entries, size=0, head="0" * 64)
         stream.save(_path(self.folder, KEYS), proofs.sign(written(about, entries)).encode())
         kept = {entry["object"] for entry in entries}
         _clear(os.path.join(self.folder, "latest"), kept)
         self.good[KEYS] = about, entries
+        self.bad.pop(KEYS, None)
         self.fresh = [path for path in self.fresh if os.path.basename(path) not in kept]
 
     def proven(self, size: int, head: str) -> None:
@@ -727,7 +762,8 @@ class _Making:
             retention.clock(self.ts, newest)
             going = [one for one, keep, _ in chosen(self.good, self.ts) if not keep]
         except Failure as bad:
-            return {"stopped": bad.message, "code": bad.code}
+            self.fail(bad)
+            return {"stopped": bad.message}
         for one in going:
             os.unlink(_path(self.folder, one))
             del self.good[one]
@@ -804,9 +840,10 @@ def _clear(place: str, kept: set[str] | None) -> list[str]:
     return gone
 
 
-def _planned(folder: str, own: str, newest: str, warn: Callable) -> dict:
-    """What a backup would do, as fields of a report, with a block `keep` for each that is there."""
-    other = _owner(folder)
+def planned(folder: str, *, stage: str, warn: Callable) -> dict:
+    """What a backup would do, as fields of a report, with a block `snapshot` for each that is there. Raises Failure as make() does."""
+    _signing()
+    own, newest, other = _journal(), _newest(stage), _owner(folder)
     if other not in (None, own):
         raise Failure(f"the backups in '{folder}' are those of another journal, '{other}'", NOPERM, "ftai-rotate backup --to another folder")
     if other is None:
@@ -817,6 +854,7 @@ def _planned(folder: str, own: str, newest: str, warn: Callable) -> dict:
     present = now()
     there = {(entry["bytes"], entry["sha256"]) for _, entries in good.values() for entry in entries}
     sizes, entries, would, fresh = {size for size, _ in there}, journal.ledger(paths.journal()), 0, 0
+    _roomy()
     for part, fd, size in journal.snapshot(paths.journal()):
         held = entries.get(part.number) if part.sealed else None
         key = (held["bytes"], held["sha256"]) if held else (size, _part(fd, size) if size in sizes else "")
@@ -829,7 +867,8 @@ def _planned(folder: str, own: str, newest: str, warn: Callable) -> dict:
     except Failure as stop:
         kept = [(name, True, stop.message) for name, _, _ in kept]
     blocks = [{"@tag": "snapshot", "name": name, "keep": keep, "because": why} for name, keep, why in kept if name in good]
-    return {"path": folder, "would": ["backup"], "segments": would, "new": fresh, "gone": [name for name, keep, _ in kept if not keep] or None, "blocks": blocks}
+    gone = [name for name, keep, _ in kept if not keep]
+    return {"path": folder, "would": ["backup"], "segments": would, "new": fresh, "gone": gone or None, "blocks": blocks}
 
 
 # ---- looking at them ----
@@ -868,6 +907,7 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
         seen: dict[tuple, str] = {}
         facts: dict[tuple, tuple] = {}
         size = damaged = 0
+        total = sum({entry["object"]: entry["sealed_bytes"] for _, entries in good.values() for entry in entries}.values())
         for name, (_, entries) in good.items():
             for entry in entries:
                 key = entry["object"], entry["sealed_sha256"], entry["sealed_bytes"], entry["sha256"], entry["bytes"], name == KEYS
@@ -875,7 +915,7 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
                     seen[key] = _looked(_object(folder, name, entry), entry, scratch.path if read_data else None, facts)
                     size += entry["sealed_bytes"]
                     if told:
-                        told(entry["sealed_bytes"])
+                        told(size, total)
                     if seen[key]:
                         fail(Failure(f"{name}: {seen[key]}", SOME, f"rm -f '{_object(folder, name, entry)}' && ftai-rotate backup, which writes it anew"))
                 if seen[key]:
@@ -885,6 +925,7 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
                     fail(Failure(wrong, SOME))
                     damaged += 1
     found = [name for name in good if name != KEYS]
+    remember(folder, checked=now(), ok=not (damaged or bad) and bool(found))
     fields = {"path": folder, "snapshots": len(found), "newest": found[-1] if found else None, "objects": len(seen), "bytes": size, "read": read_data}
     return fields | {"damaged": damaged, "refused": len(bad), "outcome": "failed" if damaged or bad or not found else "done"}
 
@@ -952,7 +993,8 @@ def _chained(name: str, entries: list[dict], facts: dict, own: str, warn: Callab
         if odd or (top is None and entry["last"] == 0):
             # The backup is what the journal was.
             warn(f"{name}: segment {entry['segment']} was damaged when it was backed up")
-        if top is not None and ((last, prev) != (entry["last"], entry["hash"]) or (top.journal, top.number, top.first) != (own, entry["segment"], entry["first"])):
+        said = own, entry["segment"], entry["first"], entry["last"], entry["hash"]
+        if top is not None and (*top[:3], last, prev) != said:
             yield f"{name}: segment {entry['segment']} does not hold the part of the chain that its entry tells"
         elif top is not None and top.first == before[0] + 1 and top.prev != before[1]:
             yield f"{name}: segment {entry['segment']} does not go on from the one before"
@@ -963,12 +1005,12 @@ def _chained(name: str, entries: list[dict], facts: dict, own: str, warn: Callab
 
 
 def found(folder: str, own: str, keys, *, before: str | None = None, segment: int | None = None) -> tuple[str, dict, list[dict]]:
-    """(name, backup, entries) of the newest backup made before that instant, and which has that segment; the entries are those to restore.
+    """(name, backup, entries) of the newest backup made at or before that instant, and which has that segment; the entries are those to restore.
 
     Raises Failure: 66 where there is none, and what manifest() raises for the one that it would be: another is not taken in its place.
     """
     for name in reversed(names(folder)):
-        if before is not None and instant(name) >= before:
+        if before is not None and instant(name) > before:
             continue
         about, entries = manifest(folder, name, own, keys)
         if segment is None:
@@ -984,7 +1026,7 @@ def restore(
 ) -> dict:
     """Restores a backup into a new or empty folder, laid out as FTAI_HOME is; returns fields of a report.
 
-    before: the newest that was made before that instant; segment: of that number alone. verify(home) -> what is wrong with a restored journal,
+    before: the newest that was made at or before that instant; segment: of that number alone. verify(home) -> what is wrong with a restored journal,
     or "". It is built beside `into`, and put in its place when it is whole. Raises Failure: 65 for what is damaged or not believed, 66, 73, 74,
     75, 77; then there is nothing in `into`.
     """
@@ -1035,9 +1077,12 @@ def _restored(folder: str, pairs: list[tuple[str, dict]], home: str, told: Calla
     room, needed = os.statvfs(home), sum(entry["bytes"] for _, entry in pairs)
     if needed > room.f_bavail * room.f_frsize:
         raise Failure(f"{needed} bytes are to be restored, and {room.f_bavail * room.f_frsize} are free", IOERR)
+    done = 0
     for name, entry in pairs:
         path = os.path.join(home, entry["name"])
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        for n, letter in enumerate(entry["name"]):
+            if letter == "/" and not os.path.isdir(above := os.path.join(home, entry["name"][:n])):
+                os.mkdir(above, 0o700)
         wrong = _looked(_object(folder, name, entry), entry, None, {})
         if wrong:
             raise Failure(wrong, DATAERR, "ftai-rotate check tells what is damaged; an older backup by --at")
@@ -1048,8 +1093,9 @@ def _restored(folder: str, pairs: list[tuple[str, dict]], home: str, told: Calla
                 raise Failure(f"the object '{entry['object']}' does not hold '{entry['name']}' as it was", DATAERR)
         finally:
             os.close(fd)
+        done += entry["bytes"]
         if told:
-            told(entry["bytes"])
+            told(done, needed)
 
 
 # ---- trying it ----
@@ -1075,6 +1121,7 @@ def drill(folder: str, keys, *, before: str | None = None, verify: Callable, reb
         elif not wrong[1]:
             warn("the backup has no archive to compare with")
     wrong = [words for words in wrong if words]
+    remember(folder, drilled=now(), ok=not wrong)
     fields = {key: value for key, value in fields.items() if key not in ("into", "segment", "wrong", "outcome", "ms")} | {"rows": rows}
     return fields | {"wrong": "; ".join(wrong) or None, "outcome": "failed" if wrong else "done", "ms": int((time.monotonic() - began) * 1000)}
 
@@ -1098,3 +1145,50 @@ def _compared(held: str, made: str) -> tuple[int, int]:
     finally:
         db.close()
     return rows, differ + max(more, 0)
+
+
+# ---- the records of it ----
+
+
+def tried(name: str, *words: str) -> Callable:
+    """What runs a command that stands beside this one in a home that it is given, and returns the first of what that finds wrong, or "".
+
+    With a segment: on its file alone.
+    """
+    program = os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), name)
+
+    def run(home: str, segment: int | None = None) -> str:
+        import subprocess
+
+        place = os.path.join(home, "state", "journal")
+        files = [os.path.join(place, name) for name in os.listdir(place)] if segment is not None else []
+        environment = os.environ | {"FTAI_HOME": home}
+        ran = subprocess.run([sys.executable, program, *words, *files], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        said = (ran.stderr or ran.stdout).partition("\n")[0] or f"status {ran.returncode}"
+        return f"{name} {' '.join(words)}: {said}" if ran.returncode else ""
+
+    return run
+
+
+def acted(act: str, work: Callable, *, stage: str, warn: Callable, **about) -> Iterator[dict]:
+    """Yields the audit record of what is to be done, then the report of what work() returned, each when it is in the journal.
+
+    Where there is no journal, as on a machine that one is restored to, none is begun for them. Raises Failure as work() does, behind a report of it.
+    """
+    audit = _journaled(record("audit", stage, act=act, subject="backup", who=journal._user(), outcome="intended", **about), stage, warn)
+    yield audit
+    try:
+        fields = work()
+    except Failure as bad:
+        yield _journaled(record("report", stage, parent=audit, subject="backup", act=act, outcome="failed", because=bad.message), stage, warn)
+        raise
+    yield _journaled(record("report", stage, parent=audit, subject="backup", act=act, **{"outcome": "done", **fields}), stage, warn)
+
+
+def _journaled(rec: dict, stage: str, warn: Callable) -> dict:
+    folder = os.path.join(paths.where("state"), "journal")
+    if os.path.exists(os.path.join(folder, journal.LIVE)) or journal.segments(folder):
+        kind, _, reason = journal.append(folder, [rec], stage=stage, warn=warn)[0]
+        if kind != "written":
+            raise Failure(f"cannot write the journal: {reason or kind}", IOERR)
+    return rec

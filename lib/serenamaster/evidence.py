@@ -1,6 +1,6 @@
 """What proves the journal to others, and to its owner later: signed checkpoints, anchors that are kept elsewhere, proofs of one record.
 
-See ftai(5), CHECKPOINTS.
+See ftai(5), Checkpoints.
 """
 
 import os

@@ -301,11 +301,13 @@ def open_segment(segment: Segment):
     return fd, os.fstat(fd).st_size, head(os.pread(fd, WINDOW, 0))
 
 
-def _again(folder: str, top: Head):
-    """(fd, size, head) of a segment that a plan names: it may have been sealed since, or brought back. None where retention took it away."""
+def _again(folder: str, top: Head, plain: bool):
+    """(fd, size, head) of a segment that a plan names: it may have been sealed since, or brought back. None where retention took it away, or where
+    it is sealed and only plain ones are wanted.
+    """
     for _ in range(5):
         segment = next((one for one in segments(folder) if one.number == top.number), None)
-        if segment is None:
+        if segment is None or (plain and segment.sealed):
             return None
         try:
             fd, size, found = open_segment(segment)
@@ -389,10 +391,10 @@ def _plan(folder: str, after: int) -> list:
     return plan[::-1]
 
 
-def _contents(plan: list, after: int, closed_to=None):
+def _contents(plan: list, after: int, plain: bool = False):
     """Yields (seq, content, chain) of the records of a plan behind `after`. chain: the match of their last block. What is not right is left out.
 
-    closed_to: called with the Failure of a sealed segment that can't be opened, and it is left out; without it, that is raised.
+    plain: sealed segments are passed over. Else Failure is raised for one that can't be opened.
     """
     left = {fd for _, fd, *_ in plan if fd >= 0}
     try:
@@ -401,13 +403,7 @@ def _contents(plan: list, after: int, closed_to=None):
                 continue
             if fd < 0:
                 # It may be sealed by now, and a purge may have put a shorter or longer one in its place.
-                try:
-                    found = _again(os.path.dirname(path), top)
-                except Failure as bad:
-                    if not closed_to:
-                        raise
-                    closed_to(bad)
-                    continue
+                found = _again(os.path.dirname(path), top, plain)
                 if found is None:
                     continue
                 fd, size, top = found
@@ -1182,8 +1178,8 @@ class _Live:
         """`recent`, made complete for all records behind seq `upto`, as far as that is not too much to read."""
         if upto < self.since and self.seq - upto <= GAP:
             own, self.recent = self.recent, {}
-            # What is sealed, and can't be opened here, keeps nobody from writing.
-            for seq, content, _ in _contents(_plan(self.folder, upto), upto, lambda _: None):
+            # What is sealed is not opened while others wait; what of it comes again is written again, if the archive does not know it.
+            for seq, content, _ in _contents(_plan(self.folder, upto), upto, plain=True):
                 self.remember(seq, content)
             self.recent |= own
             self.since = upto
@@ -1193,7 +1189,7 @@ class _Live:
 
     def content(self, seq: int) -> bytes:
         """The content of one record, nothing where it can't be read."""
-        found = next(_contents(_plan(self.folder, seq - 1), seq - 1, lambda _: None), None)
+        found = next(_contents(_plan(self.folder, seq - 1), seq - 1, plain=True), None)
         return found[1] if found and found[0] == seq else b""
 
     def forget(self, upto: int) -> None:
@@ -1455,8 +1451,8 @@ def named(rec: dict) -> list[str]:
 # The fields of our own records that prove what a purge did. They stay, whatever is asked, but only if they hold nothing else.
 _PROOF = frozenset(
     ("@tag", "id", "ts", "thread", "from", "act", "subject", "who", "outcome", "because", "about", "asked", "ids", "since", "until", "records", "of", "purged")
-    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "unreached", "kept", "unread", "last")
-    + ("hash", "ms")
+    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "shut", "unreached", "kept", "unread")
+    + ("last", "hash", "ms")
 )
 _SIGNED = {"@tag", "id", "ts", "thread", "from", "size", "hash", "note"}
 _NOTE = re.compile(
@@ -1494,7 +1490,7 @@ def proof(content: bytes) -> dict | None:
         sound, lists = "hash" in rec and "purged" not in rec, ["files", "removed"]
     else:
         sound, lists = "purged" in rec or "asked" in rec or record.is_id(rec.get("about")), ["purged", "damage", "threads", "files", "answers", "asked"]
-    counts = [name for name in ("of", "records", "hidden", "damage") if name not in lists]
+    counts = [name for name in ("of", "records", "hidden", "damage", "shut") if name not in lists]
     sound = sound and rec.keys() <= _PROOF and all(type(rec.get(name, 0)) is int for name in counts)
     for name in lists if sound else ():
         sound = sound and type(rec.get(name, [])) is list and all(type(words) is str for words in rec.get(name, ()))
@@ -1841,7 +1837,7 @@ def _last_signed(folder: str):
     if not parts or [part.number for part in parts] == list(range(1, len(parts) + 1)):
         return None
     found = None
-    for _, content, _ in _contents(_plan(folder, 0), 0, lambda _: None):
+    for _, content, _ in _contents(_plan(folder, 0), 0):
         if content.startswith(b"@checkpoint\n") and b"\n  note: " in content:
             try:
                 found = proofs.parsed(proofs.opened(str(parse(content).get("note"))))

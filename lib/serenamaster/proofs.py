@@ -1,4 +1,4 @@
-"""What a journal is proven by: an Ed25519 key that signs notes (c2sp.org/signed-note), and trees of hashes (RFC 6962). See ftai(5), CHECKPOINTS."""
+"""What a journal is proven by: an Ed25519 key that signs notes (c2sp.org/signed-note), and trees of hashes (RFC 6962). See ftai(5), Checkpoints."""
 
 import errno
 import os

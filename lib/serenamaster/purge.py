@@ -397,12 +397,48 @@ def run(
         removed, left = _swept(search)
         gone = _sayable(choice, removed) or None
         said = {"outcome": "incomplete" if choice.unread or search.shut else "done", "records": 0, **_about(asked), **_unread(choice), **kept}
-        report = make("report", stage, subject="archive", act="purge", **said, removed=gone, unreached=_unreached(search, _sayable(choice, left), ()))
+        said |= {"removed": gone, "shut": len(search.shut) or None, "unreached": _unreached(search, _sayable(choice, left), ())}
+        report = make("report", stage, subject="archive", act="purge", **said)
         if gone:
             report |= {"because": because}
             journal.append(folder, [report], stage=stage, warn=warn)
             archive.catch_up(limit=None)
     return [*told, report]
+
+
+def typed(pattern: str | None) -> str | None:
+    """The pattern; `-` is read from standard input, without echo on a terminal: arguments can be seen by everybody on the machine."""
+    if pattern != "-":
+        return pattern
+    if os.isatty(0):
+        from getpass import getpass
+
+        return getpass("text to purge: ")
+    return b"".join(stream.chunks("-")).decode("utf-8", "surrogateescape").removesuffix("\n")
+
+
+def asking(name: str) -> Callable | None:
+    """What asks on the terminal whether to go on with so many records; None without one. name: of who asks."""
+    import sys
+
+    def agreed(count: int) -> bool:
+        stream.say(f"{name}: {count} record{'s' if count > 1 else ''} will be gone for good; go on? [y/N]")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    return agreed if os.isatty(0) and os.isatty(2) else None
+
+
+def doubts(rec: dict):
+    """Yields what a person is to know of what a purge left, as one of its records tells."""
+    if rec.get("kept"):
+        yield f"{rec['kept']} records that prove earlier purges hold it too, and stay"
+    rec = rec if rec["@tag"] == "report" else {}
+    if rec.get("files"):
+        yield f"files that the records tell of stay: {', '.join(rec['files'])}"
+    if rec.get("hidden"):
+        yield f"{rec['hidden']} files that the records tell of stay, and are not named as their names may hold what is to go"
+    if rec.get("unreached"):
+        yield f"what could not be reached may hold it still: {', '.join(rec['unreached'])}"
 
 
 def _fits(choice: Choice | None) -> Callable | None:
@@ -517,7 +553,8 @@ def _erase(search: _Search, intents: set[str], clean: Callable | None, backups) 
         clean()
     removed, left = _swept(search)
     threads = {one for rec in mine for one in rec.get("threads", ())} | search.threads.keys()
-    return {"removed": _sayable(search.choice, removed) or None, "keys": _keys(search.folder, threads), "unreached": _unreached(search, left, backups)}
+    done = {"removed": _sayable(search.choice, removed) or None, "keys": _keys(search.folder, threads)}
+    return done | {"shut": len(search.shut) or None, "unreached": _unreached(search, left, backups)}
 
 
 def _keys(folder: str, threads) -> int:

@@ -218,7 +218,7 @@ def check(rec: dict, depth: int = 1) -> None:
             raise Malformed(f"'{key}' is no field name")
         else:
             _value(key, value, 0)
-    if len(_known) < 1000 and all(type(rec[key]) in _EASY for key in rec if key != "@blocks"):
+    if len(_known) < 1000 and len(shape) < 100 and all(len(key) < 100 and type(rec[key]) in _EASY for key in rec if key != "@blocks"):
         _known[shape] = [key for key in rec if type(rec[key]) is int]
 
 

@@ -35,8 +35,9 @@ def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, 
         return
     with stream.Lock(os.path.join(folder, ".purge"), WAIT, "a purge or another rotation is under way"):
         _sweep(folder)
+        journal.finish(folder)
         why, old = _due(folder, stage, close, policy), _old(folder, policy)
-        entries = _described(folder, [segment.name for segment in journal.segments(folder) if not segment.sealed], fail)
+        entries = _described(folder, _plain(folder), fail)
         # Before there is anything of ours: with a wrong clock we write too, and that is no proof that it is right.
         newest = _newest(folder, stage) if _rules(policy) and (why or entries or old) else ""
         if why or entries or old and _timely(newest, fail):
@@ -50,23 +51,24 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, new
         failed.append(bad.message)
         fail(bad)
 
-    what = [f"close {journal.LIVE}: {why}"] * bool(why) + [f"seal {name}" for name in entries]
+    what = [f"close {journal.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in entries]
     yield _journaled(folder, make("audit", stage, act="rotate", subject="journal", who=journal._user(), outcome="intended", what=what or None), warn)
     closed, put, removed = None, [], []
     try:
         closed = journal.rotate(folder, lambda *_: why, stage=stage) if why else None
     except Failure as bad:
         missed(bad)
-    for name, entry in (entries | _described(folder, [closed] if closed else [], missed)).items():
+    fresh = [segment for segment in _plain(folder) if segment.name == closed]
+    for segment, entry in (entries | _described(folder, fresh, missed)).items():
         try:
-            put.append(_put_away(folder, name, entry, told))
+            put.append(_put_away(folder, segment, entry, told))
         except Failure as bad:
             missed(bad)
             if bad.code in (CANTCREAT, IOERR):
                 break  # a disk that is full is so for the rest too
     if closed or put:
         try:
-            if signed := evidence.checkpoint(folder, stage=stage):
+            if signed := evidence.checkpoint(folder, stage=stage, warn=warn):
                 yield signed
         except Failure as bad:
             if bad.code == CONFIG:
@@ -96,8 +98,7 @@ def _journaled(folder: str, rec: dict, warn) -> dict:
 def _rehearsed(folder: str, stage: str, close: bool, policy: dict, fail) -> dict:
     """What a run would do, as a report."""
     why = _due(folder, stage, close, policy)
-    plain = [segment.name for segment in journal.segments(folder) if not segment.sealed]
-    would = [f"close and seal {journal.LIVE}: {why}"] * bool(why) + [f"seal {name}" for name in plain]
+    would = [f"close and seal {journal.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in _plain(folder)]
     old = _old(folder, policy)
     if old and _timely(_newest(folder, stage), fail):
         would += [f"remove {name}: {reason}" for name, reason in old.values()]
@@ -111,46 +112,39 @@ def _rehearsed(folder: str, stage: str, close: bool, policy: dict, fail) -> dict
 def due(policy: dict, size: int, first: str, present: str) -> str:
     """Why a live segment of so many bytes, whose first record is of the time `first`, is to be closed; "" where it is not. present: the time now.
 
-    Days and weeks are those of the local time zone. The first record of a segment is mostly ours; one without a readable time closes it.
+    Days and weeks are those of the local time zone.
     """
     if policy.get("size") and size >= policy["size"] * MEGABYTE:
         return f"it has {size // MEGABYTE} MB"
     how = policy.get("rotate", "daily")
-    begun, today = (seconds if seconds is None else retention.day(seconds) for seconds in map(retention.seconds, (first, present)))
-    if how not in ("daily", "weekly") or today is None:
+    if how not in ("daily", "weekly"):
         return ""
-    if begun is None:
+    begun, today = retention.seconds(first), retention.seconds(present)
+    if begun is None or today is None:
         return "nobody knows when it was begun"
-    # One of a day to come was begun while the clock was wrong, and would not be closed for long.
-    if how == "weekly":
-        return f"it is of the week of {begun.isoformat()}" if begun.isocalendar()[:2] != today.isocalendar()[:2] else ""
-    return f"it is of {begun.isoformat()}" if begun != today else ""
+    # One that was begun on a day to come, as the clock was wrong, would not be closed for long.
+    then, day = retention.day(begun), retention.day(today)
+    same = then == day if how == "daily" else then.isocalendar()[:2] == day.isocalendar()[:2]
+    return "" if same else f"it was begun on {then.isoformat()}"
 
 
 def _due(folder: str, stage: str, close: bool, policy: dict) -> str:
     """due() of the live segment; "" too where it holds nothing but what rotations wrote, so that an idle journal stays as it is."""
     try:
-        fd = journal.regular(os.path.join(folder, journal.LIVE))
+        fd, size, top = journal._open(os.path.join(folder, journal.LIVE))
     except FileNotFoundError:
         return ""
     try:
-        size, top = os.fstat(fd).st_size, journal.head(os.pread(fd, journal.WINDOW, 0))
-        if top is None:
-            return ""
-        stirred, first = False, ""
-        for _, piece in journal._pieces(fd, top.start, size):
-            first = first or _time(piece) or "-"
-            if not _is_own(piece, stage):
-                stirred = True
-                break
+        pieces = journal._pieces(fd, top.start, size) if top else ()
+        first = next((_time(piece) or "-" for _, piece in pieces if not _is_own(piece, stage)), "")
     finally:
         os.close(fd)
-    return ("it was asked for" if close else due(policy, size, first, now())) if stirred else ""
+    return first and ("it was asked for" if close else due(policy, size, first, now()))
 
 
 def _is_own(piece: bytes, stage: str) -> bool:
     """True for what rotations write, and for checkpoints."""
-    return piece.startswith(b"\n@checkpoint\n") or re.match(rb'\n@[^\n]*\n(?:  [^\n]*\n)*?  from: "%b"\n' % re.escape(stage.encode()), piece) is not None
+    return piece.startswith(b"\n@checkpoint\n") or b'\n  from: "%b"\n' % stage.encode() in piece
 
 
 def _time(piece: bytes) -> str:
@@ -161,39 +155,35 @@ def _time(piece: bytes) -> str:
 # ---- sealing ----
 
 
-def _described(folder: str, names: list[str], fail) -> dict[str, dict]:
-    """{name: entry of the ledger} of closed segments, those left out that are damaged."""
+def _plain(folder: str) -> list:
+    """The closed segments that are not sealed yet. A sealed file that is there too is of a run that was killed: nobody trusts it, and it is made anew."""
+    return [segment for segment in journal.segments(folder) if not segment.sealed]
+
+
+def _described(folder: str, segments: list, fail) -> dict:
+    """{segment: entry of the ledger} of closed segments, those left out that are damaged."""
     made = {}
-    for name in names:
+    for segment in segments:
         try:
-            made[name] = journal.describe(folder, name)
+            made[segment] = journal.describe(folder, segment)
         except Failure as bad:
             fail(bad)
     return made
 
 
-def _put_away(folder: str, name: str, entry: dict, told) -> dict:
+def _put_away(folder: str, segment, entry: dict, told) -> dict:
     """Seals a closed segment in the place of the plain one, and returns its entry of the ledger. Raises Failure; then the plain one stays."""
-    path = os.path.join(folder, name)
-    try:
-        fd = journal.regular(path)
-    except FileNotFoundError:
-        raise Failure(f"'{path}' is gone", IOERR) from None
+    about = {key: entry[key] for key in ("journal", "segment", "first", "last", "prev", "hash", "root", "records")} | {"name": segment.name, "ts": now()}
+    fd = journal.regular(segment.path)
     try:
         size = os.fstat(fd).st_size
-        about = {key: entry[key] for key in ("journal", "segment", "first", "last", "prev", "hash", "root", "records")} | {"name": name, "ts": now()}
-        entry = {**entry, "memories": memories(fd, size)}
-        step = told and (lambda count: told(name, count // 2, size))
-        # One that a run left which was killed is not trusted, and made anew.
-        written = sealed.write(fd, path, about, check=True, told=step)
-        written.pop("method")
+        step = told and (lambda count: told(segment.name, count // 2, size))
+        written = sealed.write(fd, segment.path, about, check=True, told=step)
+        entry = {**entry, "memories": memories(fd, size), **written}
     finally:
         os.close(fd)
-    for suffix in sealed.SUFFIX.values():
-        if name + suffix != written["file"] and os.path.lexists(path + suffix):
-            os.unlink(path + suffix)  # of the other method, by a run that was killed
-    entry |= written
-    journal.put_away(folder, name, entry)
+    del entry["method"]
+    journal.put_away(folder, segment, entry)
     return entry
 
 
@@ -261,10 +251,12 @@ def _judged(folder: str, policy: dict) -> dict[int, tuple[str, bool, str]]:
     # The last record may have come from elsewhere, and be of any time; the first of the next segment tells when this one was closed.
     later = {number - 1: entry["since"] for number, entry in ledger.items()}
     items = [(number, max(entry["until"], later.get(number, ""), key=lambda ts: retention.seconds(ts) or 0.0)) for number, entry in sorted(ledger.items())]
-    present, made = now(), {}
+    # Where the clock was wrong for a while, the last ones of the chain need not be those of the latest times.
+    present, made, last = now(), {}, sorted(ledger)[-max(int(policy.get("keep_last", 0)), 1) :]
     for number, keep, why in retention.chosen(items, policy, present):
-        if not keep and (held := _held(ledger[number], present)):
-            keep, why = True, held
+        if not keep:
+            held = "one of the last" if number in last else _held(ledger[number], present)
+            keep, why = bool(held), held or why
         made[number] = names[number], keep, why
     return made
 
@@ -282,13 +274,20 @@ def _held(entry: dict, present: str) -> str:
         return "nobody knows what memories it holds"
     tiers = {tier["name"]: tier for tier in specs.load("memory")["tier"]}
     for name, when in entry["memories"]:
-        name = name or next((own for own, tier in tiers.items() if tier.get("default")), "")
+        name = name or _default()
         days, then = tiers[name].get("keep") if name in tiers else None, retention.seconds(when)
         if days is None or then is None:
             return f"a memory of the tier '{name}', which is kept for ever"
         if then + days * 86400 > (retention.seconds(present) or 0.0):
             return f"a memory of the tier '{name}', which is kept for {days} days"
     return ""
+
+
+def _default() -> str:
+    try:
+        return specs.tier()
+    except Failure:
+        return "none"  # of which there is no entry either
 
 
 def _timely(newest: str, fail) -> bool:
@@ -305,7 +304,7 @@ def _newest(folder: str, stage: str) -> str:
     """The time of the newest record that no rotation wrote; "" where there is none."""
     for segment in [None, *reversed(journal.segments(folder))]:
         try:
-            fd, size, top = journal.open_segment(folder, segment) if segment else journal._open(os.path.join(folder, journal.LIVE))
+            fd, size, top = journal.open_segment(segment) if segment else journal._open(os.path.join(folder, journal.LIVE))
         except FileNotFoundError:
             continue
         try:

@@ -529,7 +529,8 @@ def compile_(name: str, sources: list[tuple[str, str]], others: dict | None = No
     if name in TAGS and not any(layer == "shipped" and os.path.exists(path) for layer, path in sources):
         raise Failure(f"the shipped spec is missing: '{sources[0][1]}'", CONFIG, "install again")
     check = {
-        "commands": _check_commands, "mcp": _check_mcp, "system": _check_system, "config": _check_config, "redact": _check_redact, "prices": _check_prices, "memory": _check_memory
+        "commands": _check_commands, "mcp": _check_mcp, "system": _check_system, "config": _check_config, "redact": _check_redact, "prices": _check_prices,
+        "memory": _check_memory,
     }.get(name)  # fmt: skip
     if check:
         check(spec)

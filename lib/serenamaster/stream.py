@@ -120,7 +120,7 @@ def numbered(source):
             number += 1
             if parts:
                 size += len(line)
-                line = b"".join(parts) + line[: LIMIT + 1]
+                line = b"".join([*parts, line[: LIMIT + 1]])
                 parts = []
             else:
                 size = len(line)
