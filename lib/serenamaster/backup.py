@@ -458,7 +458,7 @@ def _newest(stage: str) -> str:
     after = max(journal.position(folder) - RECENT, 0)
     with journal._Lock(folder, shared=True):
         plan = journal._plan(folder, after)
-    for _, content, _ in journal._contents(plan, after, lambda _: None):
+    for _, content, _ in journal._contents(plan, after, plain=True):
         if own not in content:
             newest = journal._ts(content) or newest
     return newest

@@ -437,7 +437,7 @@ def test_keys_of_threads_come_back_and_those_that_were_destroyed_do_not(to, tmp_
     list(purge.run(purge.Asked(pattern="geheim4711"), "test", stage=STAGE, opened=lambda rec: seal.opened(rec, lambda: identity)))
     # Until then the backup opens it.
     assert os.path.exists(os.path.join(to, "latest", keys))
-    second = good(to)
+    good(to)
     assert not os.path.exists(os.path.join(to, "latest", keys))
     assert restore(to, tmp_path / "after", before=backup.instant(first["snapshot"]))["snapshot"] == first["snapshot"]
     assert "geheim4711 0" in texts(tmp_path / "before", monkeypatch, identity)
