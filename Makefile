@@ -63,7 +63,7 @@ $(venv)/test.stamp: $(venv)/run.stamp
 	@$(pip) -r $(venv)/test.txt
 	@npm install --silent --no-save --no-package-lock --no-fund --no-audit --prefix $(venv) bats@1.13.0 2>/dev/null || command -v bats >/dev/null || { \
 	echo "make: bats is missing: the stage tests can't run" >&2; echo "hint: install npm, or Debian's package bats" >&2; exit 1; }
-	@for p in mandoc strace faketime jq zsh fish age gnome-keyring-daemon secret-tool; do command -v $$p >/dev/null || echo "make: WARNING: '$$p' is missing: the tests that need it are skipped" >&2; done
+	@for p in mandoc strace faketime jq zsh fish age zstd openssl gnome-keyring-daemon secret-tool; do command -v $$p >/dev/null || echo "make: WARNING: '$$p' is missing: the tests that need it are skipped" >&2; done
 	@touch $@
 
 # Tests.

@@ -5,6 +5,7 @@ complete -c ftai-doctor -l bench-model -r -F -d 'Measure the MLX model in this f
 complete -c ftai-doctor -l dry-run -d 'With --accept or trust: say what would be done'
 complete -c ftai-doctor -l providers -d 'Tell how the providers of models, the budgets and the queue stand'
 complete -c ftai-doctor -l records -d '`report` records in line form instead of lines for people'
+complete -c ftai-doctor -l storage -d 'Tell what is stored, how it grows, and whether it could be had back'
 complete -c ftai-doctor -l start -d 'Measure the start of every stage, five times'
 complete -c ftai-doctor -s q -l quiet -d 'No warnings'
 complete -c ftai-doctor -s v -l verbose -d 'Tell more on stderr'

@@ -7,10 +7,11 @@ checkpoint at once (https://sqlite.org/wal.html#walresetbug). Readers open the f
 from __future__ import annotations
 
 import os
+import time
 
 from . import journal, paths, stream
 from .errors import IOERR, TEMPFAIL, USAGE, Failure
-from .record import encode, is_id
+from .record import encode, is_id, make
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -630,6 +631,36 @@ def maintain(*, dry_run: bool = False) -> dict:
         return report | {"would": ["rebuild"]}
     count, _ = rebuild()
     return report | {"did": ["rebuild"], "records": count, "bytes": _size(path), "wal": _size(path + "-wal")}
+
+
+def tend(*, stage: str, warn: Callable | None = None, dry_run: bool = False) -> Iterator[dict]:
+    """maintain(), and yields the records of it as they are journaled: the `audit` of the intent before, the `report` behind it; with dry_run the report
+    alone, which is not journaled. Raises Failure as maintain() and journal.append() do; what maintain() could not do, an `audit` says.
+    """
+    start = time.monotonic()
+    said: dict = {"subject": "archive", "act": "maintain"}
+    intent = None
+
+    def kept(rec):
+        journal.append(paths.journal(), [rec], stage=stage, warn=warn)
+        return rec
+
+    def audit(outcome, **more):
+        return kept(make("audit", stage, parent=intent, **said, who=journal._user(), outcome=outcome, **more))
+
+    if not dry_run:
+        yield (intent := audit("intended"))
+    try:
+        fields = maintain(dry_run=dry_run)
+    except Failure as bad:
+        if intent:
+            yield audit("failed", because=bad.message)
+        raise
+    report = make("report", stage, parent=intent, **said, **fields, ms=int((time.monotonic() - start) * 1000))
+    if intent:
+        kept(report)
+        catch_up()
+    yield report
 
 
 def _size(path: str) -> int:

@@ -181,15 +181,20 @@ def keys(listed: list[dict]):
     yield Check(OK, "keys", " ".join(f"{known['name']} ({known['source']})" for known in held) or "none; skills and local commands work without")
 
 
+def room(free: int) -> str:
+    """The level of so many free bytes."""
+    return FAIL if free < 100 * MB else WARN if free < 1000 * MB else OK
+
+
 def disk():
     """Room where the journal is written."""
     folder = paths.where("state")
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     seen = os.statvfs(folder)
-    free = seen.f_bavail * seen.f_frsize // MB
-    level = FAIL if free < 100 else WARN if free < 1000 else OK
-    yield Check(level, "disk", f"{free} MB free for '{folder}'", "" if level == OK else f"du -sh '{paths.where('state')}' tells what SerenaMaster takes of it")
+    free = seen.f_bavail * seen.f_frsize
+    level = room(free)
+    yield Check(level, "disk", f"{free // MB} MB free for '{folder}'", "" if level == OK else f"du -sh '{paths.where('state')}' tells what SerenaMaster takes of it")
 
 
 def clock(newest: str | None):

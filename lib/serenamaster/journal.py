@@ -301,11 +301,13 @@ def open_segment(segment: Segment):
     return fd, os.fstat(fd).st_size, head(os.pread(fd, WINDOW, 0))
 
 
-def _again(folder: str, top: Head):
-    """(fd, size, head) of a segment that a plan names: it may have been sealed since, or brought back. None where retention took it away."""
+def _again(folder: str, top: Head, plain: bool):
+    """(fd, size, head) of a segment that a plan names: it may have been sealed since, or brought back. None where retention took it away, or where
+    it is sealed and only plain ones are wanted.
+    """
     for _ in range(5):
         segment = next((one for one in segments(folder) if one.number == top.number), None)
-        if segment is None:
+        if segment is None or (plain and segment.sealed):
             return None
         try:
             fd, size, found = open_segment(segment)
@@ -389,10 +391,10 @@ def _plan(folder: str, after: int) -> list:
     return plan[::-1]
 
 
-def _contents(plan: list, after: int, closed_to=None):
+def _contents(plan: list, after: int, plain: bool = False):
     """Yields (seq, content, chain) of the records of a plan behind `after`. chain: the match of their last block. What is not right is left out.
 
-    closed_to: called with the Failure of a sealed segment that can't be opened, and it is left out; without it, that is raised.
+    plain: sealed segments are passed over. Else Failure is raised for one that can't be opened.
     """
     left = {fd for _, fd, *_ in plan if fd >= 0}
     try:
@@ -401,13 +403,7 @@ def _contents(plan: list, after: int, closed_to=None):
                 continue
             if fd < 0:
                 # It may be sealed by now, and a purge may have put a shorter or longer one in its place.
-                try:
-                    found = _again(os.path.dirname(path), top)
-                except Failure as bad:
-                    if not closed_to:
-                        raise
-                    closed_to(bad)
-                    continue
+                found = _again(os.path.dirname(path), top, plain)
                 if found is None:
                     continue
                 fd, size, top = found
@@ -1182,8 +1178,8 @@ class _Live:
         """`recent`, made complete for all records behind seq `upto`, as far as that is not too much to read."""
         if upto < self.since and self.seq - upto <= GAP:
             own, self.recent = self.recent, {}
-            # What is sealed, and can't be opened here, keeps nobody from writing.
-            for seq, content, _ in _contents(_plan(self.folder, upto), upto, lambda _: None):
+            # What is sealed is not opened while others wait; what of it comes again is written again, if the archive does not know it.
+            for seq, content, _ in _contents(_plan(self.folder, upto), upto, plain=True):
                 self.remember(seq, content)
             self.recent |= own
             self.since = upto
@@ -1193,7 +1189,7 @@ class _Live:
 
     def content(self, seq: int) -> bytes:
         """The content of one record, nothing where it can't be read."""
-        found = next(_contents(_plan(self.folder, seq - 1), seq - 1, lambda _: None), None)
+        found = next(_contents(_plan(self.folder, seq - 1), seq - 1, plain=True), None)
         return found[1] if found and found[0] == seq else b""
 
     def forget(self, upto: int) -> None:
@@ -1455,8 +1451,8 @@ def named(rec: dict) -> list[str]:
 # The fields of our own records that prove what a purge did. They stay, whatever is asked, but only if they hold nothing else.
 _PROOF = frozenset(
     ("@tag", "id", "ts", "thread", "from", "act", "subject", "who", "outcome", "because", "about", "asked", "ids", "since", "until", "records", "of", "purged")
-    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "unreached", "kept", "unread", "last")
-    + ("hash", "ms")
+    + ("damage", "threads", "files", "hidden", "answers", "seqs", "named", "segments", "segment", "keys", "removed", "shut", "unreached", "kept", "unread")
+    + ("last", "hash", "ms")
 )
 _SIGNED = {"@tag", "id", "ts", "thread", "from", "size", "hash", "note"}
 _NOTE = re.compile(
@@ -1494,7 +1490,7 @@ def proof(content: bytes) -> dict | None:
         sound, lists = "hash" in rec and "purged" not in rec, ["files", "removed"]
     else:
         sound, lists = "purged" in rec or "asked" in rec or record.is_id(rec.get("about")), ["purged", "damage", "threads", "files", "answers", "asked"]
-    counts = [name for name in ("of", "records", "hidden", "damage") if name not in lists]
+    counts = [name for name in ("of", "records", "hidden", "damage", "shut") if name not in lists]
     sound = sound and rec.keys() <= _PROOF and all(type(rec.get(name, 0)) is int for name in counts)
     for name in lists if sound else ():
         sound = sound and type(rec.get(name, [])) is list and all(type(words) is str for words in rec.get(name, ()))
@@ -1841,7 +1837,7 @@ def _last_signed(folder: str):
     if not parts or [part.number for part in parts] == list(range(1, len(parts) + 1)):
         return None
     found = None
-    for _, content, _ in _contents(_plan(folder, 0), 0, lambda _: None):
+    for _, content, _ in _contents(_plan(folder, 0), 0):
         if content.startswith(b"@checkpoint\n") and b"\n  note: " in content:
             try:
                 found = proofs.parsed(proofs.opened(str(parse(content).get("note"))))
@@ -2035,9 +2031,9 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
     if folder:
         notes += check.notes
         notes += [f"the purge at seq {seq} is under way or was interrupted: ftai-archive purge --finish ends it" for seq in sorted(check.open.values())]
-        torn = os.path.join(folder, ".torn")
-        if os.path.exists(torn) and _damage(torn, 0, os.path.getsize(torn)) not in check.accepted:
-            notes.append(f"'{torn}' keeps {os.path.getsize(torn)} bytes of records that nobody was told were written")
+        words, size = _torn(folder)
+        if words and words not in check.accepted:
+            notes.append(f"'{folder}/.torn' keeps {size} bytes of records that nobody was told were written")
     return Summary(check.journal, len(names), check.count, check.first, check.seq, check.prev, notes), check.troubles
 
 
@@ -2089,9 +2085,8 @@ def accept(folder: str) -> list:
     _, troubles = verify(folder)
     found = [trouble for trouble in troubles if trouble.damage]
     lines = [trouble.damage for trouble in found]
-    torn = os.path.join(folder, ".torn")
-    if os.path.exists(torn):
-        lines.append(_damage(torn, 0, os.path.getsize(torn)))
+    if words := _torn(folder)[0]:
+        lines.append(words)
     fd = os.open(os.path.join(folder, ".accepted"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         _write(fd, "".join(f"{line}\n" for line in lines).encode())
@@ -2109,17 +2104,30 @@ def _accepted(folder: str) -> set[str]:
         return set()
 
 
-def _damage(path: str, at: int, end: int) -> str:
-    """The words by which damage is known: the file, the place and what stands there."""
-    sha256 = _sha256()
-    made = sha256()
-    with open(path, "rb") as file:
-        file.seek(at)
-        left = end - at
-        while left > 0 and (data := file.read(min(CHUNK, left))):
-            made.update(data)
-            left -= len(data)
-    return f"{os.path.basename(path)} {at} {end - at} {made.hexdigest()}"
+def _damage(name: str, fd: int, at: int, end: int) -> str:
+    """The words by which damage is known: the plain file, the place and what stands there."""
+    return f"{name} {at} {end - at} {_sum(fd, at, end)}"
+
+
+def _sum(fd: int, at: int, end: int) -> str:
+    made = _sha256()()
+    while at < end and (data := os.pread(fd, min(CHUNK, end - at), at)):
+        made.update(data)
+        at += len(data)
+    return made.hexdigest()
+
+
+def _torn(folder: str) -> tuple[str, int]:
+    """(words by which torn records that were cut off are known, how many bytes they are); "" where there are none."""
+    try:
+        fd = regular(os.path.join(folder, ".torn"))
+    except FileNotFoundError:
+        return "", 0
+    try:
+        size = os.fstat(fd).st_size
+        return _damage(".torn", fd, 0, size), size
+    finally:
+        os.close(fd)
 
 
 def _line(fd: int, offset: int, at: int = 0) -> int:
@@ -2204,7 +2212,8 @@ class _Check:
 
     def damage(self, path: str, fd: int, at: int, size: int, message: str) -> None:
         # Of the live segment nothing is settled yet: its next writer cuts it, or closes it.
-        words = "" if os.path.basename(path) == LIVE else _damage(path, at, size)
+        name = os.path.basename(path).partition(".zst.")[0]
+        words = "" if name == LIVE else _damage(name, fd, at, size)
         if not words or words not in self.accepted:
             blank = os.pread(fd, 1, at) == b"\n"
             self.say(path, _line(fd, at + blank), self.seq + 1, _id(os.pread(fd, min(size - at, WINDOW), at)), message, words)
@@ -2284,8 +2293,11 @@ class _Check:
         first = entry["first"] if entry else self.seq + 1
         if bad.code != NOPERM or entry is None:
             self.say(part.path, 0, first, "", bad.message if bad.code != NOPERM else f"the ledger does not tell of it, and {bad.message}")
-        elif _damage(part.path, 0, os.path.getsize(part.path)).split()[-1] != entry.get("sealed_sha256"):
-            self.say(part.path, 0, first, "", "its checksum is not that of the ledger")
+        else:
+            fd = regular(part.path)
+            if _sum(fd, 0, os.fstat(fd).st_size) != entry.get("sealed_sha256"):
+                self.say(part.path, 0, first, "", "its checksum is not that of the ledger")
+            os.close(fd)
         if entry is None:
             self.number = part.number
             return

@@ -397,7 +397,8 @@ def run(
         removed, left = _swept(search)
         gone = _sayable(choice, removed) or None
         said = {"outcome": "incomplete" if choice.unread or search.shut else "done", "records": 0, **_about(asked), **_unread(choice), **kept}
-        report = make("report", stage, subject="archive", act="purge", **said, removed=gone, unreached=_unreached(search, _sayable(choice, left), ()))
+        said |= {"removed": gone, "shut": len(search.shut) or None, "unreached": _unreached(search, _sayable(choice, left), ())}
+        report = make("report", stage, subject="archive", act="purge", **said)
         if gone:
             report |= {"because": because}
             journal.append(folder, [report], stage=stage, warn=warn)
@@ -552,7 +553,8 @@ def _erase(search: _Search, intents: set[str], clean: Callable | None, backups) 
         clean()
     removed, left = _swept(search)
     threads = {one for rec in mine for one in rec.get("threads", ())} | search.threads.keys()
-    return {"removed": _sayable(search.choice, removed) or None, "keys": _keys(search.folder, threads), "unreached": _unreached(search, left, backups)}
+    done = {"removed": _sayable(search.choice, removed) or None, "keys": _keys(search.folder, threads)}
+    return done | {"shut": len(search.shut) or None, "unreached": _unreached(search, left, backups)}
 
 
 def _keys(folder: str, threads) -> int:

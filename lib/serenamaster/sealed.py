@@ -25,7 +25,7 @@ BLOCK = 128 * 1024  # the most that a block of zstd may have, packed or not
 HEADER = 64 * 1024  # bytes of a header
 WINDOW = 8 * 1024 * 1024  # that unpacking may need; level 3 needs 2 MiB
 WHOLE = 16 * 1024 * 1024  # bytes of an age file for a passphrase: the library has it in memory as a whole
-WORK = 22  # the power of two that a passphrase may cost: minutes, and 4 GiB of memory
+WORK = 20  # the power of two that a passphrase may cost: seconds, and 1 GiB of memory
 
 
 def is_sealed(name: str) -> bool:
@@ -36,15 +36,16 @@ def is_sealed(name: str) -> bool:
 # ---- sealing ----
 
 
-def write(source: int, path: str, about: dict, *, end: int | None = None, told=None) -> dict:
+def write(source: int, path: str, about: dict, *, end: int | None = None, told=None, check: bool = False) -> dict:
     """Seals the bytes of a descriptor, from its beginning to `end` or its size, as `path` and the suffix of the method that the config says.
 
-    about: what the header is to say; `bytes` is added. told: called with how many bytes were read, now and then.
+    about: what the header is to say; `bytes` is added. told: called with how many bytes were read, now and then; those of the check too.
+    check: it takes its name only when it was opened again, from the disk, and held what it was to hold: see _opener(). Raises Failure 77, 65 or 74 else.
     Returns {file, bytes, sha256, sealed_bytes, sealed_sha256, method}: file is the name in the folder. Raises Failure 73, 74, 77, 78; leaves
     nothing behind then.
     """
     method = specs.setting("seal", "aes256")
-    lock = _locker()
+    lock, keys = _locker(check)
     place = path + SUFFIX[method]
     size = os.fstat(source).st_size if end is None else end
     head = orjson.dumps(about | {"bytes": size})
@@ -59,6 +60,9 @@ def write(source: int, path: str, about: dict, *, end: int | None = None, told=N
                 lock(packed, out)
             else:
                 _encrypt(packed, out, lock)
+        if check:
+            draft.sync()
+            _compare(f"cannot check '{place}'", _Source(draft.fd, out.count), _Same(source, told, size), about | {"bytes": size}, keys)
         draft.keep()
     return {
         "file": os.path.basename(place), "bytes": size, "sha256": given.digest.hexdigest(),
@@ -70,9 +74,9 @@ def _encrypt(packed, out, lock) -> None:
     import io
 
     import tink
-    from tink import json_proto_keyset_format, secret_key_access, streaming_aead
+    from tink import json_proto_keyset_format, secret_key_access
 
-    streaming_aead.register()
+    streaming_aead = _registered()
     keyset = tink.new_keyset_handle(streaming_aead.streaming_aead_key_templates.AES256_GCM_HKDF_1MB)
     words = io.BytesIO()
     lock(io.BytesIO(json_proto_keyset_format.serialize(keyset, secret_key_access.TOKEN).encode()), words)
@@ -85,30 +89,82 @@ def _encrypt(packed, out, lock) -> None:
             into.write(data)
 
 
-def _locker():
-    """lock(from, to) for the recipients of the config: reads one file whole, and writes it to the other as age does. Raises Failure 77, 78."""
+def _registered():
+    """Tink's streaming AEAD. To register it takes longer than to open a small file."""
+    from tink import streaming_aead
+
+    if not _once:
+        streaming_aead.register()
+        _once.append(True)
+    return streaming_aead
+
+
+_once: list[bool] = []
+
+
+def _compare(what: str, given, same, head: dict, keys: list) -> None:
+    out = _Plain(same, None)
+    with _Calls(what, given, out):
+        _opened(given, out, keys)
+        if out.header != head:
+            raise Failure("its header is not what it was to be", IOERR)
+
+
+def _opener(own: bool):
+    """(identity, recipient or None) to check with what is being sealed. own: it is for the owner's recipient alone.
+
+    Then it is the owner's identity, so that nothing is sealed for a recipient that nobody has the identity of. Where that is not at hand, or it is
+    for others, it is an identity made for this once: one recipient more, whose identity is nowhere but in this process, and is forgotten.
+    """
     import pyrage
 
-    named = [one.strip() for one in str(specs.setting("recipients", "")).split(",") if one.strip()] or [seal.recipient()]
+    try:
+        found = secret.identity() if own else None
+    except Failure:
+        found = None
+    if found:
+        return pyrage.x25519.Identity.from_str(found), None
+    fresh = pyrage.x25519.Identity.generate()
+    return fresh, fresh.to_public()
+
+
+def _locker(check: bool):
+    """lock(from, to) for the recipients of the config, which reads one file whole, and writes it to the other as age does; and what opens it again
+    if it is to be checked. Raises Failure 77, 78.
+    """
+    import pyrage
+
+    named = [one.strip() for one in str(specs.setting("recipients", "")).split(",") if one.strip()]
+    own = not named
+    named = named or [seal.recipient()]
     if "passphrase" in named:
         if named != ["passphrase"]:
             raise Failure("the setting 'recipients' names a passphrase and others: age knows no file for both", CONFIG)
         phrase = _phrase()
 
         def lock(source, out):
-            data = source.read(WHOLE + 1)
-            while more := source.read(WHOLE + 1):
-                data += more
-                if len(data) > WHOLE:
-                    raise Failure(f"a passphrase, and more than {WHOLE} bytes: the method age can't do that", CONFIG, "FTAI_SEAL=aes256 can")
-            out.write(seal.lock(data, passphrase=phrase))
+            out.write(seal.lock(_all(source, "FTAI_SEAL=aes256"), passphrase=phrase))
 
-        return lock
+        return lock, []
     try:
-        made = [(pyrage.ssh if one.startswith("ssh-") else pyrage.x25519).Recipient.from_str(one) for one in named]
+        made: list = [(pyrage.ssh if one.startswith("ssh-") else pyrage.x25519).Recipient.from_str(one) for one in named]
     except pyrage.RecipientError as bad:
         raise Failure(f"the setting 'recipients' holds no recipient: {bad}", CONFIG, "age1…, ssh-ed25519 …, ssh-rsa … or passphrase") from None
-    return lambda source, out: pyrage.encrypt_io(source, out, made)
+    keys = []
+    if check:
+        key, more = _opener(own)
+        keys, made = [key], [*made, *([more] if more else [])]
+    return lambda source, out: pyrage.encrypt_io(source, out, made), keys
+
+
+def _all(given, hint: str) -> bytes:
+    """What a file holds. Raises Failure 65 where it is too much."""
+    data = b""
+    while more := given.read(CHUNK):
+        data += more
+        if len(data) > WHOLE:
+            raise Failure(f"an age file for a passphrase can't have more than {WHOLE} bytes here", DATAERR, hint)
+    return data
 
 
 def _phrase() -> str:
@@ -127,69 +183,91 @@ def open_(path: str, *, folder: str | None = None, most: int | None = None) -> t
     folder: where that is; else beside the sealed one. most: plain bytes that are too many. Raises Failure: 77 where the identity or the
     passphrase is missing, or it was made for another; 65 damaged or no sealed file; 66, 73, 74, 75, 78. Leaves nothing behind then.
     """
-    with _Draft(os.path.join(os.path.dirname(path) if folder is None else folder, os.path.basename(path)), named=False) as draft:
-        header = _open(path, draft.fd, most)
+    place = os.path.join(os.path.dirname(path) if folder is None else folder, os.path.basename(path))
+    with _Sealed(path) as file, _Draft(place, named=False) as draft:
+        said = file.open(draft.fd, most)
         os.lseek(draft.fd, 0, os.SEEK_SET)
-        return header, os.dup(draft.fd)
+        return said, os.dup(draft.fd)
 
 
 def extract(path: str, to: str, *, most: int | None = None) -> dict:
     """Opens a sealed file as the file `to`, which is there only when all was checked; returns the header. Raises Failure as open_() does."""
-    with _Draft(to) as draft:
-        header = _open(path, draft.fd, most)
+    with _Sealed(path) as file, _Draft(to) as draft:
+        said = file.open(draft.fd, most)
         draft.keep()
-    return header
+    return said
 
 
 def header(path: str) -> dict:
     """What a sealed file says of itself, with no more of it read than that needs: damage behind it is not seen. Raises Failure as open_() does."""
-    return _open(path, None, None)
+    with _Sealed(path) as file:
+        return file.open(None, None)
 
 
 class _Enough(Exception):
     pass
 
 
-def _open(path: str, to: int | None, most: int | None) -> dict:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as bad:
-        link = bad.errno == errno.ELOOP
-        code = NOPERM if link else NOINPUT if bad.errno in (errno.ENOENT, errno.EACCES, errno.ENOTDIR) else IOERR
-        raise Failure(f"cannot open '{path}': {'it is a link' if link else bad.strerror}", code) from None
-    try:
-        seen = os.fstat(fd)
-        if not stat.S_ISREG(seen.st_mode):
-            raise Failure(f"cannot open '{path}': it is no regular file", DATAERR)
-        given, out = _Source(fd, seen.st_size), _Plain(to, most)
+class _Sealed:
+    """`with _Sealed(path) as file:` a regular file that is there, and no link. Raises Failure 65, 66, 74, 77."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def __enter__(self):
         try:
-            with _Calls(f"cannot open '{path}'", given, out):
-                front = os.pread(fd, len(AGE), 0)
-                if front == AGE:
-                    _unlock(given, out)
-                elif front.startswith(MAGIC):
-                    _decrypt(given, out)
-                else:
-                    raise Failure("it is no sealed file", DATAERR)
-                out.end()
+            self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as bad:
+            link = bad.errno == errno.ELOOP
+            code = NOPERM if link else NOINPUT if bad.errno in (errno.ENOENT, errno.EACCES, errno.ENOTDIR) else IOERR
+            raise Failure(f"cannot open '{self.path}': {'it is a link' if link else bad.strerror}", code) from None
+        self.seen = os.fstat(self.fd)
+        if not stat.S_ISREG(self.seen.st_mode):
+            os.close(self.fd)
+            raise Failure(f"cannot open '{self.path}': it is no regular file", DATAERR)
+        return self
+
+    def open(self, to: int | None, most: int | None) -> dict:
+        """Writes the plain bytes to a descriptor, and returns the header; reads that alone where there is none. Raises Failure."""
+        given, out = _Source(self.fd, self.seen.st_size), _Plain(None if to is None else lambda data: _whole(to, data), most)
+        try:
+            with _Calls(f"cannot open '{self.path}'", given, out):
+                _opened(given, out)
         except _Enough:
             pass
         return out.header
+
+    def __exit__(self, *_) -> None:
+        os.close(self.fd)
+
+
+def _opened(given, out, keys=None) -> None:
+    """Opens one file into the other. keys: identities, in the place of the owner's."""
+    try:
+        front = given.read(len(AGE))
+        given.seek(0)
+        if front == AGE:
+            _unlock(given, out, keys)
+        elif front.startswith(MAGIC):
+            _decrypt(given, out, keys)
+        else:
+            raise Failure("it is no sealed file", DATAERR)
+        out.end()
     finally:
-        os.close(fd)
+        out.steps.close()  # or it stays in memory for ever: the garbage collector can't look into what unpacks
 
 
-def _decrypt(given, out) -> None:
+def _decrypt(given, out, keys) -> None:
     import io
 
-    from tink import json_proto_keyset_format, secret_key_access, streaming_aead
+    from tink import json_proto_keyset_format, secret_key_access
 
     front = given.read(len(MAGIC) + 2)
     front += given.read(int.from_bytes(front[len(MAGIC) :], "big"))
     words = io.BytesIO()
-    _unlock(io.BytesIO(front[len(MAGIC) + 2 :]), words)
+    _unlock(io.BytesIO(front[len(MAGIC) + 2 :]), words, keys)
     keyset = _checked(words.getvalue().decode("utf-8", "replace"))
-    streaming_aead.register()
+    streaming_aead = _registered()
     aead = json_proto_keyset_format.parse(keyset, secret_key_access.TOKEN).primitive(streaming_aead.StreamingAead)
     with aead.new_decrypting_stream(given, hashlib.sha256(front).digest()) as stream_:
         while data := stream_.read(CHUNK):
@@ -215,7 +293,7 @@ def _checked(keyset: str) -> str:
     raise Failure("its keyset is not one of AES256_GCM_HKDF_1MB", DATAERR)
 
 
-def _unlock(given, out) -> None:
+def _unlock(given, out, keys) -> None:
     """Decrypts an age file with what is at hand of the owner's. Raises Failure 65, 75, 77, 78, and what the library does."""
     import pyrage
 
@@ -225,16 +303,12 @@ def _unlock(given, out) -> None:
     if found := re.match(rb"-> scrypt [^ \n]+ ([0-9]{1,3})\n", front[len(AGE) :]):
         if int(found[1]) > WORK:
             raise Failure("its passphrase would take too much time and memory", DATAERR)
-        data = front
-        while more := given.read(CHUNK):
-            data += more
-            if len(data) > WHOLE + CHUNK:
-                raise Failure(f"an age file for a passphrase, of more than {WHOLE} bytes", DATAERR, "age -d")
-        out.write(seal.unlock(data, passphrase=_phrase()))
+        given.seek(0)
+        out.write(seal.unlock(_all(given, "age -d"), passphrase=_phrase()))
         return
     given.seek(0)
     try:
-        pyrage.decrypt_io(given, out, _identities())
+        pyrage.decrypt_io(given, out, keys or _identities())
     except pyrage.DecryptError as bad:
         if str(bad) in ("No matching keys found", "Decryption failed"):
             raise Failure("it was made for another identity", NOPERM) from None
@@ -259,7 +333,8 @@ def _identities() -> list:
     try:
         if b"PRIVATE KEY-----" in data:
             return [pyrage.ssh.Identity.from_buffer(data)]
-        return [pyrage.x25519.Identity.from_str(line) for line in data.decode().split("\n") if line.strip() and not line.startswith("#")]
+        lines = [line.strip() for line in data.decode().splitlines() if line.strip() and not line.startswith("#")]
+        return [pyrage.x25519.Identity.from_str(line) for line in lines or [""]]
     except (pyrage.IdentityError, ValueError):
         raise Failure(f"'{place or 'identity'}' holds no identity: expected AGE-SECRET-KEY-1…, or an SSH key without passphrase", CONFIG) from None
 
@@ -282,11 +357,11 @@ class _Calls:
     def __exit__(self, kind, bad, _):
         first = self.given.bad or self.out.bad or bad
         if isinstance(first, Failure):
-            raise Failure(f"{self.what}: {first.message}", first.code, first.hint) from None
+            raise Failure(f"{self.what}: {first.message.removeprefix('cannot decrypt: ')}", first.code, first.hint) from None
         if isinstance(first, OSError) and first.errno:
             code = IOERR if first is self.given.bad or first.errno in stream.FULL else CANTCREAT
             raise Failure(f"{self.what}: {first.strerror}", code) from None
-        if isinstance(first, OSError) or type(first).__module__.split(".")[0] in ("pyrage", "tink", "zstandard", "zstd"):
+        if isinstance(first, OSError) or type(first).__module__.split(".")[0] in ("google", "pyrage", "tink", "zstandard", "zstd"):
             raise Failure(f"{self.what}: it is damaged", DATAERR) from None
         if first:
             raise first
@@ -302,6 +377,8 @@ class _Source:
     def read(self, size: int = CHUNK) -> bytes:
         try:
             data = os.pread(self.fd, min(size, self.size - self.at), self.at)
+            if not data and size and self.at < self.size:
+                raise Failure("it became shorter while it was read", IOERR)
         except BaseException as bad:
             self.bad = bad
             raise
@@ -375,15 +452,29 @@ def _whole(fd: int, data) -> None:
         view = view[os.write(fd, view) :]
 
 
+class _Same:
+    """Takes the plain bytes of what was sealed, and raises Failure 74 where they are not those of a descriptor."""
+
+    def __init__(self, fd: int, told, size: int):
+        self.fd, self.told, self.size, self.at = fd, told, size, 0
+
+    def __call__(self, data) -> None:
+        if os.pread(self.fd, len(data), self.at) != data:
+            raise Failure(f"it does not hold what was sealed, from byte {self.at} on", IOERR)
+        self.at += len(data)
+        if self.told:
+            self.told(self.size + self.at)
+
+
 class _Plain:
-    """Takes what was encrypted, as a file to be written, and writes the plain bytes to a descriptor.
+    """Takes what was encrypted, as a file to be written, and hands the plain bytes on to into(data).
 
     It takes one skippable frame with the header and one frame with as many bytes as that says, and nothing else; it walks from block to block by
-    itself, as the library would go on behind the frame. Raises Failure 65; without a descriptor _Enough, when the header is known.
+    itself, as the library would go on behind the frame. Raises Failure 65; without `into` _Enough, when the header is known.
     """
 
-    def __init__(self, fd: int | None, most: int | None):
-        self.fd, self.most, self.count, self.kept = fd, most, 0, bytearray()
+    def __init__(self, into, most: int | None):
+        self.into, self.most, self.count, self.kept = into, most, 0, bytearray()
         self.header: dict = {}
         self.bad: BaseException | None = None
         self.steps = self._steps()
@@ -415,9 +506,9 @@ class _Plain:
         self.header = _read_header((yield size))
         if self.most is not None and self.header["bytes"] > self.most:
             raise Failure(f"it holds {self.header['bytes']} bytes, expected at most {self.most}", DATAERR)
-        if self.fd is None:
+        if self.into is None:
             raise _Enough
-        unpack = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_writer(_Counted(self, self.fd), write_size=BLOCK, closefd=False)
+        unpack = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_writer(_Counted(self, self.into), write_size=BLOCK, closefd=False)
         # RFC 8878, 3.1.1.1: its mark, what there is of a frame's header, how big the window is, a number of a dictionary, how many bytes it holds.
         front = yield 5
         flags = front[4]
@@ -446,14 +537,14 @@ class _Plain:
 class _Counted:
     """What unpacking writes to."""
 
-    def __init__(self, plain: _Plain, fd: int):
-        self.plain, self.fd = plain, fd
+    def __init__(self, plain: _Plain, into):
+        self.plain, self.into = plain, into
 
     def write(self, data) -> int:
         self.plain.count += len(data)
         if self.plain.count > self.plain.header["bytes"]:
             raise Failure(f"it holds more than the {self.plain.header['bytes']} bytes that it says", DATAERR)
-        _whole(self.fd, data)
+        self.into(data)
         return len(data)
 
 
@@ -488,6 +579,15 @@ class _Draft:
         except OSError as bad:
             raise self._failure(bad) from None
         return self
+
+    def sync(self) -> None:
+        """Puts it on the disk, and lets what is read of it from here on come from there, where the system can be told so."""
+        try:
+            os.fsync(self.fd)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError as bad:
+            raise self._failure(bad) from None
 
     def keep(self) -> None:
         try:

@@ -33,7 +33,7 @@ TAGS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "memory": {
         "tier": ("name summary", "keep default"),
-        "retention": ("name summary", "keep_last keep_daily keep_weekly keep_monthly keep_within"),
+        "retention": ("name summary", "rotate size keep_last keep_daily keep_weekly keep_monthly keep_within"),
     },
     "config": {
         "setting": ("name value summary", "choices narrow secret"),
@@ -64,14 +64,14 @@ KINDS: dict[str, str | tuple[str, ...]] = {
     "check": "text", "header": "texts", "until": "text", "max_age": "number", "grace": "number", "secret": "flag",
     "statuses": "wholes", "output": "whole", "expect": "whole", "window": "whole", "least": "whole", "before": "whole",
     "quality": "whole", "requests": "whole", "tokens": "whole",
-    "keep_last": "whole", "keep_daily": "whole", "keep_weekly": "whole", "keep_monthly": "whole",
+    "size": "whole", "keep_last": "whole", "keep_daily": "whole", "keep_weekly": "whole", "keep_monthly": "whole",
     "timeout": "number", "deadline": "number", "keep": "number", "keep_within": "number",
     "confidence": "share", "value": "value",
     "off": "flag", "default": "flag", "verbatim": "flag", "any": "flag", "optional": "flag",
     "vendor": "text", "price.model": "text", "price.unit": "whole", "input": "amount", "price.output": "amount", "cached": "amount",
     "currency": "text", "valid_from": "day", "valid_to": "day", "source": "text",
     "privacy": ("local", "cloud"), "narrow": ("local", "lower"), "tag": ("command", "task"), "kind": "name",
-    "api": ("chat", "responses"), "per": ("day", "month"), "over": ("cheaper", "local", "stop"),
+    "rotate": ("daily", "weekly", "size"), "api": ("chat", "responses"), "per": ("day", "month"), "over": ("cheaper", "local", "stop"),
 }  # fmt: skip
 SEALED = "aes256gcm:"  # what the value of a secret setting begins with, as it stands in a spec
 LIMIT = 10**15  # of a limit: what is calculated from it still fits into 64 bits
@@ -529,7 +529,8 @@ def compile_(name: str, sources: list[tuple[str, str]], others: dict | None = No
     if name in TAGS and not any(layer == "shipped" and os.path.exists(path) for layer, path in sources):
         raise Failure(f"the shipped spec is missing: '{sources[0][1]}'", CONFIG, "install again")
     check = {
-        "commands": _check_commands, "mcp": _check_mcp, "system": _check_system, "config": _check_config, "redact": _check_redact, "prices": _check_prices
+        "commands": _check_commands, "mcp": _check_mcp, "system": _check_system, "config": _check_config, "redact": _check_redact, "prices": _check_prices,
+        "memory": _check_memory,
     }.get(name)  # fmt: skip
     if check:
         check(spec)
@@ -775,6 +776,14 @@ def _check_redact(spec) -> None:
         for anchor in entry.get("anchors", ()):
             if len(anchor) < 2 and anchor != "@" or not anchor.isascii():
                 raise spec.bad(entry, f"anchor '{anchor}' stands nearly everywhere or is no ASCII, expected two characters or more", "anchors")
+
+
+def _check_memory(spec) -> None:
+    for entry in spec.entries["retention"]:
+        if entry.get("size", 1) < 1:
+            raise spec.bad(entry, "'size' is 0, expected a number of megabytes like 256", "size")
+        if entry.get("rotate") == "size" and "size" not in entry:
+            raise spec.bad(entry, "'rotate' is size, and there is no 'size'", "rotate")
 
 
 def _check_prices(spec) -> None:

@@ -42,7 +42,7 @@ def run(main, options=None, *, doc: str, usage: str = "[FILE...]") -> None:
     """Runs a stage and exits with its status (ftai(7), EXIT STATUS).
 
     main(ctx, ITEMS=(), *, settings…): its second parameter, where there is one, takes the arguments that are no options;
-    a dict of verb -> (main, options, usage) makes subcommands.
+    a dict of verb -> (main, options, usage) makes subcommands; that of the verb "" is what runs without one.
     options: a function of the click module that returns click.Option objects, whose defaults main's own must equal: where no argument
     begins with `-`, click is not even imported, which is four fifths of a plain start.
     doc: the stage's docstring; its first paragraph is the help text.
@@ -57,7 +57,9 @@ def run(main, options=None, *, doc: str, usage: str = "[FILE...]") -> None:
     argv = sys.argv[1:]
     code = 0
     try:
-        function, rest = (main.get(argv[0], (None,))[0], argv[1:]) if isinstance(main, dict) and argv else (main, argv)
+        function, rest = main, argv
+        if isinstance(main, dict) and argv != [""]:  # an empty shell variable asks for no verb, not for the one without a name
+            function, rest = main.get(argv[0] if argv else "", (None,))[0], argv[1:]
         plain = callable(function) and not any(arg[:1] == "-" and arg != "-" for arg in rest)
         if plain and (not rest or function.__code__.co_argcount == 2) and f"_{name}_COMPLETE".replace("-", "_").upper() not in os.environ:
             function(ctx, tuple(rest)) if rest else function(ctx)
@@ -131,9 +133,33 @@ def command(name: str, main, options, doc: str, usage: str):
     ]
     text = doc.strip().partition("\n\n")[0]
     if isinstance(main, dict):
-        group = click.Group(name, params=common, help=text, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+        bare, bare_options, _ = main.get("", (None, None, ""))
+        alone = list(bare_options(click)) if bare_options else []
+
+        def without(**settings):
+            context = click.get_current_context()
+            if context.invoked_subcommand is None:
+                context.obj.began = True
+                return bare(context.obj, **settings)
+            for option in alone:
+                # `--dry-run VERB` is no dry run of it.
+                if context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE:
+                    raise click.UsageError(f"'{option.opts[-1]}' is no option of '{context.invoked_subcommand}' where it stands before it")
+            return None
+
+        group = click.Group(
+            name,
+            params=[*alone, *common],
+            help=text,
+            no_args_is_help=False,
+            invoke_without_command=bare is not None,
+            callback=without if bare else None,
+            subcommand_metavar="[COMMAND] [ARGS]..." if bare else None,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
         for verb, (function, verb_options, verb_usage) in main.items():
-            group.add_command(command(verb, function, verb_options, function.__doc__ or "", verb_usage))
+            if verb:
+                group.add_command(command(verb, function, verb_options, function.__doc__ or "", verb_usage))
         group.params.append(_version(click))
         return group
     own = list(options(click)) if options else []

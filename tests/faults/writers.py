@@ -1,7 +1,7 @@
 """What the fault tests share: a home, writers that run in it, and the look at what is left.
 
 Run as a program it is ftai-log with something taken out of it, for the controls: python writers.py WITHOUT FILE..., where WITHOUT is
-`lock`, `repair` (of torn tails) or `short` (the finishing of short writes).
+`lock`, `repair` (of torn tails), `short` (the finishing of short writes) or `sync`.
 """
 
 import os
@@ -91,6 +91,8 @@ def main(without: str, files: list) -> None:
         journal._last = _trusting(journal._last)
     elif without == "short":
         journal._write = lambda fd, data: os.write(fd, data)  # type: ignore[assignment,return-value]
+    elif without == "sync":
+        os.fsync = os.fdatasync = lambda fd: None
     else:
         sys.exit(f"writers.py: without '{without}'?")
     sys.argv = ["ftai-log", *files]

@@ -75,6 +75,7 @@ dump() { sqlite3 -readonly "$db" "SELECT * FROM records ORDER BY seq"; }
     try ftai-archive maintain --dry-run
     ended 0
     same "$(jq -c .integrity "$T/out")" '"ok"'
+    same "$(ftai-recall --tag audit -n 9 | wc -l)" 0
     same "$(stat -c '%i %s %Y' "$db")" "$before"
 }
 
@@ -83,20 +84,57 @@ dump() { sqlite3 -readonly "$db" "SELECT * FROM records ORDER BY seq"; }
     try ftai-archive maintain
     ended 0
     empty "$T/err"
-    same "$(jq -c '[.integrity, .wal]' "$T/out")" '["ok",0]'
-    [ ! -s "$db-wal" ]
+    same "$(jq -c 'select(."@tag" == "report") | [.integrity, .wal]' "$T/out")" '["ok",0]'
+    # What it says of itself came in behind that.
+    for n in {1..200}; do echo "{\"@tag\":\"note\",\"body\":\"more $n\"}"; done | ftai-log --sink
+    before=$(stat -c %s "$db-wal")
+    ftai-archive maintain >"$T/out"
+    [ "$(stat -c %s "$db-wal")" -lt $((before / 2)) ]
+}
+
+@test "maintain is journaled: its intent before it, its outcome behind it" {
+    try ftai-archive maintain
+    ended 0
+    same "$(sqlite3 -readonly "$db" "SELECT count(*) FROM records")" 32
+    same "$(jq -rs 'map([."@tag", .act, .outcome // "-", .parent == null] | join(" ")) | join(", ")' "$T/out")" "audit maintain intended true, report maintain - false"
+    same "$(jq -rs '.[1].parent == .[0].id and .[1].thread == .[0].thread' "$T/out")" true
+    thread=$(jq -r .thread "$T/out" | head -1)
+    ftai-recall --thread "$thread" -n 9 | jq -c 'del(."@blocks")' >"$T/held"
+    same "$(jq -s 'sort_by(.id)' "$T/held")" "$(jq -s 'sort_by(.id)' "$T/out")"
+    # Kept once where it goes into the journal again.
+    ftai-log --sink <"$T/out"
+    same "$(ftai-log --verify 2>&1 | grep -c conflict)" 0
+    same "$(ftai-recall --thread "$thread" -n 9 | wc -l)" 2
+}
+
+@test "maintain that cannot work leaves its intent and why, and one whose intent cannot be written does nothing" {
+    exec 9>"$db.lock"
+    flock 9
+    ftai-archive maintain >"$T/out" 2>"$T/err" 9>&- || rc=$?
+    exec 9>&-
+    same "$rc" 75
+    same "$(jq -rs 'map(.outcome) | join(" ")' "$T/out")" "intended failed"
+    same "$(jq -r 'select(.outcome == "failed").because' "$T/out")" "the archive is locked by another process"
+    same "$(ftai-recall --tag audit -n 9 | jq -rs 'map(.outcome) | sort | join(" ")')" "failed intended"
+    ftai-archive maintain >"$T/out"
+    before=$(stat -c '%i %s %Y' "$db")
+    chmod 777 "$FTAI_HOME/state/journal"
+    try ftai-archive maintain
+    ended 77
+    empty "$T/out"
+    same "$(stat -c '%i %s %Y' "$db")" "$before"
 }
 
 @test "maintain makes a damaged one again" {
     ftai-archive maintain >"$T/out"
-    dump >"$T/before"
+    dump | head -30 >"$T/before"
     sqlite3 "$db" "DELETE FROM words_data WHERE id > 10"
     # A check that changes nothing does not look into the index.
     try ftai-archive maintain
     ended 0
     grep -q "the archive was damaged" "$T/err"
-    same "$(jq -c .did "$T/out")" '["rebuild"]'
-    dump | cmp - "$T/before"
+    same "$(jq -c 'select(.did).did' "$T/out")" '["rebuild"]'
+    dump | head -30 | cmp - "$T/before"
     same "$(ftai-recall -C 0 "number 7" | jq -r .body)" "invoice number 7"
 }
 

@@ -422,6 +422,23 @@ def test_maintain_compacts_where_it_is_worth_it(home):
     assert before
 
 
+def test_maintain_gives_back_what_is_free(home):
+    put(*(note("x" * 3000) for _ in range(100)))
+    archive.catch_up()
+    db = archive._writer["db"]
+    # Room that is free, where the index says what the rows say.
+    db.execute("CREATE TABLE large AS WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 2000) SELECT randomblob(2000) FROM n")
+    db.execute("DROP TABLE large")
+    held = rows()
+    assert "vacuum" in archive.maintain(dry_run=True)["would"]
+    report = archive.maintain()
+    assert report["integrity"] == "ok" and report["did"] == ["analyze", "optimize", "vacuum", "checkpoint"]
+    assert report["bytes"] == os.path.getsize(paths.archive_db()) < 2_000_000 < report["bytes_before"] + report["wal_before"]
+    assert report["wal"] == os.path.getsize(f"{paths.archive_db()}-wal") == 0
+    assert db.execute("SELECT count(*) FROM sqlite_stat1").fetchone()[0]
+    assert rows() == held
+
+
 def test_stats_count_what_is_there(home):
     task = record.make("task", "test", title="one")
     put(task, note("two"), note("three", thread=task["thread"]))

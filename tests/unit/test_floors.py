@@ -16,7 +16,7 @@ FLOORS = [
     {"stream", "paths", "rules", "specs", "dates", "intake", "views", "proofs", "retention"},
     {"stage", "journal", "archive", "state", "routing", "skills", "tools", "execution", "health", "convert", "redact", "seal", "secret", "keys", "purge"}
     | {"limits", "prices", "providers", "waiting", "models", "why", "sealed", "evidence", "rotation", "backup", "transfer"},
-    {"acting", "vitals"},
+    {"acting", "vitals", "storage"},
 ]
 NAMES = set().union(*FLOORS)
 # The only arrows within a floor; what else a module needs comes in as an argument.

@@ -229,6 +229,43 @@ def test_wrong_verbs_are_usage(make, args):
     assert "\ufffd".encode() not in ran.stderr  # as the line ends of a whole page would be shown
 
 
+BARE = """
+def main(ctx, *, much=False):
+    stream.write(repr((much, ctx.quiet, 'click' in sys.modules)).encode())
+    return None
+
+def two(ctx, *, much=False):
+    '''Does the other.'''
+    stream.write(repr(("two", much, 'click' in sys.modules)).encode())
+
+def options(click):
+    return [click.Option(["--much"], is_flag=True, help="More.")]
+
+stage.run({"": (main, options, ""), "two": (two, options, "")}, doc=__doc__)
+"""
+
+
+def test_what_runs_without_a_verb(make):
+    run = make(BARE)
+    assert run().stdout == b"(False, False, False)"
+    assert run("--much", "-q").stdout == b"(True, True, True)"
+    assert run("two").stdout == b"('two', False, False)"
+    assert run("two", "--much").stdout == b"('two', True, True)"
+    assert run("-q", "two").stdout == b"('two', False, True)"
+    shown = run("--help").stdout.decode()
+    assert shown.startswith("Usage: ftai-try [OPTIONS] [COMMAND] [ARGS]...\n")
+    assert "--much" in shown
+    assert "Does the other." in shown
+    assert "--much" in run("two", "--help").stdout.decode()
+
+
+@pytest.mark.parametrize("args", [[""], ["", "--much"], ["three"], ["-q", "three"], ["--much", "two"], ["--less"], ["two", "words"], ["--much", ""]])
+def test_without_a_verb_nothing_is_guessed(make, args):
+    ran = make(BARE)(*args)
+    assert (ran.returncode, ran.stdout) == (2, b"")
+    assert ran.stderr.endswith(b"hint: ftai-try --help\n")
+
+
 def test_the_reader_went_away(plain):
     run = plain("    while True:\n        stream.write(b'x' * 100000)\n        stream.flush()")
     child = subprocess.Popen([run.path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -1,0 +1,1023 @@
+"""Backups: what a manifest may say, what a folder must be, what is written and what is not, and what is found wrong."""
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from serenamaster import archive, backup, journal, paths, proofs, purge, record, seal, sealed, specs
+from serenamaster.errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, TEMPFAIL, USAGE, Failure
+
+STAGE = "ftai-test"
+ID = "0199c2f4-7d1e-7a31-9c1b-2f0a5b6c7d8e"
+HASH = "ab" * 32
+
+
+def fresh(monkeypatch, home) -> None:
+    """Another home, as a process that starts sees it."""
+    monkeypatch.setenv("FTAI_HOME", str(home))
+    monkeypatch.setattr(journal, "_live", {})
+    archive._caught.clear()
+    archive._desk.clear()
+    specs.forget()
+    seal._forget()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    fresh(monkeypatch, tmp_path / "home")
+    yield tmp_path / "home"
+    specs.forget()
+    seal._forget()
+    if archive._writer:
+        archive._close()
+
+
+@pytest.fixture
+def to(tmp_path):
+    """The folder for the backups of a journal with a key to sign them."""
+    (tmp_path / "to").mkdir()
+    proofs.make_key()
+    write(5)
+    return os.path.realpath(tmp_path / "to")
+
+
+def write(count: int = 1, name: str = "n", **fields) -> list[dict]:
+    made = [record.make("note", "ftai-elsewhere", body=f"{name} {n}", **fields) for n in range(count)]
+    journal.append(paths.journal(), made, stage=STAGE)
+    return made
+
+
+def close(*, put_away: bool = False) -> int:
+    """Closes the live segment, and seals it; returns its number."""
+    folder = paths.journal()
+    name = journal.rotate(folder, lambda *_: "now", stage=STAGE)
+    segment = next(part for part in journal.segments(folder) if part.name == name)
+    if put_away:
+        entry = journal.describe(folder, segment)
+        fd = journal.regular(segment.path)
+        entry |= sealed.write(fd, segment.path, entry)
+        os.close(fd)
+        journal.put_away(folder, segment, entry)
+    return segment.number
+
+
+class Said(list):
+    """Takes messages and failures, and keeps them."""
+
+    def __call__(self, what) -> None:
+        self.append(what.message if isinstance(what, Failure) else what)
+
+
+def make(to, failed=None, warned=None) -> dict:
+    """A backup that goes well, unless the test says what is to be told."""
+    failed, warned = Said() if failed is None else failed, Said() if warned is None else warned
+    archive.catch_up(limit=None)
+    return backup.make(to, stage=STAGE, warn=warned, fail=failed)
+
+
+def good(to) -> dict:
+    failed, warned = Said(), Said()
+    made = make(to, failed, warned)
+    assert (failed, warned) == ([], [])
+    return made
+
+
+def check(to, read_data: bool = True, keys=None) -> tuple[dict, list]:
+    found = Said()
+    return backup.check(to, keys, found, read_data=read_data, warn=found), found
+
+
+def verify(home, segment=None) -> str:
+    folder = os.path.join(home, "state", "journal")
+    files = [os.path.join(folder, name) for name in os.listdir(folder)] if segment else ()
+    _, troubles = journal.verify("" if segment else folder, files)
+    return str(troubles[0]) if troubles else ""
+
+
+def restore(to, into, keys=None, **settings) -> dict:
+    return backup.restore(to, str(into), keys, verify=verify, warn=settings.pop("warn", Said()), **settings)
+
+
+def tree(place) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in Path(place).rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def raises(code: int, words: str):
+    """As pytest.raises(), for the Failure with this status and these words."""
+
+    class Raises:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, kind, bad, _):
+            assert kind is not None and issubclass(kind, Failure), f"expected a Failure, seen {bad!r}"
+            assert (bad.code, bool(re.search(words, bad.message))) == (code, True), (bad.code, bad.message)
+            return True
+
+    return Raises()
+
+
+def entry(name="state/journal/000001.ftai", kind="segment", **more) -> dict:
+    made = {"@tag": "entry", "name": name, "kind": kind, "object": f"{ID}.zst.sealed", "bytes": 5, "sha256": HASH, "sealed_bytes": 9, "sealed_sha256": HASH}
+    return made | ({"segment": 1, "first": 1, "last": 5, "hash": HASH} if kind == "segment" else {}) | more
+
+
+def about(count: int, **more) -> dict:
+    said = {
+        "@tag": "backup",
+        "ts": "2026-11-26T14:45:16.123Z",
+        "v": 1,
+        "of": "all",
+        "journal": ID,
+        "key": "k",
+        "verified": True,
+        "size": 5,
+        "head": HASH,
+        "entries": count,
+    }
+    return said | more
+
+
+def forge(to, name: str, change) -> str:
+    """Signs a manifest with our own key anew, after change(about, entries); returns the note."""
+    path = backup._path(to, name)
+    said, entries = backup.parsed(proofs.opened(Path(path).read_text()))
+    entries = change(said, entries) or entries
+    note = proofs.sign(backup.written(said | {"entries": len(entries)}, entries))
+    Path(path).write_text(note)
+    return note
+
+
+# ---- the manifest ----
+
+
+def test_a_manifest_is_read_as_it_was_written():
+    entries = [entry(), entry("state/journal/current.ftai", segment=7), entry("state/archive.db", "archive"), entry(f"data/answers/{ID}.txt", "answer")]
+    assert backup.parsed(backup.written(about(4), entries)) == (about(4), entries)
+
+
+HOSTILE = [
+    ("../x", "segment"), ("/etc/passwd", "segment"), ("state/journal/../../../x.ftai", "segment"), ("state/journal/000001.ftai\n", "segment"),
+    ("state/journal/1.ftai", "segment"), ("state/journal/000001.ftai", "answer"), ("state/journal/current.ftai/x", "segment"),
+    ("state/keys/identity", "recipient"), ("state/keys/signing.key", "signer"), ("state/keys/keys.age", "recipient"), ("./state/archive.db", "archive"),
+    ("state//archive.db", "archive"), ("State/archive.db", "archive"), ("config/serenamaster...ftai", "spec"), ("config/serenamaster.a/b.ftai", "spec"),
+    ("config/serenamaster.é.ftai", "spec"), ("data/answers/../x.txt", "answer"), ("data/answers/x.txt", "answer"), ("", "segment"),
+    ("state/journal/٠٠٠٠٠١.ftai", "segment"),
+    ("state/journal/.lock", "accepted"), ("state/state.db-wal", "state"), ("state/archive.db", "nothing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind"), HOSTILE)
+def test_names_that_no_backup_has_are_refused(name, kind):
+    with raises(DATAERR, "its name is none of those"):
+        backup.parsed(backup.written(about(1), [entry(name, kind, segment=1, first=1, last=5, hash=HASH)]))
+
+
+@pytest.mark.parametrize("more", [
+    {"object": "../../x"}, {"object": f"{ID}.zst.sealed/../x"}, {"object": "a" * 40}, {"object": f".{ID}.zst.sealed"}, {"object": 1},
+    {"object": f"{ID}.zst.sealed\n"},
+    {"bytes": -1}, {"bytes": 1.5}, {"bytes": True}, {"bytes": 2**62}, {"sealed_bytes": "9"}, {"sha256": HASH.upper()}, {"sealed_sha256": HASH[1:]},
+    {"segment": 2}, {"first": -1}, {"last": "5"}, {"hash": "x" * 64}, {"kind": ["segment"]}, {"name": ["x"]},
+])  # fmt: skip
+def test_fields_that_no_backup_has_are_refused(more):
+    with raises(DATAERR, "is not what a backup holds"):
+        backup.parsed(backup.written(about(1), [entry(**more)]))
+
+
+@pytest.mark.parametrize("more", [
+    {"@tag": "entry"}, {"ts": "2026-11-26T14:45:16Z"}, {"ts": "../../../../x"}, {"ts": 5}, {"v": 2}, {"of": "some"}, {"journal": "x"}, {"head": ""},
+    {"size": -1},
+    {"entries": 2}, {"verified": 1}, {"key": 1},
+])  # fmt: skip
+def test_a_manifest_says_of_itself_what_it_must(more):
+    with raises(DATAERR, "does not begin"):
+        backup.parsed(backup.written(about(1) | more, [entry()]))
+
+
+def test_a_name_stands_once():
+    with raises(DATAERR, "stands twice"):
+        backup.parsed(backup.written(about(2), [entry(), entry()]))
+
+
+def test_a_million_entries_are_refused_before_they_are_looked_at():
+    line = backup.written(about(0), []) + "{}\n" * 1_000_000
+    with raises(DATAERR, "more than 100000 entries"):
+        backup.parsed(line)
+
+
+@given(st.lists(st.one_of(st.text(), st.sampled_from([json.dumps(about(1)), json.dumps(entry()), "{}", "[]", "null"]))))
+def test_no_text_gets_through_that_is_none(lines):
+    try:
+        _, entries = backup.parsed("\n".join(lines))
+    except Failure as bad:
+        assert bad.code == DATAERR
+    else:
+        assert all(os.path.normpath(one["name"]) == one["name"] for one in entries)
+
+
+@given(st.text(alphabet="./0123456789abcdefu-_\n\0KÅ", max_size=60), st.sampled_from(sorted(backup.PLACES)))
+def test_no_name_leads_out_of_the_home(name, kind):
+    if backup.PLACES[kind].fullmatch(name):
+        assert not os.path.isabs(name) and ".." not in name.split("/") and os.path.normpath(name) == name
+
+
+def test_names_of_backups_sort_by_time_and_tell_it():
+    ts = record.now()
+    assert backup.instant(backup.named(ts)) == ts
+    assert backup.NAME.fullmatch(backup.named(ts))
+
+
+# ---- the folder ----
+
+
+def test_the_folder_must_be_there(to, tmp_path):
+    for missing in (tmp_path / "none", tmp_path / "none" / "below"):
+        with raises(CANTCREAT, "there is no folder"):
+            backup.located(str(missing), making=True)
+        with raises(NOINPUT, "there is no folder"):
+            backup.located(str(missing))
+        assert not missing.exists()
+    with raises(USAGE, "no folder for backups is known"):
+        backup.located(None)
+
+
+def test_which_folder_is_used(to, tmp_path, monkeypatch):
+    other, link = tmp_path / "other", tmp_path / "link"
+    other.mkdir()
+    link.symlink_to(to)
+    good(backup.located(str(link), making=True))
+    assert backup.located(None) == backup.located(None, making=True) == to
+    good(backup.located(str(other), making=True))
+    assert backup.located(None) == str(other)
+    assert list(backup.known()) == [str(other), to]
+    config = Path(paths.where("config"))
+    config.mkdir(mode=0o700)
+    (config / "serenamaster.config.ftai").write_text(f'@ftai v2.0\n\n@place\n  name: "backup"\n  value: "{to}"\n  summary: "x"\n@end\n')
+    specs.forget()
+    assert backup.located(None, making=True) == to
+    assert backup.located(None) == str(other)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(to):
+    Path(to, "photo.jpg").write_text("x")
+    with raises(CANTCREAT, "is not empty"):
+        make(to)
+    assert os.listdir(to) == ["photo.jpg"]
+
+
+def test_a_disk_that_is_not_mounted_is_not_taken_for_an_empty_one(to):
+    good(to)
+    shutil.rmtree(to)
+    os.mkdir(to)
+    with raises(CANTCREAT, "its disk is not mounted"):
+        make(to)
+    assert os.listdir(to) == []
+    with raises(NOINPUT, "there is no backup"):
+        check(to)
+
+
+def test_what_a_mount_point_has_of_its_own_is_no_obstacle(to):
+    Path(to, "lost+found").mkdir()
+    good(to)
+
+
+def test_another_journal_is_refused(to, tmp_path, monkeypatch):
+    good(to)
+    before = tree(to)
+    fresh(monkeypatch, tmp_path / "second")
+    proofs.make_key()
+    write(3)
+    with raises(NOPERM, "those of another journal"):
+        make(to)
+    with raises(NOPERM, "those of another journal"):
+        backup.planned(to, stage=STAGE, warn=Said())
+    assert tree(to) == before
+
+
+def test_without_a_signing_key_there_is_no_backup(to):
+    os.unlink(os.path.join(paths.state(), "keys", "signing.key"))
+    with raises(CONFIG, "no key to sign"):
+        make(to)
+    assert os.listdir(to) == []
+
+
+@pytest.mark.parametrize("name", backup.FOLDERS)
+def test_a_link_in_the_place_of_a_folder_is_refused(to, tmp_path, name):
+    good(to)
+    shutil.rmtree(os.path.join(to, name))
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere", os.path.join(to, name))
+    with raises(NOPERM, "is no folder"):
+        make(to)
+    with raises(NOPERM, "is no folder"):
+        check(to)
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_two_at_once(to, monkeypatch):
+    good(to)
+    monkeypatch.setattr(backup, "WAIT", 0.05)
+    with open(os.path.join(to, ".lock")) as lock:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for act in (make, check, lambda to: restore(to, f"{to}-restored")):
+            with raises(TEMPFAIL, "in use|is made"):
+                act(to)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        check(to)
+
+
+# ---- what is in it ----
+
+
+def test_all_that_is_to_be_there_and_nothing_else(to):
+    write(3, "one")
+    close(put_away=True)
+    write(3, "two")
+    close()
+    seal.recipient()
+    state, data, config = Path(paths.state()), Path(paths.data()), Path(paths.where("config"))
+    (data / "answers").mkdir(mode=0o700)
+    (data / "answers" / f"{ID}.txt").write_text("a long answer")
+    (data / "answers" / ".hidden.txt").write_text("x")
+    config.mkdir(mode=0o700)
+    (config / "serenamaster.memory.ftai").write_text("@ftai v2.0\n")
+    (config / "other.ftai").write_text("x")
+    (state / "trusted").write_text("x\n")
+    (state / "keys" / "keys.age").write_text("KEYSAGE")
+    (state / "keys" / "identity").chmod(0o600)
+    journal.certify(paths.journal(), ["closed 0"], stage=STAGE)
+    from serenamaster import state as state_
+
+    state_.connect(paths.state_db()).close()
+    made = good(to)
+    _, entries = backup.manifest(to, made["snapshot"], backup.owner(to))
+    assert sorted(one["name"] for one in entries) == sorted(
+        ["state/journal/000001.ftai", "state/journal/000002.ftai", "state/journal/current.ftai", "state/journal/checkpoint", "state/archive.db"]
+        + ["state/state.db", "state/trusted", "state/keys/recipient", "state/keys/signing.pub", "config/serenamaster.memory.ftai", f"data/answers/{ID}.txt"]
+    )
+    assert {stat.S_IMODE(path.lstat().st_mode) for path in Path(to).rglob("*") if path.is_file()} == {0o600}
+    assert {stat.S_IMODE(path.lstat().st_mode) for path in Path(to).rglob("*") if path.is_dir()} == {0o700}
+    everything = b"".join(tree(to).values())
+    secrets = [(state / "keys" / name).read_bytes().strip() for name in ("identity", "signing.key", "keys.age")]
+    assert not [one for one in (*secrets, b"one 1", b"a long answer") if one in everything]
+    # What was sealed already is there as it is; of the rest each is a sealed file of its own.
+    part = next(one for one in entries if one["name"] == "state/journal/000001.ftai")
+    assert Path(to, "objects", part["object"]).read_bytes() == (state / "journal" / "000001.ftai.zst.sealed").read_bytes()
+    assert (part["segment"], part["first"]) == (1, 1)
+    assert not os.path.exists(os.path.join(paths.cache(), "backup"))
+
+
+def test_only_what_is_new_is_written(to):
+    write(300, "one")
+    close(put_away=True)
+    write(300, "two")
+    close()
+    write(5, "live")
+    first = good(to)
+    write(1, "more")
+    second = good(to)
+    kinds = {}
+    for made in (first, second):
+        for one in backup.manifest(to, made["snapshot"], backup.owner(to))[1]:
+            kinds.setdefault(one["name"], set()).add(one["object"])
+    assert sorted(name for name, objects in kinds.items() if len(objects) > 1) == ["state/archive.db", "state/journal/current.ftai"]
+    assert second["new"] < first["new"]
+    # A segment that was plain and is sealed since is the same.
+    close(put_away=True)
+    third = good(to)
+    again = {one["name"]: one["object"] for one in backup.manifest(to, third["snapshot"], backup.owner(to))[1]}
+    assert {again["state/journal/000002.ftai"]} == kinds["state/journal/000002.ftai"]
+    assert check(to)[1] == []
+
+
+def test_what_was_purged_is_not_in_the_next(to):
+    write(3, "geheim4711")
+    close()
+    good(to)
+    list(purge.run(purge.Asked(pattern="geheim4711"), "test", stage=STAGE))
+    made = good(to)
+    restore(to, f"{to}-restored")
+    assert not [name for name, data in tree(f"{to}-restored").items() if b"geheim4711" in data]
+    assert check(to)[1] == []
+    assert made["verified"]
+
+
+def sealed_thread(monkeypatch) -> str:
+    """The thread of an encrypted record."""
+    monkeypatch.setenv("FTAI_ENCRYPT", "local")
+    return write(1, "geheim4711")[0]["thread"]
+
+
+def texts(home, monkeypatch, identity: str) -> list[str]:
+    fresh(monkeypatch, home)
+    keys = Path(home, "state", "keys")
+    keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (keys / "identity").write_text(identity + "\n")
+    (keys / "identity").chmod(0o600)
+    return [seal.opened(rec, lambda: identity)["body"] for _, rec in journal.read(paths.journal()) if rec["@tag"] == "note"]
+
+
+def test_keys_of_threads_come_back_and_those_that_were_destroyed_do_not(to, tmp_path, monkeypatch):
+    from serenamaster import secret
+
+    sealed_thread(monkeypatch)
+    identity = secret.identity()
+    first = good(to)
+    keys = backup.manifest(to, backup.KEYS, backup.owner(to))[1][0]["object"]
+    restore(to, tmp_path / "before")
+    list(purge.run(purge.Asked(pattern="geheim4711"), "test", stage=STAGE, opened=lambda rec: seal.opened(rec, lambda: identity)))
+    # Until then the backup opens it.
+    assert os.path.exists(os.path.join(to, "latest", keys))
+    second = good(to)
+    assert not os.path.exists(os.path.join(to, "latest", keys))
+    assert restore(to, tmp_path / "after", before=backup.instant(first["snapshot"]))["snapshot"] == first["snapshot"]
+    assert "geheim4711 0" in texts(tmp_path / "before", monkeypatch, identity)
+    after = texts(tmp_path / "after", monkeypatch, identity)
+    assert any(body.startswith("[sealed:") for body in after) and "geheim4711 0" not in after
+
+
+def test_keys_of_threads_that_are_lost_stay_in_the_backup(to, tmp_path, monkeypatch):
+    sealed_thread(monkeypatch)
+    good(to)
+    held = backup.manifest(to, backup.KEYS, backup.owner(to))[1]
+    seal._forget()
+    for end in ("", "-wal", "-shm"):
+        Path(paths.state(), "keys", f"threads.db{end}").unlink(missing_ok=True)
+    warned = Said()
+    make(to, warned=warned)
+    assert "keeps those it has" in warned[0]
+    assert backup.manifest(to, backup.KEYS, backup.owner(to))[1] == held
+    assert check(to)[1] == []
+
+
+def test_older_keys_of_threads_that_are_put_back_are_refused(to, tmp_path, monkeypatch):
+    sealed_thread(monkeypatch)
+    good(to)
+    shutil.copytree(os.path.join(to, "latest"), tmp_path / "kept")
+    write(1, "other", thread=record.new_id())
+    good(to)
+    shutil.rmtree(os.path.join(to, "latest"))
+    shutil.copytree(tmp_path / "kept", os.path.join(to, "latest"))
+    report, found = check(to)
+    assert report["outcome"] == "failed" and "older than the backup" in found[0]
+    warned = Said()
+    restore(to, tmp_path / "restored", warn=warned)
+    assert "encrypted texts will not open" in warned[0]
+    assert not (tmp_path / "restored" / "state" / "keys" / "threads.db").exists()
+
+
+def test_a_damaged_database_does_not_keep_the_journal_from_its_backup(to):
+    archive.catch_up(limit=None)
+    archive._close()
+    Path(paths.archive_db()).write_bytes(b"SQLite format 3\0" + b"x" * 9000)
+    failed, warned = Said(), Said()
+    made = backup.make(to, stage=STAGE, warn=warned, fail=failed)
+    assert made["left"] == [paths.archive_db()] and "not in the backup" in failed[0]
+    restore(to, f"{to}-restored")
+    assert not os.path.exists(f"{to}-restored/state/archive.db")
+
+
+def test_a_damaged_segment_does_not_keep_the_rest_from_its_backup(to):
+    write(5, "one")
+    number = close()
+    path = Path(paths.journal(), f"{number:06d}.ftai")
+    path.write_bytes(path.read_bytes().replace(b"one 2", b"two 2"))
+    good(to)
+    report, found = check(to)
+    assert report["outcome"] == "done" and "was damaged when it was backed up" in found[0]
+    assert "hash does not fit" in str(restore(to, f"{to}-restored")["wrong"])
+
+
+def test_a_sealed_segment_that_is_not_what_the_ledger_says_stops_it(to):
+    write(5, "one")
+    close(put_away=True)
+    path = Path(paths.journal(), "000001.ftai.zst.sealed")
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with raises(IOERR, "not what the ledger says"):
+        make(to)
+    assert backup.names(to) == [] and os.listdir(f"{to}/objects") == []
+
+
+def test_without_the_identity_it_is_made_and_says_so(to, tmp_path):
+    place = Path(paths.state(), "keys", "identity")
+    seal.recipient()
+    place.rename(tmp_path / "identity")
+    failed = Said()
+    first = make(to, failed)
+    assert not first["verified"] and "could not be opened again" in failed[0]
+    assert backup.known()[to]["ok"] is False
+    (tmp_path / "identity").rename(place)
+    # What was there already was never opened: now it is.
+    data = Path(to, "objects", next(one["object"] for one in backup.manifest(to, first["snapshot"], backup.owner(to))[1] if one["kind"] == "signer"))
+    broken = bytearray(data.read_bytes())
+    broken[-3] ^= 1
+    data.write_bytes(broken)
+    with raises(IOERR, "reads back otherwise"):
+        make(to)
+    broken[-3] ^= 1
+    data.write_bytes(broken)
+    assert good(to)["verified"]
+
+
+def test_a_clock_that_goes_back_is_seen(to):
+    good(to)
+    os.rename(backup._path(to, backup.names(to)[0]), backup._path(to, "20991231T235959.999Z"))
+    before = tree(to)
+    with raises(TEMPFAIL, "the clock is before the newest backup"):
+        make(to)
+    assert tree(to) == before
+
+
+def test_what_no_manifest_names_is_cleared_away(to):
+    good(to)
+    kept = sorted(tree(to))
+    for name in (f"objects/{ID}.zst.sealed", f"objects/.{ID}.zst.sealed.1.tmp", "snapshots/.20261126T144516.123Z.note.1.tmp", f"latest/{ID}.zst.age"):
+        Path(to, name).write_text("x")
+    Path(to, "objects", "README").write_text("not ours")
+    made = good(to)
+    left = set(tree(to)) - set(kept)
+    assert [name for name in left if "tmp" in name or ID in name] == []
+    assert "objects/README" in left and f"snapshots/{made['snapshot']}.note" in left
+
+
+def test_nothing_is_cleared_away_while_a_manifest_cannot_be_believed(to):
+    first = good(to)
+    write(3)
+    second = good(to)
+    path = Path(backup._path(to, second["snapshot"]))
+    note = path.read_text()
+    path.write_text(note.replace('"verified":true', '"verified":false'))
+    warned = Said()
+    made = make(to, warned=warned)
+    assert "nothing is removed while it is there" in warned[0] and made["stopped"]
+    path.write_text(note)
+    assert check(to)[1] == []
+    assert backup.names(to) == [first["snapshot"], second["snapshot"], made["snapshot"]]
+
+
+# ---- retention ----
+
+
+def policy(words: str) -> None:
+    config = Path(paths.where("config"))
+    config.mkdir(mode=0o700, exist_ok=True)
+    (config / "serenamaster.memory.ftai").write_text(f'@ftai v2.0\n\n@retention\n  name: "backups"\n  summary: "x"\n{words}@end\n')
+    specs.forget()
+
+
+def test_the_policy_takes_old_backups_away_with_what_only_they_name(to):
+    policy("")
+    for n in range(4):
+        write(3, f"turn {n}")
+        good(to)
+    every = backup.names(to)
+    assert len(every) == 4
+    policy("  keep_last: 2\n")
+    plan = backup.planned(to, stage=STAGE, warn=Said())
+    assert plan["gone"] == every[:3]
+    assert [(one["name"], one["keep"]) for one in plan["blocks"]] == [(name, name == every[3]) for name in every]
+    assert backup.names(to) == every
+    made = good(to)
+    assert made["gone"] == every[:3]
+    assert backup.names(to) == [every[3], made["snapshot"]]
+    named = {one["object"] for name in backup.names(to) for one in backup.manifest(to, name, backup.owner(to))[1]}
+    assert set(os.listdir(f"{to}/objects")) == named
+    assert check(to)[1] == []
+
+
+def test_the_newest_that_was_verified_stays_whatever_the_policy_says(to, tmp_path):
+    policy("  keep_last: 1\n")
+    seal.recipient()
+    first = good(to)
+    Path(paths.state(), "keys", "identity").rename(tmp_path / "identity")
+    write()
+    second = make(to)
+    write()
+    third = make(to)
+    assert not second["verified"] and not third["verified"]
+    assert backup.names(to) == [first["snapshot"], third["snapshot"]]
+
+
+@pytest.mark.parametrize(("ts", "stops"), [("2099-01-01T00:00:00.000Z", True), ("2026-01-01T00:00:00.000Z", True), (None, False)])
+def test_a_wrong_clock_takes_nothing_away(to, ts, stops):
+    policy("  keep_last: 1\n")
+    good(to)
+    rec = record.make("note", "ftai-elsewhere", body="x")
+    journal.append(paths.journal(), [rec | {"ts": ts} if ts else rec], stage=STAGE)
+    # What the stage itself writes with that clock proves nothing.
+    journal.append(paths.journal(), [record.make("audit", STAGE, act="backup")], stage=STAGE)
+    failed = Said()
+    made = make(to, failed)
+    assert bool(made.get("stopped")) == bool(failed) == stops
+    assert len(backup.names(to)) == (2 if stops else 1)
+    assert bool(backup.planned(to, stage=STAGE, warn=Said())["gone"]) != stops
+
+
+# ---- looking ----
+
+
+def named(to, kind: str, snapshot=-1) -> Path:
+    """The object of the first entry of this kind."""
+    return Path(to, "objects", next(one["object"] for one in backup.manifest(to, backup.names(to)[snapshot], backup.owner(to))[1] if one["kind"] == kind))
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def swap(one: Path, other: Path) -> None:
+    a, b = one.read_bytes(), other.read_bytes()
+    one.write_bytes(b)
+    other.write_bytes(a)
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+DAMAGE = {
+    "a bit": lambda to: flip(named(to, "segment"), -1),
+    "the first bit": lambda to: flip(named(to, "archive"), 0),
+    "cut": lambda to: os.truncate(named(to, "segment"), 100),
+    "longer": lambda to: named(to, "signer").write_bytes(named(to, "signer").read_bytes() + b"x"),
+    "missing": lambda to: named(to, "segment").unlink(),
+    "a link": lambda to: link(named(to, "segment")),
+    "a fifo": lambda to: fifo(named(to, "segment")),
+    "a folder": lambda to: (named(to, "segment").unlink(), named(to, "segment").mkdir()),
+    "swapped": lambda to: swap(named(to, "segment"), named(to, "archive")),
+}
+
+
+@pytest.mark.parametrize("read_data", [False, True])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_found(to, tmp_path, damage, read_data):
+    good(to)
+    DAMAGE[damage](to)
+    report, found = check(to, read_data)
+    assert report["outcome"] == "failed" and report["damaged"] >= 1
+    assert backup.names(to)[0] in found[0]
+    assert backup.known()[to]["ok"] is False
+    with pytest.raises(Failure) as failure:
+        restore(to, tmp_path / "restored")
+    assert failure.value.code in (DATAERR, NOINPUT, NOPERM)
+    assert sorted(os.listdir(tmp_path)) == ["home", "to"]
+
+
+def test_what_is_mended_by_the_next_backup(to):
+    write(3, "one")
+    close()
+    good(to)
+    flip(named(to, "segment"), -1)
+    _, found = check(to)
+    named(to, "segment").unlink()
+    made = good(to)
+    report, found = check(to)
+    assert report["damaged"] == 1 and all(made["snapshot"] not in words for words in found)
+    restore(to, f"{to}-restored")
+
+
+@pytest.mark.parametrize("change", [
+    lambda note: note.replace('"first":1', '"first":2', 1), lambda note: note[:-10] + note[-9:], lambda note: note.split("\n\n")[0] + "\n", lambda note: "",
+    lambda note: note + note, lambda note: note.replace("\u2014", "-"), lambda note: note.encode().decode("latin-1"),
+])  # fmt: skip
+def test_a_manifest_that_was_tampered_with_is_not_believed(to, tmp_path, change):
+    good(to)
+    path = Path(backup._path(to, backup.names(to)[0]))
+    path.write_text(change(path.read_text()))
+    report, found = check(to)
+    assert report["outcome"] == "failed" and report["refused"] == 1 and "cannot believe" in found[0]
+    with raises(DATAERR, "cannot believe"):
+        restore(to, tmp_path / "restored")
+    assert not (tmp_path / "restored").exists()
+
+
+def test_a_manifest_signed_by_another_key_is_not_believed(to, tmp_path, monkeypatch):
+    good(to)
+    path = Path(backup._path(to, backup.names(to)[0]))
+    text = proofs.opened(path.read_text())
+    fresh(monkeypatch, tmp_path / "other")
+    proofs.make_key()
+    forged = proofs.sign(text)
+    fresh(monkeypatch, tmp_path / "home")
+    path.write_text(forged)
+    with raises(DATAERR, "not signed by a key that is known"):
+        restore(to, tmp_path / "restored")
+
+
+def test_a_manifest_under_another_name_is_not_believed(to, tmp_path):
+    first, _ = good(to), write(3)
+    second = good(to)
+    shutil.copy(backup._path(to, first["snapshot"]), backup._path(to, second["snapshot"]))
+    _, found = check(to)
+    assert "put in the place of another" in found[0]
+    with raises(DATAERR, "put in the place of another"):
+        restore(to, tmp_path / "restored")
+    shutil.copy(backup._path(to, backup.KEYS), backup._path(to, second["snapshot"]))
+    with raises(DATAERR, "cannot believe"):
+        restore(to, tmp_path / "restored")
+    # The one before is taken only when it is asked for.
+    assert restore(to, tmp_path / "restored", before=backup.instant(first["snapshot"]))["snapshot"] == first["snapshot"]
+
+
+def test_the_newest_backup_that_was_made_here_is_missed(to):
+    good(to)
+    made = good(to)
+    os.unlink(backup._path(to, made["snapshot"]))
+    report, found = check(to)
+    assert report["outcome"] == "failed" and f"{made['snapshot']}, is gone" in found[0]
+
+
+def test_reading_compares_with_what_the_manifest_says(to):
+    """Signed by our own key, as a bug could have it: the sealed file is whole, and holds something else."""
+    good(to)
+    close()
+    name = good(to)["snapshot"]
+
+    def change(_, entries):
+        next(one for one in entries if one["kind"] == "signer").update(sha256=HASH)
+
+    forge(to, name, change)
+    assert check(to, read_data=False)[0]["outcome"] == "done"
+    report, found = check(to)
+    assert report["outcome"] == "failed" and "does not hold 'state/keys/signing.pub'" in found[0]
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda parts: parts[0].update(hash=HASH), "does not hold the part of the chain"),
+    (lambda parts: parts[0].update(last=parts[0]["last"] - 1), "does not hold the part of the chain"),
+    (lambda parts: parts[1].update(first=parts[1]["first"] + 1), "does not hold the part of the chain"),
+    (lambda parts: parts[0].update({key: parts[1][key] for key in parts[1] if key not in ("name", "segment")}), "does not hold the part of the chain"),
+])  # fmt: skip
+def test_the_chain_is_followed(to, change, words):
+    close()
+    write(4)
+    name = good(to)["snapshot"]
+    forge(to, name, lambda _, entries: change([one for one in entries if one["kind"] == "segment"]))
+    report, found = check(to)
+    assert report["outcome"] == "failed" and words in found[0]
+
+
+def test_list(to):
+    first = good(to)
+    write(3)
+    second = good(to)
+    path = Path(backup._path(to, first["snapshot"]))
+    rows = backup.listed(to, None, Said())
+    assert [(row["snapshot"], row["first"], row["last"], row["new"]) for row in rows] == [
+        (made["snapshot"], 1, made["last"], made["new"]) for made in (first, second)
+    ]
+    path.write_text("x")
+    failed = Said()
+    assert [row["snapshot"] for row in backup.listed(to, None, failed)] == [second["snapshot"]]
+    assert len(failed) == 1
+
+
+# ---- restoring ----
+
+
+def test_what_is_restored_is_what_was_there(to, tmp_path):
+    write(10, "one")
+    close(put_away=True)
+    write(10, "two")
+    close()
+    write(10, "three")
+    with sqlite3.connect(paths.state_db()) as db:
+        db.execute("CREATE TABLE queue (x)")
+        db.execute("INSERT INTO queue VALUES ('waits')")
+    held = [rec for _, rec in journal.read(paths.journal())]
+    good(to)
+    write(5, "later")
+    report = restore(to, tmp_path / "restored")
+    assert (report["outcome"], report["last"]) == ("done", len(held))
+    assert [rec for _, rec in journal.read(str(tmp_path / "restored" / "state" / "journal"))] == held
+    assert sqlite3.connect(tmp_path / "restored" / "state" / "state.db").execute("SELECT x FROM queue").fetchall() == [("waits",)]
+    assert {stat.S_IMODE(path.lstat().st_mode) for path in (tmp_path / "restored").rglob("*") if path.is_file()} == {0o600}
+    assert {stat.S_IMODE(path.lstat().st_mode) for path in (tmp_path / "restored").rglob("*") if path.is_dir()} == {0o700}
+
+
+def test_by_time(to, tmp_path):
+    first = good(to)
+    write(3)
+    second = good(to)
+    with raises(NOINPUT, "no backup"):
+        restore(to, tmp_path / "none", before="2026-01-01T00:00:00.000Z")
+    assert not (tmp_path / "none").exists()
+    for n, (before, name) in enumerate([(backup.instant(first["snapshot"]), first), (backup.instant(second["snapshot"]), second), (None, second)]):
+        assert restore(to, tmp_path / str(n), before=before)["snapshot"] == name["snapshot"]
+
+
+def test_by_segment(to, tmp_path):
+    for name in ("one", "two"):
+        write(3, name)
+        close()
+    held = tree(paths.journal())
+    good(to)
+    report = restore(to, tmp_path / "restored", segment=2)
+    assert tree(tmp_path / "restored") == {"state/journal/000002.ftai": held["000002.ftai"]}
+    assert report["wrong"] is None
+    with raises(NOINPUT, "with segment 9"):
+        restore(to, tmp_path / "none", segment=9)
+
+
+@pytest.mark.parametrize("there", ["a file", "a full folder", "a link", "no folder above"])
+def test_only_into_what_is_new_or_empty(to, tmp_path, there):
+    good(to)
+    into = tmp_path / "into"
+    if there == "a file":
+        into.write_text("mine")
+    elif there == "a full folder":
+        into.mkdir()
+        (into / "mine").write_text("mine")
+    elif there == "a link":
+        (tmp_path / "elsewhere").mkdir()
+        into.symlink_to(tmp_path / "elsewhere")
+    else:
+        into = tmp_path / "none" / "into"
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    with raises(CANTCREAT, "no empty folder|there is no folder"):
+        restore(to, into)
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_into_an_empty_folder(to, tmp_path):
+    good(to)
+    (tmp_path / "into").mkdir()
+    restore(to, tmp_path / "into")
+    assert (tmp_path / "into" / "state" / "journal" / "current.ftai").exists()
+
+
+def test_what_a_killed_restore_left_is_in_nobodys_way(to, tmp_path):
+    good(to)
+    left = tmp_path / ".restored.restore"
+    (left / "state").mkdir(parents=True, mode=0o700)
+    (left / "state" / "x").write_text("x")
+    left.chmod(0o700)
+    restore(to, tmp_path / "restored")
+    assert not (tmp_path / "restored" / "state" / "x").exists() and not left.exists()
+
+
+def test_no_signed_manifest_writes_where_it_may_not(to, tmp_path):
+    """Signed by a key that is believed, as that of a new machine may be."""
+    made = good(to)
+    whole = Path(backup._path(to, made["snapshot"])).read_text()
+    outside = sorted(str(path) for path in tmp_path.rglob("*"))
+    for name, kind in HOSTILE:
+        Path(backup._path(to, made["snapshot"])).write_text(whole)
+        forge(to, made["snapshot"], lambda _, entries, name=name, kind=kind: entries[0].update(name=name, kind=kind))
+        with raises(DATAERR, "is not what a backup holds"):
+            restore(to, tmp_path / "restored")
+        assert sorted(str(path) for path in tmp_path.rglob("*")) == outside
+
+
+def test_a_bomb_is_refused(to, tmp_path):
+    """An object that holds a thousand times what its entry says."""
+    made = good(to)
+    with open(tmp_path / "zeros", "wb+") as zeros:
+        os.truncate(zeros.fileno(), 64 * 1024 * 1024)
+        bomb = sealed.write(zeros.fileno(), os.path.join(to, "objects", record.new_id()), {"name": "x"})
+    (tmp_path / "zeros").unlink()
+    assert bomb["sealed_bytes"] < 100_000
+
+    def change(_, entries):
+        part = next(one for one in entries if one["kind"] == "signer")
+        part |= {"object": bomb["file"], "sealed_bytes": bomb["sealed_bytes"], "sealed_sha256": bomb["sealed_sha256"]}
+
+    forge(to, made["snapshot"], change)
+    with raises(DATAERR, "expected at most"):
+        restore(to, tmp_path / "restored")
+    assert sorted(os.listdir(tmp_path)) == ["home", "to"]
+    assert check(to)[0]["outcome"] == "failed"
+
+
+def test_more_than_the_disk_has_is_refused_before_anything_is_written(to, tmp_path):
+    made = good(to)
+    forge(to, made["snapshot"], lambda _, entries: entries[0].update(bytes=1 << 61))
+    with raises(IOERR, "are free"):
+        restore(to, tmp_path / "restored")
+    assert sorted(os.listdir(tmp_path)) == ["home", "to"]
+
+
+def test_on_a_new_machine(to, tmp_path, monkeypatch):
+    from serenamaster import secret
+
+    good(to)
+    vkey, identity = proofs.vkeys()[0], secret.identity()
+    fresh(monkeypatch, tmp_path / "new")
+    (tmp_path / "identity").write_text(identity + "\n")
+    (tmp_path / "identity").chmod(0o600)
+    monkeypatch.setenv("FTAI_IDENTITY", str(tmp_path / "identity"))
+    warned = Said()
+    assert backup.signers(to, None, warned) == [vkey]
+    assert vkey in warned[0] and "proves nothing" in warned[0]
+    assert backup.signers(to, vkey, Said()) == [vkey]
+    restore(to, tmp_path / "restored", [vkey])
+    other = proofs.make_key()
+    assert backup.signers(to, None, Said()) is None
+    with raises(DATAERR, "not signed by a key that is known"):
+        restore(to, tmp_path / "again")
+    with raises(DATAERR, "not signed by a key that is known"):
+        restore(to, tmp_path / "again", [other])
+
+
+# ---- trying, and the records of it ----
+
+
+def rebuild(home) -> str:
+    path = os.path.join(home, "state", "archive.db")
+    old = os.environ["FTAI_HOME"]
+    os.environ["FTAI_HOME"] = home
+    try:
+        if archive._writer:
+            archive._close()
+        archive._caught.clear()
+        archive.catch_up(limit=None)
+        archive._close()
+    finally:
+        os.environ["FTAI_HOME"] = old
+        archive._caught.clear()
+    return "" if os.path.exists(path) else "no archive"
+
+
+def drill(to) -> dict:
+    return backup.drill(to, None, verify=verify, rebuild=rebuild, warn=Said())
+
+
+def test_a_drill_compares_row_for_row_and_leaves_nothing(to):
+    write(50)
+    good(to)
+    report = drill(to)
+    assert (report["outcome"], report["rows"]) == ("done", 55)
+    assert not os.path.exists(os.path.join(paths.cache(), "drill"))
+    assert backup.known()[to].keys() >= {"drilled", "snapshot", "at", "ok"}
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE records SET text = 'x' WHERE seq = 3", "DELETE FROM records WHERE seq = 3", "INSERT INTO records (seq, line) VALUES (99, '{}')"]
+)
+def test_a_drill_finds_an_archive_that_is_no_view_of_the_journal(to, change):
+    archive.catch_up(limit=None)
+    archive._close()
+    with sqlite3.connect(paths.archive_db()) as db:
+        db.execute(change)
+    db.close()
+    backup.make(to, stage=STAGE, warn=Said(), fail=Said())
+    report = drill(to)
+    assert report["outcome"] == "failed" and "differs" in report["wrong"]
+    assert backup.known()[to]["ok"] is False
+
+
+def test_records_are_journaled_as_they_are_told():
+    write(1)
+    told = list(backup.acted("backup", lambda: {"path": "x"}, stage=STAGE, warn=Said(), path="x"))
+    held = [journal.stored(rec) for _, rec in journal.read(paths.journal())][-2:]
+    assert told == held
+    assert [(rec["@tag"], rec["subject"], rec["act"], rec["outcome"]) for rec in told] == [
+        ("audit", "backup", "backup", "intended"),
+        ("report", "backup", "backup", "done"),
+    ]
+
+
+def test_a_failure_is_journaled_too():
+    write(1)
+
+    def fails():
+        raise Failure("no disk", 73)
+
+    told = []
+    with raises(73, "no disk"):
+        for rec in backup.acted("backup", fails, stage=STAGE, warn=Said()):
+            told.append(rec)
+    assert (told[-1]["outcome"], told[-1]["because"]) == ("failed", "no disk")
+
+
+def test_no_journal_is_begun_for_them(home):
+    list(backup.acted("restore", dict, stage=STAGE, warn=Said()))
+    assert not (home / "state" / "journal").exists()
+
+
+def test_what_is_known_survives_damage_of_its_file(to):
+    good(to)
+    path = Path(paths.state(), "backups")
+    path.write_bytes(path.read_bytes() + b"{broken\n\xff\n")
+    assert list(backup.known()) == [to]
+    path.unlink()
+    assert backup.known() == {}
