@@ -458,7 +458,7 @@ def _newest(stage: str) -> str:
     after = max(journal.position(folder) - RECENT, 0)
     with journal._Lock(folder, shared=True):
         plan = journal._plan(folder, after)
-    for _, content, _ in journal._contents(plan, after, lambda _: None):
+    for _, content, _ in journal._contents(plan, after, plain=True):
         if own not in content:
             newest = journal._ts(content) or newest
     return newest
@@ -1083,10 +1083,10 @@ def _restored(folder: str, pairs: list[tuple[str, dict]], home: str, told: Calla
         for n, letter in enumerate(entry["name"]):
             if letter == "/" and not os.path.isdir(above := os.path.join(home, entry["name"][:n])):
                 os.mkdir(above, 0o700)
-        wrong = _looked(_object(folder, name, entry), entry, None, {})
-        if wrong:
-            raise Failure(wrong, DATAERR, "ftai-rotate check tells what is damaged; an older backup by --at")
-        sealed.extract(_object(folder, name, entry), path, most=entry["bytes"])
+        try:
+            sealed.extract(_object(folder, name, entry), path, most=entry["bytes"])
+        except Failure as bad:
+            raise Failure(f"cannot restore '{entry['name']}': {bad.message}", bad.code, bad.hint or "an older backup by --at; ftai-rotate check") from None
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if _sum(fd) != (entry["bytes"], entry["sha256"]):

@@ -140,7 +140,7 @@ class Anchor:
         self.path = path
         words, self.vkey = proofs.signer(_file(path))
         self.said = proofs.parsed(words)
-        self.head = ""
+        self.head, self._now = "", (0, 1, 0, lambda own: None)  # the segment that is looked at: its number, first and last seq, and who takes its hashes
         self.trees = {part.number: (part, proofs.Tree()) for part in self.said.segments}
         self.notes: list[str] = []
         self.proven: list[str] = []
@@ -148,9 +148,11 @@ class Anchor:
     def seen(self, number: int, seq: int, own: str) -> None:
         if seq == self.said.size:
             self.head = own
-        found = self.trees.get(number)
-        if found and found[0].first <= seq <= found[0].last:
-            found[1].add(own)
+        if number != self._now[0]:
+            part, tree = self.trees.get(number, (proofs.Segment(number, 1, 0, ""), proofs.Tree()))
+            self._now = number, part.first, part.last, tree.add
+        if self._now[1] <= seq <= self._now[2]:
+            self._now[3](own)
 
     def troubles(self, folder: str, summary) -> list:
         """What the journal does not hold of what the anchor says. summary: of journal.verify(); folder: "" where it was of files."""

@@ -15,6 +15,7 @@ ORIGIN = "ftai-journal/"
 WAIT = 10.0  # seconds for another process that makes the key
 HINT = "ftai-keys init"
 MOST = 64 * 1024  # bytes of a file of keys
+BLOCK = 1024  # leaves of a tree that are hashed at once: a power of two
 NUMBER = "0|[1-9][0-9]{0,17}"
 HEX = "[0-9a-f]{64}"
 
@@ -270,44 +271,55 @@ def parsed(words: str) -> Checkpoint:
 # ---- trees of hashes: RFC 6962, 2.1 ----
 
 
+def _row(hashes: list[str]) -> list[bytes]:
+    sha256, raw = _sha256(), bytes.fromhex
+    return [sha256(b"\0" + raw(own)).digest() for own in hashes]
+
+
+def _above(row: list[bytes]) -> list[bytes]:
+    """The next level of a tree. The last of an odd number has no neighbour, and goes up as it is."""
+    sha256 = _sha256()
+    made = [sha256(b"\1" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=False)]
+    return made + row[-1:] if len(row) & 1 else made
+
+
 class Tree:
-    """The root of hashes that are added one by one, of which no more than one for each level is kept."""
+    """The root of hashes that are added one by one, of which no more than some thousand are kept."""
 
     def __init__(self):
-        self.size, self._parts, self._sha256 = 0, [], _sha256()
+        self.size, self._fresh, self._parts = 0, [], []  # _parts: the nodes of whole subtrees, the largest first
 
     def add(self, own: str) -> None:
         """own: the hash of a record, hex."""
-        sha256, parts = self._sha256, self._parts
-        node = sha256(b"\0" + bytes.fromhex(own)).digest()
-        size = self.size
-        while size & 1:
-            node = sha256(b"\1" + parts.pop() + node).digest()
-            size >>= 1
-        parts.append(node)
+        self._fresh.append(own)
         self.size += 1
+        if len(self._fresh) == BLOCK:
+            row, blocks = _row(self._fresh), self.size // BLOCK
+            self._fresh.clear()
+            while len(row) > 1:
+                row = _above(row)
+            while not blocks & 1:
+                row = _above([self._parts.pop(), *row])
+                blocks >>= 1
+            self._parts += row
 
     def root(self) -> str:
-        if not self._parts:
-            return self._sha256(b"").hexdigest()
-        node = self._parts[-1]
-        for left in self._parts[-2::-1]:
-            node = self._sha256(b"\1" + left + node).digest()
-        return node.hex()
+        row = _row(self._fresh)
+        while len(row) > 1:
+            row = _above(row)
+        nodes = self._parts + row
+        while len(nodes) > 1:
+            nodes[-2:] = _above(nodes[-2:])
+        return nodes[0].hex() if nodes else _sha256()(b"").hexdigest()
 
 
 def path(hashes: list[str], index: int) -> list[str]:
     """The audit path of one of these hashes (of records, hex): what climb() needs to come to their root, from the leaf upwards."""
-    sha256 = _sha256()
-    row = [sha256(b"\0" + bytes.fromhex(own)).digest() for own in hashes]
-    made = []
+    row, made = _row(hashes), []
     while len(row) > 1:
         if index ^ 1 < len(row):
             made.append(row[index ^ 1].hex())
-        pairs = [sha256(b"\1" + row[n] + row[n + 1]).digest() for n in range(0, len(row) - 1, 2)]
-        # The last of an odd number has no neighbour, and goes up as it is.
-        row = pairs + row[len(pairs) * 2 :]
-        index >>= 1
+        row, index = _above(row), index >> 1
     return made
 
 

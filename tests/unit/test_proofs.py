@@ -142,6 +142,20 @@ def test_each_leaf_climbs_to_the_root_and_nothing_else_does(hashes, data):
         assert bad.code == DATAERR
 
 
+@pytest.mark.parametrize("size", [1023, 1024, 1025, 2048, 3000, 4096, 5121])
+def test_the_root_of_many(size):
+    hashes = [sha256(b"%d" % n).hexdigest() for n in range(size)]
+    tree = proofs.Tree()
+    for own in hashes:
+        tree.add(own)
+    root = top([bytes.fromhex(own) for own in hashes]).hex()
+    assert (tree.root(), tree.size) == (root, size)
+    for index in (0, 1, size // 2, size - 2, size - 1):
+        assert proofs.climb(hashes[index], index, size, proofs.path(hashes, index)) == root
+    tree.add(hashes[0])
+    assert tree.root() == top([bytes.fromhex(own) for own in [*hashes, hashes[0]]]).hex(), "asking changes nothing"
+
+
 # ---- signed notes ----
 
 

@@ -81,7 +81,7 @@ def frame(header: bytes = b'{"bytes":3}', mark=0x184D2A50) -> bytes:
 def put(place, data: bytes, name="hostile") -> Path:
     """A file of the method that is set, with these bytes inside, whatever they are."""
     with open(place / name, "wb", buffering=0) as file:
-        out, lock = sealed._Out(file.fileno()), sealed._locker()
+        out, lock = sealed._Out(file.fileno()), sealed._locker(False)[0]
         if os.environ["FTAI_SEAL"] == "age":
             lock(io.BytesIO(data), out)
         else:
