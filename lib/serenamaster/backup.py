@@ -458,7 +458,7 @@ def _newest(stage: str) -> str:
     after = max(journal.position(folder) - RECENT, 0)
     with journal._Lock(folder, shared=True):
         plan = journal._plan(folder, after)
-    for _, content, _ in journal._contents(plan, after, lambda _: None):
+    for _, content, _ in journal._contents(plan, after, plain=True):
         if own not in content:
             newest = journal._ts(content) or newest
     return newest
@@ -649,8 +649,8 @@ class _Making:
         """The entry of a file; what was not in the folder yet is there, and was opened again, when it returns. copy: of a sealed one what the ledger says."""
         size = os.fstat(fd).st_size if size is None else size
         fields = {"@tag": "entry", "name": name, "kind": kind}
-        # What the folder can't have is not read twice; and keys of threads are never shared with older backups.
-        key = (copy["bytes"], copy["sha256"]) if copy else (size, _part(fd, size)) if size in self.sizes and kind != "threads" else None
+        # What the folder can't have is not read twice.
+        key = (copy["bytes"], copy["sha256"]) if copy else (size, _part(fd, size)) if size in self.sizes else None
         held, opened = self.there.get(key, (None, False)) if key else (None, False)
         if held is not None and self.is_there(held):
             made = {each: held[each] for each in ("object", "bytes", "sha256", "sealed_bytes", "sealed_sha256")}
@@ -1083,10 +1083,10 @@ def _restored(folder: str, pairs: list[tuple[str, dict]], home: str, told: Calla
         for n, letter in enumerate(entry["name"]):
             if letter == "/" and not os.path.isdir(above := os.path.join(home, entry["name"][:n])):
                 os.mkdir(above, 0o700)
-        wrong = _looked(_object(folder, name, entry), entry, None, {})
-        if wrong:
-            raise Failure(wrong, DATAERR, "ftai-rotate check tells what is damaged; an older backup by --at")
-        sealed.extract(_object(folder, name, entry), path, most=entry["bytes"])
+        try:
+            sealed.extract(_object(folder, name, entry), path, most=entry["bytes"])
+        except Failure as bad:
+            raise Failure(f"cannot restore '{entry['name']}': {bad.message}", bad.code, bad.hint or "an older backup by --at; ftai-rotate check") from None
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if _sum(fd) != (entry["bytes"], entry["sha256"]):

@@ -2031,9 +2031,9 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
     if folder:
         notes += check.notes
         notes += [f"the purge at seq {seq} is under way or was interrupted: ftai-archive purge --finish ends it" for seq in sorted(check.open.values())]
-        torn = os.path.join(folder, ".torn")
-        if os.path.exists(torn) and _damage(torn, 0, os.path.getsize(torn)) not in check.accepted:
-            notes.append(f"'{torn}' keeps {os.path.getsize(torn)} bytes of records that nobody was told were written")
+        words, size = _torn(folder)
+        if words and words not in check.accepted:
+            notes.append(f"'{folder}/.torn' keeps {size} bytes of records that nobody was told were written")
     return Summary(check.journal, len(names), check.count, check.first, check.seq, check.prev, notes), check.troubles
 
 
@@ -2085,9 +2085,8 @@ def accept(folder: str) -> list:
     _, troubles = verify(folder)
     found = [trouble for trouble in troubles if trouble.damage]
     lines = [trouble.damage for trouble in found]
-    torn = os.path.join(folder, ".torn")
-    if os.path.exists(torn):
-        lines.append(_damage(torn, 0, os.path.getsize(torn)))
+    if words := _torn(folder)[0]:
+        lines.append(words)
     fd = os.open(os.path.join(folder, ".accepted"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         _write(fd, "".join(f"{line}\n" for line in lines).encode())
@@ -2105,17 +2104,30 @@ def _accepted(folder: str) -> set[str]:
         return set()
 
 
-def _damage(path: str, at: int, end: int) -> str:
-    """The words by which damage is known: the file, the place and what stands there."""
-    sha256 = _sha256()
-    made = sha256()
-    with open(path, "rb") as file:
-        file.seek(at)
-        left = end - at
-        while left > 0 and (data := file.read(min(CHUNK, left))):
-            made.update(data)
-            left -= len(data)
-    return f"{os.path.basename(path)} {at} {end - at} {made.hexdigest()}"
+def _damage(name: str, fd: int, at: int, end: int) -> str:
+    """The words by which damage is known: the plain file, the place and what stands there."""
+    return f"{name} {at} {end - at} {_sum(fd, at, end)}"
+
+
+def _sum(fd: int, at: int, end: int) -> str:
+    made = _sha256()()
+    while at < end and (data := os.pread(fd, min(CHUNK, end - at), at)):
+        made.update(data)
+        at += len(data)
+    return made.hexdigest()
+
+
+def _torn(folder: str) -> tuple[str, int]:
+    """(words by which torn records that were cut off are known, how many bytes they are); "" where there are none."""
+    try:
+        fd = regular(os.path.join(folder, ".torn"))
+    except FileNotFoundError:
+        return "", 0
+    try:
+        size = os.fstat(fd).st_size
+        return _damage(".torn", fd, 0, size), size
+    finally:
+        os.close(fd)
 
 
 def _line(fd: int, offset: int, at: int = 0) -> int:
@@ -2200,7 +2212,8 @@ class _Check:
 
     def damage(self, path: str, fd: int, at: int, size: int, message: str) -> None:
         # Of the live segment nothing is settled yet: its next writer cuts it, or closes it.
-        words = "" if os.path.basename(path) == LIVE else _damage(path, at, size)
+        name = os.path.basename(path).partition(".zst.")[0]
+        words = "" if name == LIVE else _damage(name, fd, at, size)
         if not words or words not in self.accepted:
             blank = os.pread(fd, 1, at) == b"\n"
             self.say(path, _line(fd, at + blank), self.seq + 1, _id(os.pread(fd, min(size - at, WINDOW), at)), message, words)
@@ -2280,8 +2293,11 @@ class _Check:
         first = entry["first"] if entry else self.seq + 1
         if bad.code != NOPERM or entry is None:
             self.say(part.path, 0, first, "", bad.message if bad.code != NOPERM else f"the ledger does not tell of it, and {bad.message}")
-        elif _damage(part.path, 0, os.path.getsize(part.path)).split()[-1] != entry.get("sealed_sha256"):
-            self.say(part.path, 0, first, "", "its checksum is not that of the ledger")
+        else:
+            fd = regular(part.path)
+            if _sum(fd, 0, os.fstat(fd).st_size) != entry.get("sealed_sha256"):
+                self.say(part.path, 0, first, "", "its checksum is not that of the ledger")
+            os.close(fd)
         if entry is None:
             self.number = part.number
             return

@@ -182,7 +182,6 @@ def _put_away(folder: str, segment, entry: dict, told) -> dict:
         entry = {**entry, "memories": memories(fd, size), **written}
     finally:
         os.close(fd)
-    del entry["method"]
     journal.put_away(folder, segment, entry)
     return entry
 

@@ -315,8 +315,7 @@ def identity(path: str, known: bool, folder: str) -> tuple[dict, list]:
         near = not os.path.isdir(folder) or os.stat(path).st_dev == os.stat(folder).st_dev
         fields["same_disk"] = near
         detail = f"in '{path}'{', on the disk of what it opens' if near else ''}; without it nothing that is sealed can be opened"
-        return fields, [Check(OK, "identity", detail, f"cp '{path}' to another disk, or print it")]
+        return fields, [Check(OK, "identity", detail, f"cp '{path}' /MEDIA, on another disk" if near else "")]
     if known:
         return fields, [Check(OK, "identity", "not here, but in the keychain or elsewhere; without it nothing that is sealed can be opened")]
-    fields["level"] = WARN
-    return fields, [Check(WARN, "identity", "there is none, so nothing can be sealed", "ftai-keys init")]
+    return fields, [Check(OK, "identity", "there is none yet; the first that is sealed makes one", "ftai-keys init")]

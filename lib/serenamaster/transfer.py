@@ -28,8 +28,9 @@ BATCH, READS = 1000, 4  # records, and pieces of a file, that are journaled at a
 # Values, names and lines of one record, counted before it is read: each may take a hundred times the memory of its two bytes.
 VALUES = 100_000
 VALUE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,\[{]')
+CANONICAL = b'@ftai v2.0\n\n@document\n  generator: "serenamaster"\n@end\n'
 SAID = 10  # messages about single records
-ORIGIN = re.compile(r"([0-9a-fA-F-]{36}) [1-9][0-9]{0,17}\Z")
+ORIGIN = re.compile(r"([0-9a-fA-F-]{36}) [1-9][0-9]{0,11}\Z")
 # What texts may hold that are not as they were said.
 MARKS = {
     "redacted": (b"[redacted:", "were redacted"),
@@ -428,7 +429,7 @@ def _check(name: str, fd: int, most: int, told) -> Checked:
         if told:
             told(at + len(data), size)
 
-    count, header, last = 0, None, None
+    count, heads, header, last = 0, 0, None, None
     for items in _items(name, fd, size, form, seen):
         for rec, line in items:
             edge = _edge(rec)
@@ -446,9 +447,15 @@ def _check(name: str, fd: int, most: int, told) -> Checked:
                 last = rec
             else:
                 count += 1
+                heads += rec.get("@tag") in journal.FOREIGN
         if count > most:
             limit = specs.setting("import_records", 1_000_000)
             raise Failure(f"'{stream.shown(name)}': more than {limit} records; nothing was imported", DATAERR, "FTAI_IMPORT_RECORDS=… takes more")
+    if header is None and count == (heads if form == "text" else 0):
+        raise Failure(f"'{stream.shown(name)}' holds no records", DATAERR)
+    ends = (b"@end\n", b"\n---\n") if os.pread(fd, len(CANONICAL), 0) == CANONICAL else b"\n"
+    if form == "text" and not os.pread(fd, 5, max(size - 5, 0)).endswith(ends):
+        raise Failure(f"'{stream.shown(name)}' is cut off; nothing was imported", DATAERR)
     if header is not None:
         if last is None or _tail(fd, size, cut, form) != last:
             raise Failure(f"'{stream.shown(name)}' is cut off: it does not end with the trailer of an export; nothing was imported", DATAERR)
@@ -493,9 +500,11 @@ def _items(name: str, fd: int, size: int, form: str, seen) -> Iterator[list[tupl
                 if long > VALUES and next(islice(VALUE.finditer(line), VALUES, None), None):
                     raise _bad(name, number, 0, f"a record of more than {VALUES} values")
                 try:
-                    out.append((decode(line), number))
+                    rec = decode(line)
                 except Malformed as bad:
                     raise _bad(name, number, bad.column, bad.reason) from None
+                if not journal.is_own(rec):
+                    out.append((rec, number))
             yield out
         return
     reader, count = text.Reader(limit=LIMIT), 0
@@ -513,7 +522,7 @@ def _plain(name: str, items: list) -> list[tuple[dict, int]]:
     out = []
     for item in items:
         if type(item) is dict:
-            if not text.is_added(item):
+            if not journal.is_own(item):
                 out.append((item, 0))
         elif item.refused or item.level == "error":
             raise _bad(name, item.line, item.column, item.message)
@@ -666,7 +675,7 @@ class _Taking:
 def _seq(rec: dict) -> int:
     """The seq of a record that came out of a journal; 0 where it says none."""
     seq = next((block.get("seq") for block in rec.get("@blocks", ()) if block.get("@tag") == "chain"), 0)
-    return seq if type(seq) is int and 0 < seq < 10**18 else 0
+    return seq if type(seq) is int and 0 < seq < 10**12 else 0
 
 
 def _proves(rec: dict) -> bool:

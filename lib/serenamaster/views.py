@@ -92,6 +92,9 @@ def gist(rec: dict) -> str:
         words = _joined(get("act"), get("subject"), get("outcome"))
     elif tag == "specs":
         words = f"{_string(get('digest'))}, {len(_string(get('body')))} characters"
+    elif tag == "checkpoint" and "note" in rec:
+        gone = f", removed: {_string(get('removed'))}" if "removed" in rec else ""
+        words = f"signed: seq {get('size')}, {_string(get('hash'))}{gone}"
     elif tag == "alert":
         words = _joined(get("level"), get("rule"), get("value"))
     words = words or _joined(get("@head"), get("title"), get("body") or get("message") or get("@text"))

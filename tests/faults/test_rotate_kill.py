@@ -15,12 +15,12 @@ import pytest
 import rotations
 import writers
 from rotations import CALLS, Home, Writers, step, tracing, until
-from serenamaster import journal, paths
+from serenamaster import journal
+from serenamaster.errors import Failure
 
 KILLS = 100 * writers.SCALE  # at least half of them of the rotator
 CUTS = 5 * writers.SCALE
 strace = pytest.mark.skipif(not shutil.which("strace"), reason="STRACE IS MISSING: no system call can be struck at")
-root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT ROOT: no file system can be mounted, so no disk is full and no power is cut")
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def home(tmp_path, monkeypatch):
     return Home(tmp_path / "home")
 
 
-def strike(home, call, dice) -> tuple[bool, str]:
+def strike(home, call) -> tuple[bool, str]:
     """A rotator that is killed as it is about to do one call: (whether it was, the step it was killed in)."""
     trace = home.path.parent / "strike"
     child = home.rotator(prefix=tracing(trace, f"trace={','.join(CALLS)}", f"inject={call.name}:signal=KILL:when={call.number}"))
@@ -52,7 +52,7 @@ def surprise(home, dice, whole: float) -> bool:
 def took(home) -> float:
     """Seconds from the intent of a rotation to its end."""
     child = home.rotator()
-    child.stdout.readline()
+    assert child.stdout.readline(), "there was nothing to rotate"
     start = time.monotonic()
     _, said = child.communicate(timeout=300)
     assert child.returncode == 0, said
@@ -63,37 +63,36 @@ def took(home) -> float:
 def test_nothing_is_lost_where_rotators_and_writers_are_killed(home):
     dice = random.Random(11)
     one = writers.supply(home.path.parent / "one", 1)
-    assert home.run(one)[0] == 0
-    calls = home.calls()
+    calls = home.calls(one)
     assert {call.step for call in calls} >= {name for name, _ in rotations.STEPS}, calls
-    whole = took(home)
     pool = Writers(home)
-    until(lambda: len(pool.passed()) > 20)
+    pool.wait(20)
+    whole = took(home)
     steps: Counter = Counter()
-    struck, surprised = 0, 0
-    # Every call of a rotation once, and then those that come.
-    wanted = list(calls)
-    while struck + surprised < KILLS * 0.6:
-        if not wanted:
-            wanted = dice.choices(calls, k=10)
-        if struck <= surprised:
-            fired, where = strike(home, wanted.pop(dice.randrange(len(wanted))), dice)
+    struck = surprised = 0
+    missing = calls
+    while struck + surprised < KILLS * 0.55 or missing:
+        # Each step first.
+        if missing := [call for call in calls if not steps[call.step]]:
+            assert struck < KILLS, f"no kill came in these steps: {missing}"
+        if missing or dice.random() < 0.2:
+            # One that nobody kills ends what the others left: with more to seal, the numbers of the calls would be others.
+            code, said = home.rotate()
+            assert code == 0, said
+        if missing or struck <= surprised:
+            fired, where = strike(home, dice.choice(missing or calls))
             struck += fired
             steps[where] += fired
         else:
             surprised += surprise(home, dice, whole)
         pool.renew()
-        if pool.kills < KILLS * 0.4 * (struck + surprised) / (KILLS * 0.6):
+        if pool.kills < KILLS * 0.45 * (struck + surprised) / (KILLS * 0.55):
             pool.kill(dice.randrange(4))
-        if dice.random() < 0.1:
-            # One that nobody kills ends what the others left.
-            code, said = home.rotate()
-            assert code == 0, said
-    while pool.kills < KILLS * 0.4:
+    while pool.kills < KILLS * 0.45:
         pool.kill(dice.randrange(4))
     acknowledged = pool.end()
     assert struck + surprised >= KILLS / 2 and struck + surprised + pool.kills >= KILLS
-    assert steps.keys() >= {name for name, _ in rotations.STEPS}, steps
+    assert all(steps[name] for name, _ in rotations.STEPS), steps
     code, last, said = home.run(one)
     assert (code, len(last)) == (0, 1), said
     code, said = home.rotate()
@@ -104,17 +103,17 @@ def test_nothing_is_lost_where_rotators_and_writers_are_killed(home):
 
 
 def test_control_a_copy_that_is_cut_short_loses(home):
-    """What others do to logs: copy, and truncate."""
-    pool = Writers(home)
-    for n in range(1, 61):
-        until(lambda count=len(pool.passed()): len(pool.passed()) > count + 20)
-        shutil.copy(home.current, home.journal / f"{n:06d}.ftai")
+    """What others do to logs: copy, and truncate. The copies are where closed segments are, so that what is in them is not lost."""
+    pool = Writers(home, codes=None)
+    for _ in range(60):
+        pool.wait(20)
+        last = max((int(name[:-5]) for name in home.names() if journal.is_closed(name)), default=0)
+        shutil.copy(home.current, home.journal / f"{last + 1:06d}.ftai")
         os.truncate(home.current, 0)
         pool.renew()
         if home.lost(pool.passed()):
             break
-    acknowledged = pool.end()
-    assert home.lost(acknowledged), "copying and truncating lost nothing: the test above proves nothing"
+    assert home.lost(pool.end()), "copying and truncating lost nothing: the test above proves nothing"
 
 
 # ---- disks that are full, or fail ----
@@ -122,10 +121,10 @@ def test_control_a_copy_that_is_cut_short_loses(home):
 
 @pytest.fixture
 def small_disk(tmp_path, monkeypatch):
-    """A home on a file system of 8 MB."""
+    """A home on a file system of 24 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", place], capture_output=True, check=False).returncode:
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", place], capture_output=True, check=False).returncode:
         pytest.skip("NOT ROOT, OR NO MOUNTS ALLOWED: a disk that is full is not tried")
     monkeypatch.setenv("FTAI_HOME", str(place))
     yield Home(place)
@@ -154,7 +153,7 @@ def test_a_disk_that_is_full_while_sealing(small_disk, tmp_path):
         filler.unlink()
         assert not home.lost(acknowledged) and not home.troubles()
         seen = os.statvfs(home.path)
-    subprocess.run(["mount", "-o", "remount,size=32m", home.path], check=True)
+    subprocess.run(["mount", "-o", "remount,size=64m", home.path], check=True)
     code, said = home.rotate()
     assert code == 0, said
     home.settled()
@@ -165,8 +164,7 @@ def test_a_disk_that_is_full_while_sealing(small_disk, tmp_path):
 def test_a_disk_that_fails_to_sync(home):
     """Each fsync of a rotation fails once: it says so or survives it, and the next run ends what it left."""
     one = writers.supply(home.path.parent / "one", 3)
-    assert home.run(one)[0] == 0
-    calls = [call for call in home.calls() if "sync" in call.name]
+    calls = [call for call in home.calls(one) if "sync" in call.name]
     acknowledged, fired, codes = [], 0, Counter()
     assert len(calls) > 8
     for call in calls:
@@ -186,10 +184,12 @@ def test_a_disk_that_fails_to_sync(home):
         acknowledged += passed
         code, said = home.rotate()
         assert code == 0, said
-        assert not home.lost(acknowledged) and not home.troubles(), call
+        # What stood behind the place that was in doubt is damage, and no record.
+        assert not home.lost(acknowledged) and not [trouble for trouble in home.troubles() if not trouble.damage], call
     assert fired == len(calls)
     assert codes.keys() - {0}, "no error was told of"
     home.settled()
+    assert journal.accept(str(home.journal)), "no sync of the live segment failed"
     home.whole(acknowledged)
 
 
@@ -245,61 +245,62 @@ def stopped(pids: list[int]) -> bool:
     return True
 
 
-def power(disk, cuts: int, monkeypatch, *, dice, writer=None, rotator=False):
-    """Cuts the power again and again, while four write and one rotates. Yields (home as it is after that, what was passed on until then, plain)."""
+def power(disk, monkeypatch, seed: int, *, writer=None, rotator=False):
+    """Cuts the power again and again, while four write and one rotates. Yields (home as it is after that, what was passed on until then)."""
+    dice = random.Random(seed)
     home = Home(disk.place / "home")
     subprocess.run(["sync", "-f", disk.place], check=True)
     pool = Writers(home, without=writer)
-    until(lambda: len(pool.passed()) > 5)
-    whole = took(home)
-    for _ in range(cuts):
-        count = len(pool.passed())
-        child = home.rotator(without=rotator)
-        child.stdout.readline()
-        time.sleep(dice.random() * whole)
-        until(lambda count=count: len(pool.passed()) > count)
-        pids = [child.pid, *(one.pid for one, _ in pool.running)]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        until(lambda pids=pids: stopped(pids))
-        acknowledged = pool.passed()
-        disk.cut()
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-        child.communicate()
-        pool.renew()
-        after = writers.Home(disk.other / "home")
-        monkeypatch.setenv("FTAI_HOME", str(after.path))
-        after.__class__ = Home
-        plain = [part for part in journal.segments(str(after.journal)) if not part.sealed]
-        yield after, acknowledged, plain
-        journal._live.clear()
-        disk.forget()
-    pool.end()
+    child = None
+    try:
+        pool.wait(5)
+        whole = took(home)
+        while True:
+            child = home.rotator(without=rotator)
+            child.stdout.readline()
+            time.sleep(dice.random() * whole)
+            pool.wait(1)
+            pids = [child.pid, *(one.pid for one, _ in pool.running)]
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            until(lambda pids=pids: stopped(pids))
+            acknowledged = pool.passed()
+            disk.cut()
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            child.communicate()
+            pool.renew()
+            monkeypatch.setenv("FTAI_HOME", str(disk.other / "home"))
+            yield Home(disk.other / "home", keys=False), acknowledged
+            disk.forget()
+    finally:
+        pool.end()
 
 
 def test_nothing_is_lost_where_the_power_is_cut(disk, monkeypatch):
-    middle = cuts = 0
-    for after, acknowledged, plain in power(disk, CUTS, monkeypatch, dice=random.Random(5)):
-        middle += bool(plain)
+    cuts = middle = 0
+    for after, acknowledged in power(disk, monkeypatch, 5):
+        middle += any(not part.sealed for part in journal.segments(str(after.journal)))
         assert not after.lost(acknowledged), "before anybody looked after it"
         code, said = after.rotate()
         assert code == 0, said
         after.settled()
         after.whole(acknowledged)
         cuts += 1
-    assert cuts == CUTS and middle, "no power was cut in the middle of a rotation"
+        if cuts >= CUTS and (middle or cuts > CUTS + 20):
+            break
+    assert middle, "no power was cut in the middle of a rotation"
     print(f"{cuts} cuts, {middle} in the middle of a rotation")
 
 
 @pytest.mark.parametrize("without", ["writers", "rotator"])
 def test_control_without_syncs_loses(disk, monkeypatch, without):
     ways = {"writer": "sync"} if without == "writers" else {"rotator": True}
-    for after, acknowledged, _ in power(disk, 30, monkeypatch, dice=random.Random(6), **ways):
+    for count, (after, acknowledged) in enumerate(power(disk, monkeypatch, 6, **ways)):
         try:
-            if after.lost(acknowledged):
-                break
-        except (journal.Failure, OSError):
-            break  # a sealed segment of which nothing was written, and the plain one is gone
-    else:
-        pytest.fail("without syncs nothing was lost: the test above proves nothing")
+            lost = after.lost(acknowledged)
+        except Failure:
+            lost = True  # of a sealed segment nothing was written, and the plain one is gone
+        if lost:
+            break
+        assert count < 30, "without syncs nothing was lost: the test above proves nothing"

@@ -386,9 +386,76 @@ bench tiny 4 true true true"
 }
 
 @test "options that go with nothing else" {
-    for args in "--providers --start" "--providers --bench-model x" "--providers trust x" "--accept --providers" "--bench-model x y"; do
+    for args in "--storage --providers" "--storage trust x" "--providers --start" "--providers --bench-model x" "--providers trust x" "--accept --providers" "--bench-model x y"; do
         try ftai-doctor $args
         ended 2
         empty "$T/out"
     done
+}
+
+@test "--storage on a fresh machine: nothing is stored, nothing fails, nothing is made" {
+    try ftai-doctor --storage
+    ended 0
+    empty "$T/err"
+    grep -q "^ok    journal: 0 bytes .*can't be told: nothing was written yet$" "$T/out"
+    same "$(grep -v '^ ' "$T/out" | sed -n 's/^....  \([a-z. ]*\):.*/\1/p' | tr '\n' ' ')" "journal archive state.db answers cache rotation backup signing key identity "
+    grep -q '^ok    disk /' "$T/out"
+    same "$(hint 'backup: there is none')" "ftai-rotate backup --to DIR, from cron once a day"
+    [ ! -e "$FTAI_HOME/state" ]
+}
+
+@test "--storage: after rotation and a backup, as lines and as records" {
+    seed "what time is it"
+    try ftai-doctor --storage
+    ended 0
+    same "$(hint 'nothing was ever sealed')" "ftai-rotate, from cron once a day"
+    ftai-keys init >/dev/null
+    ftai-rotate --now >/dev/null
+    mkdir -m 700 backups
+    ftai-rotate backup --to "$T/backups" >/dev/null
+    try ftai-doctor --storage
+    ended 0
+    empty "$T/err"
+    grep -qE '^ok    journal: [0-9.]+ (bytes|KiB) \(live .*, closed 0 bytes, sealed .*\); how fast' "$T/out"
+    grep -q "^ok    rotation: the last segment was sealed at 2" "$T/out"
+    grep -q "^ok    backup $T/backups: the last backup was at 2" "$T/out"
+    same "$(hint 'no drill was ever made')" "ftai-rotate drill --to '$T/backups'"
+    grep -q "^ok    signing key: " "$T/out"
+    grep -q "^ok    identity: in '$FTAI_HOME/state/keys/identity', on the disk of what it opens" "$T/out"
+    ! grep -qr "$(cat "$FTAI_HOME/state/keys/identity")" "$T/out"
+    try ftai-doctor --storage --records
+    ended 0
+    same "$(jq -r .subject "$T/out" | uniq | tr '\n' ' ')" "storage disk rotation backup key "
+    same "$(jq -s 'map(.thread) | unique | length' "$T/out")" 1
+    same "$(jq -c 'select(.name == "journal") | [.closed_segments, .sealed_segments, .bytes == .live + .closed + .sealed, .closed]' "$T/out")" '[0,1,true,0]'
+    same "$(jq -r 'select(.subject == "backup").name' "$T/out")" "$T/backups"
+    ftai-log --sink <"$T/out"
+    ftai-validate "$T/out"
+    rm "$FTAI_HOME"/state/journal/000001.ftai.zst.sealed
+    try ftai-doctor --storage
+    ended 1
+    same "$(hint 'that the ledger tells of are missing: 1')" "ftai-log --verify"
+}
+
+@test "--storage: a backup of days ago is a warning that says what to type" {
+    command -v faketime >/dev/null || skip "FAKETIME IS MISSING: no backup is ever too old"
+    seed "what time is it"
+    ftai-keys init >/dev/null
+    mkdir -m 700 backups
+    ftai-rotate backup --to "$T/backups" >/dev/null
+    try faketime '+3 days' ftai-doctor --storage
+    ended 0
+    grep -qE "^warn  backup $T/backups: the last backup was at 2.*, 3 days ago, 2 are allowed$" "$T/out"
+    same "$(hint '3 days ago')" "ftai-rotate backup --to '$T/backups'"
+    # Three days of records are there by then, so it says how they grow.
+    grep -qE '^ok    journal: .*, grows by [0-9.]+ (bytes|KiB) a day \(seen over 3 days\)$' "$T/out"
+}
+
+@test "--storage: a disk that is nearly full" {
+    mkdir small
+    mount -t tmpfs -o size=50m,mode=700 tmpfs small 2>/dev/null || skip "NOT ROOT, OR NO MOUNTS ALLOWED: no disk is nearly full"
+    FTAI_HOME=$T/small try ftai-doctor --storage
+    umount small
+    ended 1
+    grep -qE "^fail  disk $T/small: [0-9.]+ MiB of 50.0 MiB free" "$T/out"
 }

@@ -12,6 +12,7 @@ ARGUMENTS = {
     "ftai-queue": ["list"],
     "ftai-recall": ["invoice"],
     "ftai-report": ["cost"],
+    "ftai-rotate": [],
     "ftai-why": [ID],
     "ftai-run": ["remember to send the invoice tomorrow"],
 }

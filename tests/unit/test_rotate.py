@@ -557,6 +557,7 @@ def test_memories_are_found_wherever_they_stand(tmp_path_factory, sizes):
     try:
         made = []
         with open(path, "wb") as file:
+            ts = "2026-11-26T12:00:00.000Z"
             for n, size in enumerate(sizes):
                 made.append(f"t{n}")
                 file.write(

@@ -322,3 +322,20 @@ def test_a_snapshot_holds_each_segment_once():
     assert [part.name for part, _, _ in again] == ["000001.ftai.zst.sealed", "000002.ftai", "current.ftai"]
     for _, fd, _ in again:
         os.close(fd)
+
+
+def test_damage_that_was_accepted_stays_so_when_it_is_sealed():
+    folder = three()
+    with open(f"{folder}/000002.ftai", "ab") as file:
+        file.write(b"\n@note\n  no end")
+    [trouble] = check(folder)[1]
+    part = put_away(journal.segments(folder)[1])
+    assert check(folder)[1] == [trouble.replace("000002.ftai", part.name)]
+    assert [found.damage.split()[0] for found in journal.accept(folder)] == ["000002.ftai"]
+    assert not check(folder)[1]
+    journal.bring_back(folder, part)
+    assert not check(folder)[1]
+    with open(f"{folder}/000002.ftai", "ab") as file:
+        file.write(b" either")
+    put_away(journal.segments(folder)[1])
+    assert len(check(folder)[1]) == 1

@@ -267,7 +267,7 @@ def test_backups():
 def test_keys(home):
     (signing, (check,)), (own, (other,)) = told(storage._keys)
     assert (signing["there"], check[0], check[2]) == (False, "warn", "ftai-keys init")
-    assert (own["there"], other[0], other[2]) == (False, "warn", "ftai-keys init")
+    assert (own["there"], other[0], other[2]) == (False, "ok", "ftai-keys init")
     assert not os.path.exists(home / "ftai")
     proofs.make_key()
     seal.recipient()

@@ -69,6 +69,8 @@ def test_wide_characters_take_two_columns():
         ({"@tag": "audit", "act": "purge", "subject": "x", "outcome": "done"}, "purge: x: done"),
         ({"@tag": "decision", "decision": "wait", "reasoning": "why"}, "wait: why"),
         ({"@tag": "alert", "level": "high", "rule": "cost", "value": 3}, "high: cost: 3"),
+        ({"@tag": "checkpoint", "size": 7, "hash": "ab", "note": "long"}, "signed: seq 7, ab"),
+        ({"@tag": "checkpoint", "size": 7, "hash": "ab", "note": "long", "removed": ["1 1 3 cd ef"]}, "signed: seq 7, ab, removed: 1 1 3 cd ef"),
         ({"@text": "prose\nhere"}, "prose here"),
         ({"@tag": "document", "@head": "Morning"}, "Morning"),
         ({"@tag": "x_y", "a": True, "b": ["c", 1]}, "a=true b=c, 1"),
