@@ -34,58 +34,67 @@ def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, 
         yield _rehearsed(folder, stage, close, policy, fail)
         return
     with stream.Lock(os.path.join(folder, ".purge"), WAIT, "a purge or another rotation is under way"):
-        _sweep(folder)
-        journal.finish(folder)
-        why, old = _due(folder, stage, close, policy), _old(folder, policy)
-        entries = _described(folder, _plain(folder), fail)
-        # Before there is anything of ours: with a wrong clock we write too, and that is no proof that it is right.
-        newest = _newest(folder, stage) if _rules(policy) and (why or entries or old) else ""
-        if why or entries or old and _timely(newest, fail):
-            yield from _rotated(folder, stage, policy, why, entries, newest, warn, fail, told)
+        try:
+            _sweep(folder)
+            _tried(fail, journal.finish, folder)
+            why, old = _due(folder, stage, close, policy), _old(folder, policy)
+            entries = _described(folder, _plain(folder), fail)
+            # Before there is anything of ours: with a wrong clock we write too, and that is no proof that it is right.
+            newest = _newest(folder, stage) if _rules(policy) and (why or entries or old) else ""
+            if why or entries or old and _timely(newest, fail):
+                yield from _rotated(folder, stage, policy, why, entries, newest, warn, fail, told)
+        except OSError as bad:
+            raise _storage(bad) from None
 
 
 def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, newest: str, warn, fail, told):
     began, failed = time.monotonic(), []
 
     def missed(bad: Failure) -> None:
-        failed.append(bad.message)
+        failed.append(bad)
         fail(bad)
+
+    def unsigned(bad: Failure) -> None:
+        if bad.code == CONFIG:
+            warn(f"the journal has no signed checkpoint: {bad.message}", bad.hint)
+        else:
+            missed(bad)
 
     what = [f"close {journal.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in entries]
     yield _journaled(folder, make("audit", stage, act="rotate", subject="journal", who=journal._user(), outcome="intended", what=what or None), warn)
-    closed, put, removed = None, [], []
-    try:
-        closed = journal.rotate(folder, lambda *_: why, stage=stage) if why else None
-    except Failure as bad:
-        missed(bad)
+    closed = _tried(missed, journal.rotate, folder, lambda *_: why, stage=stage) if why else None
     fresh = [segment for segment in _plain(folder) if segment.name == closed]
+    put, removed = [], []
     for segment, entry in (entries | _described(folder, fresh, missed)).items():
-        try:
-            put.append(_put_away(folder, segment, entry, told))
-        except Failure as bad:
-            missed(bad)
-            if bad.code in (CANTCREAT, IOERR):
-                break  # a disk that is full is so for the rest too
-    if closed or put:
-        try:
-            if signed := evidence.checkpoint(folder, stage=stage, warn=warn):
-                yield signed
-        except Failure as bad:
-            if bad.code == CONFIG:
-                warn(f"the journal has no signed checkpoint: {bad.message}", bad.hint)
-            else:
-                missed(bad)
+        if done := _tried(missed, _put_away, folder, segment, entry, told):
+            put.append(done)
+        elif failed[-1].code in (CANTCREAT, IOERR):
+            break  # a disk that is full is so for the rest too
+    if (closed or put) and (signed := _tried(unsigned, evidence.checkpoint, folder, stage=stage, warn=warn)):
+        yield signed
     old = _old(folder, policy)
-    if old and _timely(newest, missed):
-        try:
-            yield journal.drop(folder, list(old), "retention", stage=stage)
-            removed = [name for name, _ in old.values()]
-        except Failure as bad:
-            missed(bad)
+    if old and _timely(newest, missed) and (signed := _tried(missed, journal.drop, folder, list(old), "retention", stage=stage)):
+        yield signed
+        removed = [name for name, _ in old.values()]
     sizes = {key: sum(entry[key] for entry in put) for key in ("bytes", "sealed_bytes")} if put else {}
-    said = {"closed": closed, "sealed": [entry["file"] for entry in put] or None, **sizes, "removed": removed or None, "failed": failed or None}
-    ms = int((time.monotonic() - began) * 1000)
-    yield _journaled(folder, make("report", stage, subject="journal", act="rotate", outcome="failed" if failed else "done", **said, ms=ms), warn)
+    said = {"closed": closed, "sealed": [entry["file"] for entry in put] or None, **sizes, "removed": removed or None}
+    said |= {"outcome": "failed" if failed else "done", "failed": [bad.message for bad in failed] or None, "ms": int((time.monotonic() - began) * 1000)}
+    yield _journaled(folder, make("report", stage, subject="journal", act="rotate", **said), warn)
+
+
+def _tried(fail, function, *given, **settings):
+    """What function(…) returns; None where it failed, and fail(Failure) was called."""
+    try:
+        return function(*given, **settings)
+    except Failure as bad:
+        fail(bad)
+    except OSError as bad:
+        fail(_storage(bad))
+    return None
+
+
+def _storage(bad: OSError) -> Failure:
+    return Failure(f"cannot use '{bad.filename}': {bad.strerror}" if bad.filename else f"reading or writing failed: {bad.strerror}", IOERR)
 
 
 def _journaled(folder: str, rec: dict, warn) -> dict:
@@ -162,13 +171,8 @@ def _plain(folder: str) -> list:
 
 def _described(folder: str, segments: list, fail) -> dict:
     """{segment: entry of the ledger} of closed segments, those left out that are damaged."""
-    made = {}
-    for segment in segments:
-        try:
-            made[segment] = journal.describe(folder, segment)
-        except Failure as bad:
-            fail(bad)
-    return made
+    made = {segment: _tried(fail, journal.describe, folder, segment) for segment in segments}
+    return {segment: entry for segment, entry in made.items() if entry}
 
 
 def _put_away(folder: str, segment, entry: dict, told) -> dict:

@@ -497,8 +497,14 @@ def test_a_wrong_clock_removes_nothing_and_the_rest_is_done(clock, leap):
 def test_the_time_of_a_segment_is_when_it_was_closed_whatever_its_records_say(clock):
     proofs.make_key()
     policy(keep_within=3)
+    write("one", ts="2019-01-01T00:00:00.000Z")
+    journal.close(paths.journal(), 1 << 62, stage="ftai-purge")  # as a purge does it
     days(clock, 2, ts="2019-01-01T00:00:00.000Z")
-    assert names() == SEALED[1:3]
+    assert names() == SEALED[1:4]
+    clock.seconds += 3 * DAY
+    assert Run().failed[0].code == 75  # the newest record is of 2019
+    write("now")
+    assert Run().report["removed"] == SEALED[1:3]
 
 
 def memories(*tiers):
@@ -557,12 +563,10 @@ def test_memories_are_found_wherever_they_stand(tmp_path_factory, sizes):
     try:
         made = []
         with open(path, "wb") as file:
-            ts = "2026-11-26T12:00:00.000Z"
             for n, size in enumerate(sizes):
                 made.append(f"t{n}")
-                file.write(
-                    f'\n@note\n  body: "{"x" * size}"\n@end\n\n@memory\n  ts: "2026-11-26T12:00:00.000Z"\n  body: "{"y" * size}"\n  tier: "t{n}"\n@end\n'.encode()
-                )
+                file.write(f'\n@note\n  body: "{"x" * size}"\n@end\n'.encode())
+                file.write(f'\n@memory\n  ts: "2026-11-26T12:00:00.000Z"\n  body: "{"y" * size}"\n  tier: "t{n}"\n@end\n'.encode())
         fd = os.open(path, os.O_RDONLY)
         found = rotation.memories(fd, os.path.getsize(path))
         os.close(fd)
@@ -666,17 +670,18 @@ def disk(home):
 
 @root
 def test_a_full_disk(disk):
-    write(*(os.urandom(400).hex() for _ in range(2000)))
+    closed(*(os.urandom(400).hex() for _ in range(2000)))
+    write("more")
     (disk / "filler").write_bytes(bytes(1_500_000))
     run = Run(close=True)
     assert run.codes() == [74]
     assert run.report["outcome"] == "failed"
     assert "No space left" in run.report["failed"][0]
-    assert names() == ["000001.ftai"]
+    assert names() == ["000001.ftai", "000002.ftai"]
     assert not [name for name in os.listdir(disk) if "zst" in name]
     (disk / "filler").unlink()
-    assert Run().report["sealed"] == [SEALED[1]]
-    assert len(bodies()) == 2000
+    assert Run().report["sealed"] == SEALED[1:3]
+    assert len(bodies()) == 2001
     assert sound()
 
 
