@@ -649,8 +649,8 @@ class _Making:
         """The entry of a file; what was not in the folder yet is there, and was opened again, when it returns. copy: of a sealed one what the ledger says."""
         size = os.fstat(fd).st_size if size is None else size
         fields = {"@tag": "entry", "name": name, "kind": kind}
-        # What the folder can't have is not read twice; and keys of threads are never shared with older backups.
-        key = (copy["bytes"], copy["sha256"]) if copy else (size, _part(fd, size)) if size in self.sizes and kind != "threads" else None
+        # What the folder can't have is not read twice.
+        key = (copy["bytes"], copy["sha256"]) if copy else (size, _part(fd, size)) if size in self.sizes else None
         held, opened = self.there.get(key, (None, False)) if key else (None, False)
         if held is not None and self.is_there(held):
             made = {each: held[each] for each in ("object", "bytes", "sha256", "sealed_bytes", "sealed_sha256")}

@@ -437,7 +437,7 @@ def test_keys_of_threads_come_back_and_those_that_were_destroyed_do_not(to, tmp_
     list(purge.run(purge.Asked(pattern="geheim4711"), "test", stage=STAGE, opened=lambda rec: seal.opened(rec, lambda: identity)))
     # Until then the backup opens it.
     assert os.path.exists(os.path.join(to, "latest", keys))
-    second = good(to)
+    good(to)
     assert not os.path.exists(os.path.join(to, "latest", keys))
     assert restore(to, tmp_path / "after", before=backup.instant(first["snapshot"]))["snapshot"] == first["snapshot"]
     assert "geheim4711 0" in texts(tmp_path / "before", monkeypatch, identity)
@@ -499,8 +499,10 @@ def test_a_damaged_segment_does_not_keep_the_rest_from_its_backup(to):
 
 def test_a_sealed_segment_that_is_not_what_the_ledger_says_stops_it(to):
     write(5, "one")
+    close()
+    write(5, "two")
     close(put_away=True)
-    path = Path(paths.journal(), "000001.ftai.zst.sealed")
+    path = Path(paths.journal(), "000002.ftai.zst.sealed")
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
@@ -774,6 +776,23 @@ def test_the_chain_is_followed(to, change, words):
     forge(to, name, lambda _, entries: change([one for one in entries if one["kind"] == "segment"]))
     report, found = check(to)
     assert report["outcome"] == "failed" and words in found[0]
+
+
+def test_segments_of_two_histories_are_no_chain(to, tmp_path, monkeypatch):
+    """Of a journal that was restored and gone on with, while the old one was too."""
+    seal.recipient()
+    shutil.copytree(tmp_path / "home", tmp_path / "fork")
+    made = []
+    for name in ("home", "fork"):
+        fresh(monkeypatch, tmp_path / name)
+        write(3, name)
+        close()
+        write(3, name)
+        made.append(good(to)["snapshot"])
+    other = backup.manifest(to, made[0], backup.owner(to))[1]
+    forge(to, made[1], lambda _, entries: [other[0] if one["name"] == other[0]["name"] else one for one in entries])
+    report, found = check(to)
+    assert report["damaged"] == 1 and "segment 2 does not go on from the one before" in found[0]
 
 
 def test_list(to):
