@@ -544,11 +544,13 @@ def test_a_segment_with_a_memory_that_is_kept_longer_stays(clock, tier, after, w
 def test_what_memories_a_segment_holds_is_in_the_ledger(clock):
     memories("short", "long", "short", 7, 'a "quoted" one')
     write("x", tag="memory", tier="odd", ts="no time")
+    write("long " * 40_000, tag="memory", tier="huge")
     write('@memory\n  tier: "fake"\n', tier="nested")  # text that looks like one
     journal.append(paths.journal(), [record.make("note", "x", blocks=[{"@tag": "memory", "tier": "inner"}])], stage=STAGE)
     Run(close=True)
     assert journal.ledger(paths.journal())[1]["memories"] == [
         ["?", "2026-11-26T12:00:00.000Z"],
+        ["huge", "2026-11-26T12:00:00.000Z"],
         ["long", "2026-11-26T12:00:00.000Z"],
         ["odd", "?"],
         ["short", "2026-11-26T12:00:00.000Z"],
@@ -589,6 +591,26 @@ def test_a_segment_of_which_nobody_knows_its_memories_stays(clock):
     Run(close=True)
     assert names() == [SEALED[1], SEALED[3]]
     assert "nobody knows" in Run(dry_run=True).report["kept"][0]
+
+
+@pytest.mark.parametrize("memories", [None, "long", [["long"]], [7], [["long", 7]]])
+def test_a_ledger_that_says_something_else_of_them_keeps_it_too(memories):
+    assert rotation._held({"memories": memories}, record.now()) == "nobody knows what memories it holds"
+
+
+def test_where_the_newest_record_cannot_be_read_nothing_is_removed(clock, home):
+    proofs.make_key()
+    days(clock, 3)
+    policy(keep_last=1)
+    Path(seal.folder(), "identity").rename(home / "identity")
+    for dry_run in (True, False):
+        run = Run(dry_run=dry_run)
+        assert run.codes() == [77]
+        assert [rec.get("would") for rec in run.records] == [[]] * dry_run
+    write("four")
+    run = Run(close=True)
+    assert run.failed == []
+    assert run.report["removed"] == SEALED[1:4]
 
 
 @pytest.mark.parametrize("body", ['@retention\n  name: "journal"\n  summary: "x"\n  keep_last: -1\n@end', "@retention\n  name: [", '@tier\n  name: "x"\n@end'])
