@@ -511,6 +511,18 @@ def test_a_sealed_segment_that_is_not_what_the_ledger_says_stops_it(to):
     assert backup.names(to) == [] and os.listdir(f"{to}/objects") == []
 
 
+def test_a_lost_ledger_does_not_keep_it_from_its_backup(to):
+    write(5, "one")
+    close(put_away=True)
+    write(5, "two")
+    held = [rec for _, rec in journal.read(paths.journal())]
+    Path(paths.journal(), "ledger").unlink()
+    good(to)
+    assert check(to)[1] == []
+    restore(to, f"{to}-restored")
+    assert [rec for _, rec in journal.read(f"{to}-restored/state/journal")] == held
+
+
 def test_without_the_identity_it_is_made_and_says_so(to, tmp_path):
     place = Path(paths.state(), "keys", "identity")
     seal.recipient()
