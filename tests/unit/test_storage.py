@@ -64,7 +64,8 @@ def old(days):
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (5 * MB, "5.0 MiB"), (3 * 1024 * MB, "3.0 GiB"), (5 * 1024**4, "5120.0 GiB")]
+    ("count", "words"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (5 * MB, "5.0 MiB"), (3072 * MB, "3.0 GiB"), (5 * 1024**4, "5120.0 GiB")],
 )
 def test_amounts(count, words):
     assert storage.amount(count) == words
