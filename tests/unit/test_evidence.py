@@ -349,6 +349,11 @@ def test_an_anchor_of_another_key_or_journal_is_refused(tmp_path, monkeypatch):
     assert fails(evidence.Anchor, str(tmp_path / "bytes")).code == DATAERR
 
 
+def test_a_key_is_named_without_its_base64():
+    """Which may hold a `+` itself."""
+    assert evidence._key("serenamaster+29d39126+ATEVfttqktKsZAl1sdngHJkRU9kj+AAA") == "serenamaster+29d39126"
+
+
 # ---- the proof of one record ----
 
 
