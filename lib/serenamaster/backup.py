@@ -453,15 +453,22 @@ def _journal() -> str:
 
 
 def _newest(stage: str) -> str:
-    """The time of the newest record that this stage did not write itself, with a clock that may be wrong; "" where there is none among the last."""
-    folder, own, newest = paths.journal(), b'\n  from: "%s"\n' % stage.encode(), ""
+    """The time of the newest record that this stage did not write itself, with a clock that may be wrong; "" where there is none among the last,
+    "unknown" where these can't be read.
+    """
+    folder, own = paths.journal(), b'\n  from: "%s"\n' % stage.encode()
     after = max(journal.position(folder) - RECENT, 0)
-    with journal._Lock(folder, shared=True):
-        plan = journal._plan(folder, after)
-    for _, content, _ in journal._contents(plan, after, plain=True):
-        if own not in content:
-            newest = journal._ts(content) or newest
-    return newest
+    # Behind a rotation there is nothing in the live segment but what this stage wrote: only then is a sealed one opened.
+    for plain in (True, False):
+        with journal._Lock(folder, shared=True):
+            plan = journal._plan(folder, after)
+        try:
+            times = [journal._ts(content) for _, content, _ in journal._contents(plan, after, plain) if own not in content]
+        except Failure:
+            return "unknown"
+        if newest := next(filter(None, reversed(times)), ""):
+            return newest
+    return ""
 
 
 def _begin(folder: str) -> None:
