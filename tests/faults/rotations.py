@@ -12,7 +12,7 @@ from collections import Counter, namedtuple
 from pathlib import Path
 
 import writers
-from serenamaster import journal, record, sealed
+from serenamaster import journal
 
 CALLS = ("link", "rename", "unlink", "fsync", "fdatasync")
 # What a system call was about to do, by its name and the name of the file: the steps of a rotation in their order.

@@ -32,6 +32,8 @@ policy() {
     ended 0
     empty "$T/out"
     empty "$T/err"
+    try ftai-rotate -v
+    same "$(cat "$T/err")" "ftai-rotate: nothing to do"
     # Nobody has ever written anything.
     FTAI_HOME=$T/new try ftai-rotate --now
     ended 0

@@ -511,6 +511,18 @@ def test_a_sealed_segment_that_is_not_what_the_ledger_says_stops_it(to):
     assert backup.names(to) == [] and os.listdir(f"{to}/objects") == []
 
 
+def test_a_lost_ledger_does_not_keep_it_from_its_backup(to):
+    write(5, "one")
+    close(put_away=True)
+    write(5, "two")
+    held = [rec for _, rec in journal.read(paths.journal())]
+    Path(paths.journal(), "ledger").unlink()
+    good(to)
+    assert check(to)[1] == []
+    restore(to, f"{to}-restored")
+    assert [rec for _, rec in journal.read(f"{to}-restored/state/journal")] == held
+
+
 def test_without_the_identity_it_is_made_and_says_so(to, tmp_path):
     place = Path(paths.state(), "keys", "identity")
     seal.recipient()
@@ -624,6 +636,27 @@ def test_a_wrong_clock_takes_nothing_away(to, ts, stops):
     assert bool(made.get("stopped")) == bool(failed) == stops
     assert len(backup.names(to)) == (2 if stops else 1)
     assert bool(backup.planned(to, stage=STAGE, warn=Said())["gone"]) != stops
+
+
+def test_where_nobody_can_say_what_time_it_was_nothing_is_taken_away(to, tmp_path):
+    policy("  keep_last: 1\n")
+    good(to)
+    close(put_away=True)
+    journal.append(paths.journal(), [record.make("audit", STAGE, act="backup")], stage=STAGE)
+    Path(paths.state(), "keys", "identity").rename(tmp_path / "identity")
+    for _ in range(2):
+        failed = Said()
+        assert "'unknown', cannot be read" in make(to, failed)["stopped"]
+    (tmp_path / "identity").rename(Path(paths.state(), "keys", "identity"))
+    assert len(good(to)["gone"]) == 3
+
+
+def test_behind_a_rotation_the_clock_is_compared_with_what_is_sealed(to):
+    policy("  keep_last: 1\n")
+    good(to)
+    journal.append(paths.journal(), [record.make("note", "ftai-elsewhere", body="x") | {"ts": "2099-01-01T00:00:00.000Z"}], stage=STAGE)
+    close(put_away=True)
+    assert "before the newest record" in make(to)["stopped"]
 
 
 # ---- looking ----

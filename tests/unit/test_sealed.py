@@ -720,6 +720,26 @@ def test_a_full_disk_leaves_nothing(place, method):
     assert opened(path) == data
 
 
+def test_a_disk_that_is_full_or_read_only(place, method, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", disk], capture_output=True, check=False).returncode:
+        pytest.skip("NO ROOT, OR NO MOUNTS ALLOWED: no small disk can be made")
+    try:
+        path = made(place, random.Random(8).randbytes(3_000_000))
+        with open(path, "rb") as file:
+            assert code(sealed.write, file.fileno(), str(disk / "y"), ABOUT) == IOERR
+            assert code(sealed.open_, str(path), folder=str(disk)) == IOERR
+            assert code(sealed.extract, str(path), str(disk / "y")) == IOERR
+            assert os.listdir(disk) == []
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+            assert code(sealed.write, file.fileno(), str(disk / "y"), ABOUT) == CANTCREAT
+            assert code(sealed.open_, str(path), folder=str(disk)) == CANTCREAT
+            assert code(sealed.extract, str(path), str(disk / "y")) == CANTCREAT
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 SEALING = """
 import os, sys
 from serenamaster import sealed
