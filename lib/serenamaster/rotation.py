@@ -18,11 +18,12 @@ MEGABYTE = 1_000_000
 MEMORY = re.compile(rb'\n@memory(?: "[^\n]*")?\n((?:  [^\n]*\n)*)')
 
 
-def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, warn, fail, told=None):
+def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, warn, fail, told=None, before=None):
     """Rotates the journal in `folder`, and yields the records that tell of it, as they are journaled; none where there is nothing to do.
 
     close: also where it is not due. dry_run: only tells, in a report. warn(message, hint), fail(Failure): for what does not end the run; what
-    failed stays as it was, and is tried again by the next run. told(name, bytes, of): how far the sealing of a segment is.
+    failed stays as it was, and is tried again by the next run. told(name, bytes, of): how far the sealing of a segment is. before(): called when segments are
+    closed and before they are sealed, as who reads them then needs the identity.
     Raises Failure: 73 and 74 not written, 75 a purge or another rotation is under way.
     """
     try:
@@ -42,12 +43,12 @@ def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, 
             # Before there is anything of ours: with a wrong clock we write too, and that is no proof that it is right.
             newest = _tried(fail, _newest, folder, stage) if _rules(policy) and (why or entries or old) else ""
             if why or entries or old and _timely(newest, fail):
-                yield from _rotated(folder, stage, policy, why, entries, newest, warn, fail, told)
+                yield from _rotated(folder, stage, policy, why, entries, newest, warn, fail, told, before)
         except OSError as bad:
             raise _storage(bad) from None
 
 
-def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, newest: str | None, warn, fail, told):
+def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, newest: str | None, warn, fail, told, before):
     began, failed = time.monotonic(), []
 
     def missed(bad: Failure) -> None:
@@ -61,10 +62,13 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, new
             missed(bad)
 
     what = [f"close {journal.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in entries]
-    yield _journaled(folder, make("audit", stage, act="rotate", subject="journal", who=journal._user(), outcome="intended", what=what or None), warn)
+    intent = make("audit", stage, act="rotate", subject="journal", who=journal._user(), outcome="intended", what=what or None)
+    yield _journaled(folder, intent, warn)
     closed = _tried(missed, journal.rotate, folder, lambda *_: why, stage=stage) if why else None
     fresh = [segment for segment in _plain(folder) if segment.name == closed]
     put, removed = [], []
+    if before:
+        before()
     for segment, entry in (entries | _described(folder, fresh, missed)).items():
         if done := _tried(missed, _put_away, folder, segment, entry, told):
             put.append(done)
@@ -79,7 +83,7 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, new
     sizes = {key: sum(entry[key] for entry in put) for key in ("bytes", "sealed_bytes")} if put else {}
     said = {"closed": closed, "sealed": [entry["file"] for entry in put] or None, **sizes, "removed": removed or None}
     said |= {"outcome": "failed" if failed else "done", "failed": [bad.message for bad in failed] or None, "ms": int((time.monotonic() - began) * 1000)}
-    yield _journaled(folder, make("report", stage, subject="journal", act="rotate", **said), warn)
+    yield _journaled(folder, make("report", stage, parent=intent, subject="journal", act="rotate", **said), warn)
 
 
 def _tried(fail, function, *given, **settings):
