@@ -625,7 +625,7 @@ def bomb(path, size):
     """A sealed export of so many zeros."""
     from serenamaster import sealed
 
-    with open(path, "wb") as file:
+    with open(path, "wb"):
         os.truncate(path, size)
     fd = os.open(path, os.O_RDONLY)
     said = sealed.write(fd, str(path), {"name": "x"})
