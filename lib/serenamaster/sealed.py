@@ -24,6 +24,7 @@ CHUNK = 256 * 1024
 BLOCK = 128 * 1024  # the most that a block of zstd may have, packed or not
 HEADER = 64 * 1024  # bytes of a header
 WINDOW = 8 * 1024 * 1024  # that unpacking may need; level 3 needs 2 MiB
+FRONT = 16 * 1024  # bytes of the header of an age file, which the library reads again from its beginning for each piece that it gets
 WHOLE = 16 * 1024 * 1024  # bytes of an age file for a passphrase: the library has it in memory as a whole
 WORK = 20  # the power of two that a passphrase may cost: seconds, and 1 GiB of memory
 
@@ -80,8 +81,6 @@ def _encrypt(packed, out, lock) -> None:
     keyset = tink.new_keyset_handle(streaming_aead.streaming_aead_key_templates.AES256_GCM_HKDF_1MB)
     words = io.BytesIO()
     lock(io.BytesIO(json_proto_keyset_format.serialize(keyset, secret_key_access.TOKEN).encode()), words)
-    if words.tell() > 0xFFFF:
-        raise Failure("the setting 'recipients' has too many of them", CONFIG)
     front = MAGIC + words.tell().to_bytes(2, "big") + words.getvalue()
     out.write(front)
     with keyset.primitive(streaming_aead.StreamingAead).new_encrypting_stream(out, hashlib.sha256(front).digest()) as into:
@@ -146,6 +145,9 @@ def _locker(check: bool):
             out.write(seal.lock(_all(source, "FTAI_SEAL=aes256"), passphrase=phrase))
 
         return lock, []
+    # What a recipient adds is shorter than its name and 64 bytes; a line more is nobody's.
+    if sum(len(one) + 64 for one in named) > FRONT - 1024:
+        raise Failure("the setting 'recipients' has too many of them", CONFIG)
     try:
         made: list = [(pyrage.ssh if one.startswith("ssh-") else pyrage.x25519).Recipient.from_str(one) for one in named]
     except pyrage.RecipientError as bad:
@@ -297,9 +299,11 @@ def _unlock(given, out, keys) -> None:
     """Decrypts an age file with what is at hand of the owner's. Raises Failure 65, 75, 77, 78, and what the library does."""
     import pyrage
 
-    front = given.read(512)
+    front = given.read(FRONT)
     if not front.startswith(AGE):
         raise Failure("what it holds is no age file", DATAERR)
+    if not re.search(rb"\n--- [^\n]{43}\n", front):
+        raise Failure(f"the header of its age file is damaged, or has more than {FRONT} bytes", DATAERR)
     if found := re.match(rb"-> scrypt [^ \n]+ ([0-9]{1,3})\n", front[len(AGE) :]):
         if int(found[1]) > WORK:
             raise Failure("its passphrase would take too much time and memory", DATAERR)

@@ -264,11 +264,16 @@ def test_what_is_no_recipient_seals_nothing(place, method, monkeypatch, named):
     assert os.listdir(place) == []
 
 
-def test_too_many_recipients_are_refused_and_not_cut(place, pair, monkeypatch):
-    monkeypatch.setenv("FTAI_SEAL", "aes256")
-    monkeypatch.setenv("FTAI_RECIPIENTS", ",".join([pair("age")[0]] * 700))
+@pytest.mark.parametrize("kind", ["age", "ed25519", "rsa"])
+def test_too_many_recipients_are_refused_and_as_many_as_are_taken_open(place, method, pair, monkeypatch, kind):
+    public, identity = pair(kind)
+    most = (sealed.FRONT - 1024) // (len(public) + 64)
+    monkeypatch.setenv("FTAI_IDENTITY", str(identity))
+    monkeypatch.setenv("FTAI_RECIPIENTS", ",".join([public] * (most + 1)))
     assert code(made, place, b"words") == CONFIG
     assert os.listdir(place) == []
+    monkeypatch.setenv("FTAI_RECIPIENTS", ",".join([public] * most))
+    assert opened(made(place, b"words")) == b"words"
 
 
 def phrase(monkeypatch, words: str) -> None:
@@ -680,6 +685,22 @@ def test_a_big_file_opens_within_64_mb(place, method):
     came, memory = child(path)
     assert came == f"{48 * MIB}"
     assert memory < 64_000
+
+
+@pytest.mark.parametrize("header", [
+    b"-> X25519 " + b"a" * 80_000_000,
+    (b"-> a b\n" + b"A" * 64 + b"\n") * 300 + b"\n--- " + b"A" * 43 + b"\n" + bytes(1000),
+])  # fmt: skip
+def test_an_age_header_without_an_end_is_refused_at_once(place, monkeypatch, header):
+    """The library would read it for hours, or all of it into memory."""
+    seal.recipient()
+    (place / "x").write_bytes(sealed.AGE + header)
+    came, memory = child(place / "x")
+    assert came == "refused 65"
+    assert memory < 64_000
+    word = (sealed.AGE + header)[:0xFFFF]
+    (place / "x").write_bytes(sealed.MAGIC + len(word).to_bytes(2, "big") + word + bytes(1000))
+    assert child(place / "x")[0] == "refused 65"
 
 
 # ---- disks, folders and ends ----
