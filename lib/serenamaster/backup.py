@@ -453,15 +453,22 @@ def _journal() -> str:
 
 
 def _newest(stage: str) -> str:
-    """The time of the newest record that this stage did not write itself, with a clock that may be wrong; "" where there is none among the last."""
-    folder, own, newest = paths.journal(), b'\n  from: "%s"\n' % stage.encode(), ""
+    """The time of the newest record that this stage did not write itself, with a clock that may be wrong; "" where there is none among the last,
+    "unknown" where these can't be read.
+    """
+    folder, own = paths.journal(), b'\n  from: "%s"\n' % stage.encode()
     after = max(journal.position(folder) - RECENT, 0)
-    with journal._Lock(folder, shared=True):
-        plan = journal._plan(folder, after)
-    for _, content, _ in journal._contents(plan, after, plain=True):
-        if own not in content:
-            newest = journal._ts(content) or newest
-    return newest
+    # Behind a rotation there is nothing in the live segment but what this stage wrote: only then is a sealed one opened.
+    for plain in (True, False):
+        with journal._Lock(folder, shared=True):
+            plan = journal._plan(folder, after)
+        try:
+            times = [journal._ts(content) for _, content, _ in journal._contents(plan, after, plain) if own not in content]
+        except Failure:
+            return "unknown"
+        if newest := next(filter(None, reversed(times)), ""):
+            return newest
+    return ""
 
 
 def _begin(folder: str) -> None:
@@ -519,11 +526,11 @@ class _Making:
 
     def written(self) -> dict:
         entries: list[dict] = []
-        copies, parts = self.gathered()
+        copies, parts, ledger = self.gathered()
         self.total = sum(size for *_, size in parts) + sum(os.fstat(fd).st_size for *_, fd in copies)
         size, head = 0, journal.root(self.own)
         try:
-            for fields in self.segments(parts):
+            for fields in self.segments(parts, ledger):
                 entries.append(fields)
                 size, head = fields["last"], fields["hash"]
             for kind, name, fd in copies:
@@ -565,13 +572,13 @@ class _Making:
         fields = {"id": new_id(), "ts": self.ts, "v": 1, "of": of, "journal": self.own, "key": proofs.vkeys()[0], "verified": not self.shut}
         return {"@tag": "backup", **fields, "entries": len(entries), "bytes": total, **{key: value for key, value in more.items() if value is not None}}
 
-    def gathered(self) -> tuple[list[tuple], list[tuple]]:
-        """([(kind, name, fd)] of copies of what changes, the segments as journal.snapshot() gives them): as they are at one moment, between purges."""
+    def gathered(self) -> tuple[list[tuple], list[tuple], dict[int, dict]]:
+        """([(kind, name, fd)] of copies of what changes, the segments as journal.snapshot() gives them, the ledger): as of one moment, between purges."""
         folder, copies = paths.journal(), []
         state, keys = paths.state(), os.path.join(paths.state(), "keys")
         whole = (("state", "state/state.db", os.path.join(state, "state.db")), ("archive", "state/archive.db", os.path.join(state, "archive.db")))
         try:
-            with stream.Lock(os.path.join(folder, ".purge"), WAIT, "a purge is under way"):
+            with stream.Lock(os.path.join(folder, ".purge"), WAIT, "a purge or a rotation is under way"):
                 for kind, name, path in (*whole, ("threads", "state/keys/threads.db", os.path.join(keys, "threads.db"))):
                     if (fd := self.copied(path)) is not None:
                         copies.append((kind, name, fd))
@@ -582,7 +589,7 @@ class _Making:
                     except FileNotFoundError:
                         continue
                 _roomy()
-                return copies, journal.snapshot(folder)
+                return copies, journal.snapshot(folder), journal.ledger(folder)
         except BaseException:
             for _, _, fd in copies:
                 os.close(fd)
@@ -625,32 +632,37 @@ class _Making:
         self.warn(f"'{path}' is damaged: {why}")
         return None
 
-    def segments(self, parts: list[tuple]) -> Iterator[dict]:
-        entries, folder = journal.ledger(paths.journal()), paths.journal()
+    def segments(self, parts: list[tuple], ledger: dict[int, dict]) -> Iterator[dict]:
         tops = [None if part.sealed else journal.head(os.pread(fd, journal.WINDOW, 0)) for part, fd, _ in parts]
         for n, (part, fd, size) in enumerate(parts):
             name = f"state/journal/{'current' if part.name == journal.LIVE else f'{part.number:06d}'}.ftai"
-            if part.sealed:
-                if (held := entries.get(part.number)) is None:
-                    raise Failure(f"the ledger does not tell of '{part.path}'", IOERR, "ftai-log --verify")
-                chain = {key: held[key] for key in ("first", "last", "hash")}
-                yield self.entry("segment", name, fd, copy=held, size=size, segment=part.number, **chain)
+            held = ledger.get(part.number, {}) if part.sealed else {}
+            if held.keys() >= {"first", "last", "hash", "file", "bytes", "sha256", "sealed_bytes", "sealed_sha256"}:
+                yield self.entry("segment", name, fd, copy=held, segment=part.number, **{key: held[key] for key in ("first", "last", "hash")})
                 continue
-            top, later = tops[n], next((top for top in tops[n + 1 : n + 2] if top), None)
-            seq, prev, *_ = journal._tail(fd, top, size) if top else (0, "0" * 64)
-            if top and later and later.first - 1 < seq:
-                # An error of fsync left what stands behind in doubt, and the next segment took its place.
-                seq, prev, *_ = journal._tail(fd, top, size, later.first - 1)
-            if top and top.journal != self.own:
-                raise Failure(f"'{os.path.join(folder, part.name)}' is of another journal", IOERR, "ftai-log --verify")
-            yield self.entry("segment", name, fd, size=size, segment=part.number, first=top.first if top else 0, last=seq, hash=prev)
+            top, later, own = tops[n], next((top for top in tops[n + 1 : n + 2] if top), None), -1
+            try:
+                if part.sealed:
+                    # Where the ledger is lost, nobody knows what it should be: it is opened, and sealed anew.
+                    own, size, top = journal.open_segment(part)
+                    fd = own
+                seq, prev, *_ = journal._tail(fd, top, size) if top else (0, "0" * 64)
+                if top and later and later.first - 1 < seq:
+                    # An error of fsync left what stands behind in doubt, and the next segment took its place.
+                    seq, prev, *_ = journal._tail(fd, top, size, later.first - 1)
+                if top and top.journal != self.own:
+                    raise Failure(f"'{part.path}' is of another journal", IOERR, "ftai-log --verify")
+                yield self.entry("segment", name, fd, size=size, segment=part.number, first=top.first if top else 0, last=seq, hash=prev)
+            finally:
+                if own >= 0:
+                    os.close(own)
 
     def entry(self, kind: str, name: str, fd: int, *, copy: dict | None = None, size: int | None = None, **chain) -> dict:
         """The entry of a file; what was not in the folder yet is there, and was opened again, when it returns. copy: of a sealed one what the ledger says."""
         size = os.fstat(fd).st_size if size is None else size
         fields = {"@tag": "entry", "name": name, "kind": kind}
-        # What the folder can't have is not read twice; and keys of threads are never shared with older backups.
-        key = (copy["bytes"], copy["sha256"]) if copy else (size, _part(fd, size)) if size in self.sizes and kind != "threads" else None
+        # What the folder can't have is not read twice.
+        key = (copy["bytes"], copy["sha256"]) if copy else (size, _part(fd, size)) if size in self.sizes else None
         held, opened = self.there.get(key, (None, False)) if key else (None, False)
         if held is not None and self.is_there(held):
             made = {each: held[each] for each in ("object", "bytes", "sha256", "sealed_bytes", "sealed_sha256")}

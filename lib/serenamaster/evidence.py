@@ -393,8 +393,13 @@ def _verify(ctx, folder: str, files, since, against) -> None:
     said = f"{summary.records} records, seq {summary.first} to {summary.last}, are as written; the last hash is {summary.hash}" if summary.records else "empty"
     stream.write(f"journal {summary.journal}: {said}\n".encode() if summary.journal else b"no journal yet\n")
     if kept:
-        what = f"{', '.join(kept.proven)} as {kept.vkey.rpartition('+')[0]} signed; what is behind seq {kept.said.size} is chained to it, and no more is proven"
+        what = f"{', '.join(kept.proven)} as {_key(kept.vkey)} signed; what is behind seq {kept.said.size} is chained to it, and no more is proven"
         stream.write(f"{against}: {what}\n".encode() if kept.proven else f"{against}: nothing is proven\n".encode())
+
+
+def _key(vkey: str) -> str:
+    """Name and id of a key, whose own base64 may hold a `+` too."""
+    return "+".join(vkey.split("+", 2)[:2])
 
 
 def _instant(words: str | None) -> str | None:
@@ -426,5 +431,5 @@ def _shown(path: str) -> str:
     own, seq, content, vkey, line = checked(_file(path))
     found = re.search(r'^  id: "([^"\n]*)"$', content, re.MULTILINE)
     what = f"{content.partition(chr(10))[0].partition(' ')[0]} {found[1] if found else ''}".rstrip()
-    signed = f"{vkey.rpartition('+')[0]} signed that, with seq {line.first} to {line.last} as segment {line.number}"
+    signed = f"{_key(vkey)} signed that, with seq {line.first} to {line.last} as segment {line.number}"
     return f"{path}: {what} is seq {seq} of the journal {own}: {signed}\n"

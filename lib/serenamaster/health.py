@@ -194,7 +194,8 @@ def disk():
     seen = os.statvfs(folder)
     free = seen.f_bavail * seen.f_frsize
     level = room(free)
-    yield Check(level, "disk", f"{free // MB} MB free for '{folder}'", "" if level == OK else f"du -sh '{paths.where('state')}' tells what SerenaMaster takes of it")
+    hint = "" if level == OK else f"du -sh '{paths.where('state')}' tells what SerenaMaster takes of it"
+    yield Check(level, "disk", f"{free // MB} MB free for '{folder}'", hint)
 
 
 def clock(newest: str | None):

@@ -64,7 +64,7 @@ def clock(now: str, newest: str) -> None:
     raise Failure(f"nothing is removed: {wrong}", TEMPFAIL, "date, and if that is right, run it again when something was journaled")
 
 
-def seconds(instant: str) -> float | None:
+def seconds(instant) -> float | None:
     """Seconds since 1970 of a time in RFC 3339, None where it is none."""
     import datetime
 

@@ -18,11 +18,12 @@ MEGABYTE = 1_000_000
 MEMORY = re.compile(rb'\n@memory(?: "[^\n]*")?\n((?:  [^\n]*\n)*)')
 
 
-def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, warn, fail, told=None):
+def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, warn, fail, told=None, before=None):
     """Rotates the journal in `folder`, and yields the records that tell of it, as they are journaled; none where there is nothing to do.
 
     close: also where it is not due. dry_run: only tells, in a report. warn(message, hint), fail(Failure): for what does not end the run; what
-    failed stays as it was, and is tried again by the next run. told(name, bytes, of): how far the sealing of a segment is.
+    failed stays as it was, and is tried again by the next run. told(name, bytes, of): how far the sealing of a segment is. before(): called when segments are
+    closed and before they are sealed, as who reads them then needs the identity.
     Raises Failure: 73 and 74 not written, 75 a purge or another rotation is under way.
     """
     try:
@@ -34,58 +35,70 @@ def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, 
         yield _rehearsed(folder, stage, close, policy, fail)
         return
     with stream.Lock(os.path.join(folder, ".purge"), WAIT, "a purge or another rotation is under way"):
-        _sweep(folder)
-        journal.finish(folder)
-        why, old = _due(folder, stage, close, policy), _old(folder, policy)
-        entries = _described(folder, _plain(folder), fail)
-        # Before there is anything of ours: with a wrong clock we write too, and that is no proof that it is right.
-        newest = _newest(folder, stage) if _rules(policy) and (why or entries or old) else ""
-        if why or entries or old and _timely(newest, fail):
-            yield from _rotated(folder, stage, policy, why, entries, newest, warn, fail, told)
+        try:
+            _sweep(folder)
+            _tried(fail, journal.finish, folder)
+            why, old = _due(folder, stage, close, policy), _old(folder, policy)
+            entries = _described(folder, _plain(folder), fail)
+            # Before there is anything of ours: with a wrong clock we write too, and that is no proof that it is right.
+            newest = _tried(fail, _newest, folder, stage) if _rules(policy) and (why or entries or old) else ""
+            if why or entries or old and _timely(newest, fail):
+                yield from _rotated(folder, stage, policy, why, entries, newest, warn, fail, told, before)
+        except OSError as bad:
+            raise _storage(bad) from None
 
 
-def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, newest: str, warn, fail, told):
+def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, newest: str | None, warn, fail, told, before):
     began, failed = time.monotonic(), []
 
     def missed(bad: Failure) -> None:
-        failed.append(bad.message)
+        failed.append(bad)
         fail(bad)
 
+    def unsigned(bad: Failure) -> None:
+        if bad.code == CONFIG:
+            warn(f"the journal has no signed checkpoint: {bad.message}", bad.hint)
+        else:
+            missed(bad)
+
     what = [f"close {journal.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in entries]
-    yield _journaled(folder, make("audit", stage, act="rotate", subject="journal", who=journal._user(), outcome="intended", what=what or None), warn)
-    closed, put, removed = None, [], []
-    try:
-        closed = journal.rotate(folder, lambda *_: why, stage=stage) if why else None
-    except Failure as bad:
-        missed(bad)
+    intent = make("audit", stage, act="rotate", subject="journal", who=journal._user(), outcome="intended", what=what or None)
+    yield _journaled(folder, intent, warn)
+    closed = _tried(missed, journal.rotate, folder, lambda *_: why, stage=stage) if why else None
     fresh = [segment for segment in _plain(folder) if segment.name == closed]
+    put, removed = [], []
+    if before:
+        before()
     for segment, entry in (entries | _described(folder, fresh, missed)).items():
-        try:
-            put.append(_put_away(folder, segment, entry, told))
-        except Failure as bad:
-            missed(bad)
-            if bad.code in (CANTCREAT, IOERR):
-                break  # a disk that is full is so for the rest too
-    if closed or put:
-        try:
-            if signed := evidence.checkpoint(folder, stage=stage, warn=warn):
-                yield signed
-        except Failure as bad:
-            if bad.code == CONFIG:
-                warn(f"the journal has no signed checkpoint: {bad.message}", bad.hint)
-            else:
-                missed(bad)
+        if done := _tried(missed, _put_away, folder, segment, entry, told):
+            put.append(done)
+        elif failed[-1].code in (CANTCREAT, IOERR):
+            break  # a disk that is full is so for the rest too
+    if (closed or put) and (signed := _tried(unsigned, evidence.checkpoint, folder, stage=stage, warn=warn)):
+        yield signed
     old = _old(folder, policy)
-    if old and _timely(newest, missed):
-        try:
-            yield journal.drop(folder, list(old), "retention", stage=stage)
-            removed = [name for name, _ in old.values()]
-        except Failure as bad:
-            missed(bad)
+    if old and _timely(newest, missed) and (signed := _tried(missed, journal.drop, folder, list(old), "retention", stage=stage)):
+        yield signed
+        removed = [name for name, _ in old.values()]
     sizes = {key: sum(entry[key] for entry in put) for key in ("bytes", "sealed_bytes")} if put else {}
-    said = {"closed": closed, "sealed": [entry["file"] for entry in put] or None, **sizes, "removed": removed or None, "failed": failed or None}
-    ms = int((time.monotonic() - began) * 1000)
-    yield _journaled(folder, make("report", stage, subject="journal", act="rotate", outcome="failed" if failed else "done", **said, ms=ms), warn)
+    said = {"closed": closed, "sealed": [entry["file"] for entry in put] or None, **sizes, "removed": removed or None}
+    said |= {"outcome": "failed" if failed else "done", "failed": [bad.message for bad in failed] or None, "ms": int((time.monotonic() - began) * 1000)}
+    yield _journaled(folder, make("report", stage, parent=intent, subject="journal", act="rotate", **said), warn)
+
+
+def _tried(fail, function, *given, **settings):
+    """What function(…) returns; None where it failed, and fail(Failure) was called."""
+    try:
+        return function(*given, **settings)
+    except Failure as bad:
+        fail(bad)
+    except OSError as bad:
+        fail(_storage(bad))
+    return None
+
+
+def _storage(bad: OSError) -> Failure:
+    return Failure(f"cannot use '{bad.filename}': {bad.strerror}" if bad.filename else f"reading or writing failed: {bad.strerror}", IOERR)
 
 
 def _journaled(folder: str, rec: dict, warn) -> dict:
@@ -100,7 +113,7 @@ def _rehearsed(folder: str, stage: str, close: bool, policy: dict, fail) -> dict
     why = _due(folder, stage, close, policy)
     would = [f"close and seal {journal.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in _plain(folder)]
     old = _old(folder, policy)
-    if old and _timely(_newest(folder, stage), fail):
+    if old and _timely(_tried(fail, _newest, folder, stage), fail):
         would += [f"remove {name}: {reason}" for name, reason in old.values()]
     kept = [f"{name}: {reason}" for name, keep, reason in _judged(folder, policy).values() if keep] if _rules(policy) else None
     return make("report", stage, subject="journal", act="rotate", would=would, kept=kept)
@@ -162,13 +175,8 @@ def _plain(folder: str) -> list:
 
 def _described(folder: str, segments: list, fail) -> dict:
     """{segment: entry of the ledger} of closed segments, those left out that are damaged."""
-    made = {}
-    for segment in segments:
-        try:
-            made[segment] = journal.describe(folder, segment)
-        except Failure as bad:
-            fail(bad)
-    return made
+    made = {segment: _tried(fail, journal.describe, folder, segment) for segment in segments}
+    return {segment: entry for segment, entry in made.items() if entry}
 
 
 def _put_away(folder: str, segment, entry: dict, told) -> dict:
@@ -248,8 +256,8 @@ def _judged(folder: str, policy: dict) -> dict[int, tuple[str, bool, str]]:
     names = {segment.number: segment.name for segment in journal.segments(folder) if segment.sealed}
     ledger = {number: entry for number, entry in journal.ledger(folder).items() if number in names}
     # The last record may have come from elsewhere, and be of any time; the first of the next segment tells when this one was closed.
-    later = {number - 1: entry["since"] for number, entry in ledger.items()}
-    items = [(number, max(entry["until"], later.get(number, ""), key=lambda ts: retention.seconds(ts) or 0.0)) for number, entry in sorted(ledger.items())]
+    times = {number: [entry.get("until"), ledger.get(number + 1, {}).get("since")] for number, entry in sorted(ledger.items())}
+    items = [(number, max(both, key=lambda ts: retention.seconds(ts) or 0.0)) for number, both in times.items()]
     # Where the clock was wrong for a while, the last ones of the chain need not be those of the latest times.
     present, made, last = now(), {}, sorted(ledger)[-max(int(policy.get("keep_last", 0)), 1) :]
     for number, keep, why in retention.chosen(items, policy, present):
@@ -269,10 +277,11 @@ def _old(folder: str, policy: dict) -> dict[int, tuple[str, str]]:
 
 def _held(entry: dict, present: str) -> str:
     """Why a segment stays that no rule keeps: a memory in it whose tier keeps it longer. "" where there is none."""
-    if type(entry.get("memories")) is not list:
+    known = entry.get("memories")
+    if type(known) is not list or not all(type(one) is list and [*map(type, one)] == [str, str] for one in known):
         return "nobody knows what memories it holds"
     tiers = {tier["name"]: tier for tier in specs.load("memory")["tier"]}
-    for name, when in entry["memories"]:
+    for name, when in known:
         name = name or _default()
         days, then = tiers[name].get("keep") if name in tiers else None, retention.seconds(when)
         if days is None or then is None:
@@ -289,8 +298,10 @@ def _default() -> str:
         return "none"  # of which there is no entry either
 
 
-def _timely(newest: str, fail) -> bool:
-    """True where the clock is right, as far as the newest record tells."""
+def _timely(newest: str | None, fail) -> bool:
+    """True where the clock is right, as far as the newest record tells; None: that could not be read."""
+    if newest is None:
+        return False
     try:
         retention.clock(now(), newest)
     except Failure as bad:
@@ -300,7 +311,7 @@ def _timely(newest: str, fail) -> bool:
 
 
 def _newest(folder: str, stage: str) -> str:
-    """The time of the newest record that no rotation wrote; "" where there is none."""
+    """The time of the newest record that no rotation wrote; "" where there is none. Raises Failure 77 where that is sealed and can't be opened here."""
     for segment in [None, *reversed(journal.segments(folder))]:
         try:
             fd, size, top = journal.open_segment(segment) if segment else journal._open(os.path.join(folder, journal.LIVE))

@@ -8,7 +8,6 @@ from collections import namedtuple
 from datetime import UTC, datetime, timedelta
 
 from . import health, paths
-from .errors import Failure
 from .health import FAIL, OK, WARN, Check
 
 WINDOW = 30  # days that growth is measured over, or those that there are
@@ -82,7 +81,7 @@ def _journal(grown: dict):
 
 
 def _spans(folder: str, found: list, entries: dict) -> list[Span]:
-    """Of all segments, oldest first. A time that can't be right is taken to be that of the one before; the first began with the journal's id at the earliest."""
+    """Of all segments, oldest first. A time that can't be right is that of the one before; the first began with the journal's id at the earliest."""
     from . import archive, journal
 
     spans: list[Span] = []
@@ -281,8 +280,9 @@ def _backups():
 def copied(folder: str, said: dict, now: datetime) -> tuple[dict, list]:
     """The backups in one folder. said: as backup.known() has it."""
     checks = []
-    to = f"--to '{folder}'"
-    for field, what, hint in (("at", "backup", f"ftai-rotate backup {to}"), ("checked", "check", f"ftai-rotate check {to} --read-data"), ("drilled", "drill", f"ftai-rotate drill {to}")):
+    check = f"ftai-rotate check --to '{folder}' --read-data"
+    asked = (("at", "backup", f"ftai-rotate backup --to '{folder}'"), ("checked", "check", check), ("drilled", "drill", f"ftai-rotate drill --to '{folder}'"))
+    for field, what, hint in asked:
         days = age(said.get(field), now)
         late = days is None or days > AGES[field]
         detail = f"the last {what} was at {said[field]}" if days is not None else f"no {what} was ever made"
@@ -290,7 +290,7 @@ def copied(folder: str, said: dict, now: datetime) -> tuple[dict, list]:
             detail += f", {days:.0f} days ago, {AGES[field]} are allowed"
         checks.append(Check(WARN if late else OK, f"backup {folder}", detail, hint if late else ""))
     if said.get("ok") is False:
-        checks.append(Check(FAIL, f"backup {folder}", "what was looked at last was not good", f"ftai-rotate check {to} --read-data"))
+        checks.append(Check(FAIL, f"backup {folder}", "what was looked at last was not good", check))
     fields = {"subject": "backup", "name": folder, **{name: said.get(name) for name in ("snapshot", "at", "checked", "drilled", "ok")}, "level": worst(checks)}
     return fields, checks
 

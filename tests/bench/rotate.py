@@ -59,7 +59,7 @@ def beside(work) -> tuple[float, float]:
 def rotate() -> tuple[float, float]:
     """(seconds, megabytes of memory) of one run."""
     begun = time.perf_counter()
-    child = subprocess.Popen([os.path.join(ROOT, "bin", "ftai-rotate"), "--now", "-q"], stdout=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, os.path.join(ROOT, "bin", "ftai-rotate"), "--now", "-q"], stdout=subprocess.PIPE)
     assert child.stdout is not None
     told = child.stdout.read()
     _, status, used = os.wait4(child.pid, 0)

@@ -14,7 +14,7 @@ STAGES = surface.stages()
 ORDER = ["NAME", "SYNOPSIS", "DESCRIPTION", "ENVIRONMENT", "FILES", "EXIT STATUS", "EXAMPLES", "SEE ALSO", "CAVEATS"]
 # Pages of other programs that ours may point to.
 OTHERS = {"awk 1", "cron 8", "crontab 5", "fdatasync 2", "flock 2", "fsync 2", "git 1", "githooks 5", "grep 1", "jq 1", "launchd 8", "less 1"}
-OTHERS |= {"sh 1", "sha256sum 1", "signal 7", "sqlite3 1", "sysexits 3", "tail 1", "tee 1"}
+OTHERS |= {"age 1", "age-keygen 1", "openssl 1", "sh 1", "sha256sum 1", "signal 7", "sqlite3 1", "sysexits 3", "tail 1", "tee 1", "zstd 1"}
 
 needs_mandoc = pytest.mark.skipif(not shutil.which("mandoc"), reason="MANDOC IS MISSING: the man pages are not checked")
 

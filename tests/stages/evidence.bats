@@ -68,7 +68,7 @@ last() { ftai-recall --after 0 --tag note | jq -r .id | tail -n 1; }
     try ftai-log --verify --against anchor
     ended 0
     empty "$T/err"
-    grep -q "^anchor: seq 1 to [0-9]* as serenamaster+[0-9a-f]* signed" "$T/out"
+    grep -q "^anchor: seq 1 to [0-9]* as $(cut -d + -f 1,2 "$FTAI_HOME/state/keys/signing.pub") signed" "$T/out"
     try ftai-log --verify -q --against anchor
     ended 0
     empty "$T/out"

@@ -437,7 +437,7 @@ def test_keys_of_threads_come_back_and_those_that_were_destroyed_do_not(to, tmp_
     list(purge.run(purge.Asked(pattern="geheim4711"), "test", stage=STAGE, opened=lambda rec: seal.opened(rec, lambda: identity)))
     # Until then the backup opens it.
     assert os.path.exists(os.path.join(to, "latest", keys))
-    second = good(to)
+    good(to)
     assert not os.path.exists(os.path.join(to, "latest", keys))
     assert restore(to, tmp_path / "after", before=backup.instant(first["snapshot"]))["snapshot"] == first["snapshot"]
     assert "geheim4711 0" in texts(tmp_path / "before", monkeypatch, identity)
@@ -499,14 +499,28 @@ def test_a_damaged_segment_does_not_keep_the_rest_from_its_backup(to):
 
 def test_a_sealed_segment_that_is_not_what_the_ledger_says_stops_it(to):
     write(5, "one")
+    close()
+    write(5, "two")
     close(put_away=True)
-    path = Path(paths.journal(), "000001.ftai.zst.sealed")
+    path = Path(paths.journal(), "000002.ftai.zst.sealed")
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
     with raises(IOERR, "not what the ledger says"):
         make(to)
     assert backup.names(to) == [] and os.listdir(f"{to}/objects") == []
+
+
+def test_a_lost_ledger_does_not_keep_it_from_its_backup(to):
+    write(5, "one")
+    close(put_away=True)
+    write(5, "two")
+    held = [rec for _, rec in journal.read(paths.journal())]
+    Path(paths.journal(), "ledger").unlink()
+    good(to)
+    assert check(to)[1] == []
+    restore(to, f"{to}-restored")
+    assert [rec for _, rec in journal.read(f"{to}-restored/state/journal")] == held
 
 
 def test_without_the_identity_it_is_made_and_says_so(to, tmp_path):
@@ -622,6 +636,27 @@ def test_a_wrong_clock_takes_nothing_away(to, ts, stops):
     assert bool(made.get("stopped")) == bool(failed) == stops
     assert len(backup.names(to)) == (2 if stops else 1)
     assert bool(backup.planned(to, stage=STAGE, warn=Said())["gone"]) != stops
+
+
+def test_where_nobody_can_say_what_time_it_was_nothing_is_taken_away(to, tmp_path):
+    policy("  keep_last: 1\n")
+    good(to)
+    close(put_away=True)
+    journal.append(paths.journal(), [record.make("audit", STAGE, act="backup")], stage=STAGE)
+    Path(paths.state(), "keys", "identity").rename(tmp_path / "identity")
+    for _ in range(2):
+        failed = Said()
+        assert "'unknown', cannot be read" in make(to, failed)["stopped"]
+    (tmp_path / "identity").rename(Path(paths.state(), "keys", "identity"))
+    assert len(good(to)["gone"]) == 3
+
+
+def test_behind_a_rotation_the_clock_is_compared_with_what_is_sealed(to):
+    policy("  keep_last: 1\n")
+    good(to)
+    journal.append(paths.journal(), [record.make("note", "ftai-elsewhere", body="x") | {"ts": "2099-01-01T00:00:00.000Z"}], stage=STAGE)
+    close(put_away=True)
+    assert "before the newest record" in make(to)["stopped"]
 
 
 # ---- looking ----
@@ -774,6 +809,23 @@ def test_the_chain_is_followed(to, change, words):
     forge(to, name, lambda _, entries: change([one for one in entries if one["kind"] == "segment"]))
     report, found = check(to)
     assert report["outcome"] == "failed" and words in found[0]
+
+
+def test_segments_of_two_histories_are_no_chain(to, tmp_path, monkeypatch):
+    """Of a journal that was restored and gone on with, while the old one was too."""
+    seal.recipient()
+    shutil.copytree(tmp_path / "home", tmp_path / "fork")
+    made = []
+    for name in ("home", "fork"):
+        fresh(monkeypatch, tmp_path / name)
+        write(3, name)
+        close()
+        write(3, name)
+        made.append(good(to)["snapshot"])
+    other = backup.manifest(to, made[0], backup.owner(to))[1]
+    forge(to, made[1], lambda _, entries: [other[0] if one["name"] == other[0]["name"] else one for one in entries])
+    report, found = check(to)
+    assert report["damaged"] == 1 and "segment 2 does not go on from the one before" in found[0]
 
 
 def test_list(to):

@@ -349,6 +349,11 @@ def test_an_anchor_of_another_key_or_journal_is_refused(tmp_path, monkeypatch):
     assert fails(evidence.Anchor, str(tmp_path / "bytes")).code == DATAERR
 
 
+def test_a_key_is_named_without_its_base64():
+    """Which may hold a `+` itself."""
+    assert evidence._key("serenamaster+29d39126+ATEVfttqktKsZAl1sdngHJkRU9kj+AAA") == "serenamaster+29d39126"
+
+
 # ---- the proof of one record ----
 
 
@@ -433,6 +438,26 @@ def test_what_is_no_proof_is_refused(proof):
     words, keys = proof
     for made in ("", "\n", words + "\n", words[:-1], words * 2, "\n" + words, words.replace("\n", "\r\n"), words.replace("-proof/1", "-proof/2")):
         assert fails(evidence.checked, made, keys).code == DATAERR
+
+
+@pytest.mark.parametrize("name", ["salt", "hash"])
+def test_what_the_chain_of_a_record_says_must_be_so(proof, name):
+    words, keys = proof
+    made = re.sub(rf'    {name}: "(.)', lambda found: f'    {name}: "{"1" if found[1] == "0" else "0"}', words)
+    assert made != words
+    assert fails(evidence.checked, made, keys).code == DATAERR
+
+
+def test_a_note_about_other_seqs_is_refused(monkeypatch, tmp_path):
+    own = three()[7]
+    words = evidence.prove(paths.journal(), own)
+    note = words.split("\n\n", 1)[1].rpartition("\n\n")[0] + "\n"
+    said = proofs.parsed(proofs.opened(note))
+    shifted = [(part.number, part.first + 1, part.last + 1, part.root) for part in said.segments]
+    lying = proofs.sign(proofs.text(said.journal, said.size, said.head, proofs.lines(said.closed, shifted)))
+    evidence.checked(words.replace(note, note))
+    assert note in words
+    assert "not what its @chain says" in fails(evidence.checked, words.replace(note, lying)).message
 
 
 def test_a_tombstone_proves_nothing(proof):

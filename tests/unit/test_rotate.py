@@ -497,8 +497,14 @@ def test_a_wrong_clock_removes_nothing_and_the_rest_is_done(clock, leap):
 def test_the_time_of_a_segment_is_when_it_was_closed_whatever_its_records_say(clock):
     proofs.make_key()
     policy(keep_within=3)
+    write("one", ts="2019-01-01T00:00:00.000Z")
+    journal.close(paths.journal(), 1 << 62, stage="ftai-purge")  # as a purge does it
     days(clock, 2, ts="2019-01-01T00:00:00.000Z")
-    assert names() == SEALED[1:3]
+    assert names() == SEALED[1:4]
+    clock.seconds += 3 * DAY
+    assert Run().failed[0].code == 75  # the newest record is of 2019
+    write("now")
+    assert Run().report["removed"] == SEALED[1:3]
 
 
 def memories(*tiers):
@@ -538,11 +544,13 @@ def test_a_segment_with_a_memory_that_is_kept_longer_stays(clock, tier, after, w
 def test_what_memories_a_segment_holds_is_in_the_ledger(clock):
     memories("short", "long", "short", 7, 'a "quoted" one')
     write("x", tag="memory", tier="odd", ts="no time")
+    write("long " * 40_000, tag="memory", tier="huge")
     write('@memory\n  tier: "fake"\n', tier="nested")  # text that looks like one
     journal.append(paths.journal(), [record.make("note", "x", blocks=[{"@tag": "memory", "tier": "inner"}])], stage=STAGE)
     Run(close=True)
     assert journal.ledger(paths.journal())[1]["memories"] == [
         ["?", "2026-11-26T12:00:00.000Z"],
+        ["huge", "2026-11-26T12:00:00.000Z"],
         ["long", "2026-11-26T12:00:00.000Z"],
         ["odd", "?"],
         ["short", "2026-11-26T12:00:00.000Z"],
@@ -557,12 +565,10 @@ def test_memories_are_found_wherever_they_stand(tmp_path_factory, sizes):
     try:
         made = []
         with open(path, "wb") as file:
-            ts = "2026-11-26T12:00:00.000Z"
             for n, size in enumerate(sizes):
                 made.append(f"t{n}")
-                file.write(
-                    f'\n@note\n  body: "{"x" * size}"\n@end\n\n@memory\n  ts: "2026-11-26T12:00:00.000Z"\n  body: "{"y" * size}"\n  tier: "t{n}"\n@end\n'.encode()
-                )
+                file.write(f'\n@note\n  body: "{"x" * size}"\n@end\n'.encode())
+                file.write(f'\n@memory\n  ts: "2026-11-26T12:00:00.000Z"\n  body: "{"y" * size}"\n  tier: "t{n}"\n@end\n'.encode())
         fd = os.open(path, os.O_RDONLY)
         found = rotation.memories(fd, os.path.getsize(path))
         os.close(fd)
@@ -585,6 +591,26 @@ def test_a_segment_of_which_nobody_knows_its_memories_stays(clock):
     Run(close=True)
     assert names() == [SEALED[1], SEALED[3]]
     assert "nobody knows" in Run(dry_run=True).report["kept"][0]
+
+
+@pytest.mark.parametrize("memories", [None, "long", [["long"]], [7], [["long", 7]]])
+def test_a_ledger_that_says_something_else_of_them_keeps_it_too(memories):
+    assert rotation._held({"memories": memories}, record.now()) == "nobody knows what memories it holds"
+
+
+def test_where_the_newest_record_cannot_be_read_nothing_is_removed(clock, home):
+    proofs.make_key()
+    days(clock, 3)
+    policy(keep_last=1)
+    Path(seal.folder(), "identity").rename(home / "identity")
+    for dry_run in (True, False):
+        run = Run(dry_run=dry_run)
+        assert run.codes() == [77]
+        assert [rec.get("would") for rec in run.records] == [[]] * dry_run
+    write("four")
+    run = Run(close=True)
+    assert run.failed == []
+    assert run.report["removed"] == SEALED[1:4]
 
 
 @pytest.mark.parametrize("body", ['@retention\n  name: "journal"\n  summary: "x"\n  keep_last: -1\n@end', "@retention\n  name: [", '@tier\n  name: "x"\n@end'])
@@ -666,17 +692,18 @@ def disk(home):
 
 @root
 def test_a_full_disk(disk):
-    write(*(os.urandom(400).hex() for _ in range(2000)))
+    closed(*(os.urandom(400).hex() for _ in range(2000)))
+    write("more")
     (disk / "filler").write_bytes(bytes(1_500_000))
     run = Run(close=True)
     assert run.codes() == [74]
     assert run.report["outcome"] == "failed"
     assert "No space left" in run.report["failed"][0]
-    assert names() == ["000001.ftai"]
+    assert names() == ["000001.ftai", "000002.ftai"]
     assert not [name for name in os.listdir(disk) if "zst" in name]
     (disk / "filler").unlink()
-    assert Run().report["sealed"] == [SEALED[1]]
-    assert len(bodies()) == 2000
+    assert Run().report["sealed"] == SEALED[1:3]
+    assert len(bodies()) == 2001
     assert sound()
 
 

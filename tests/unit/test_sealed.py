@@ -537,36 +537,52 @@ def test_what_stands_inside_is_taken_word_for_word(place, method):
         assert refuses(put(place, hostile)), hostile[:60]
 
 
+def with_keyset(place, kind) -> tuple[str, Path]:
+    """(the keyset, a file that is as it should be but for the kind of it)."""
+    import hashlib
+
+    import tink
+    from tink import json_proto_keyset_format, secret_key_access, streaming_aead
+
+    streaming_aead.register()
+    handle = tink.new_keyset_handle(kind)
+    keyset = json_proto_keyset_format.serialize(handle, secret_key_access.TOKEN)
+    locked = seal.lock(keyset.encode(), [seal.recipient()])
+    front = sealed.MAGIC + len(locked).to_bytes(2, "big") + locked
+    out = io.BytesIO()
+    out.close = lambda: None  # type: ignore[method-assign]
+    with handle.primitive(streaming_aead.StreamingAead).new_encrypting_stream(out, hashlib.sha256(front).digest()) as into:
+        into.write(frame() + zstd(b"abc"))
+    (place / "x").write_bytes(front + out.getvalue())
+    return keyset, place / "x"
+
+
 @pytest.mark.filterwarnings("ignore:.*key_template function is deprecated")
 def test_a_keyset_of_another_kind_is_refused(place, monkeypatch):
     """Who knows the recipient can make a file of any keyset: none that asks for much memory, or that is weaker, may be used."""
-    import tink
-    from tink import aead, json_proto_keyset_format, secret_key_access, streaming_aead
+    from tink import streaming_aead
 
-    monkeypatch.setenv("FTAI_SEAL", "aes256")
-    aead.register()
-    streaming_aead.register()
     kinds = streaming_aead.streaming_aead_key_templates
-    huge = kinds.create_aes_gcm_hkdf_streaming_key_template(32, 3, 32, (1 << 31) - 1)
-    weak = kinds.create_aes_gcm_hkdf_streaming_key_template(32, 1, 32, MIB)
-    texts = []
-    for kind in (huge, weak, kinds.AES128_GCM_HKDF_1MB, kinds.AES256_GCM_HKDF_4KB, kinds.AES256_CTR_HMAC_SHA256_1MB, aead.aead_key_templates.AES256_GCM):
-        try:
-            texts.append(json_proto_keyset_format.serialize(tink.new_keyset_handle(kind), secret_key_access.TOKEN))
-        except tink.TinkError:
-            assert kind is weak
-    good = json_proto_keyset_format.serialize(tink.new_keyset_handle(kinds.AES256_GCM_HKDF_1MB), secret_key_access.TOKEN)
-    wrong = re.sub(r'"value": ?"[^"]*"', '"value":"{}"', good)
-    for value in ("", "!", "AAAA", "CAES", "////"):
-        texts.append(wrong.replace("{}", value))
-    texts += ["", "x", "{}", good[:-1], good * 2]
-    texts += ['{"key":[]}', '{"key":[3]}', '{"key":{"keyData":{}}}', '{"key":[{"keyData":{"value":3,"typeUrl":"x"}}]}', "[" * 50_000]
-    texts += [good.replace("ENABLED", "DISABLED"), good.replace('"key":', '"keys":'), re.sub(r'"primaryKeyId": ?[0-9]+', '"primaryKeyId":1', good)]
-    assert len(set(texts)) > 18 and good not in texts
+    good, path = with_keyset(place, kinds.AES256_GCM_HKDF_1MB)
+    assert opened(path) == b"abc"
+    other = kinds.create_aes_gcm_hkdf_streaming_key_template
+    for kind in (
+        kinds.AES128_GCM_HKDF_1MB, kinds.AES256_GCM_HKDF_4KB, kinds.AES256_CTR_HMAC_SHA256_1MB, other(32, 3, 16, MIB), other(64, 3, 32, MIB),
+        other(32, 4, 32, MIB), other(32, 3, 32, MIB + 1), other(32, 3, 32, 32 * MIB),
+    ):  # fmt: skip
+        assert refuses(with_keyset(place, kind)[1])
+    came, memory = child(with_keyset(place, other(32, 3, 32, 512 * MIB))[1])
+    assert came == "refused 65"
+    assert memory < 64_000, f"{memory} KiB"
+    texts = [re.sub(r'"value": ?"[^"]*"', f'"value":"{value}"', good) for value in ("", "!", "AAAA", "CAES", "////")]
+    texts += ["", "x", "{}", good[:-1], good * 2, '{"key":[]}', '{"key":[3]}', '{"key":{"keyData":{}}}', "[" * 50_000]
+    texts += ['{"key":[{"keyData":{"value":3,"typeUrl":"x"}}]}', good.replace("ENABLED", "DISABLED"), good.replace('"key":', '"keys":')]
+    texts += [re.sub(r'"primaryKeyId": ?[0-9]+', '"primaryKeyId":1', good)]
+    assert len(set(texts)) == 18 and good not in texts
     for text in texts:
         locked = seal.lock(text.encode(), [seal.recipient()])
-        (place / "x").write_bytes(sealed.MAGIC + len(locked).to_bytes(2, "big") + locked + b"\x28" + bytes(500))
-        assert refuses(place / "x"), text[:60]
+        path.write_bytes(sealed.MAGIC + len(locked).to_bytes(2, "big") + locked + b"\x28" + bytes(500))
+        assert refuses(path), text[:60]
 
 
 def test_what_is_no_file_of_ours_is_refused(place, method, tmp_path):
@@ -702,6 +718,26 @@ def test_a_full_disk_leaves_nothing(place, method):
         assert os.listdir(place) == [path.name]
     signal.signal(signal.SIGXFSZ, old)
     assert opened(path) == data
+
+
+def test_a_disk_that_is_full_or_read_only(place, method, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", disk], capture_output=True, check=False).returncode:
+        pytest.skip("NO ROOT, OR NO MOUNTS ALLOWED: no small disk can be made")
+    try:
+        path = made(place, random.Random(8).randbytes(3_000_000))
+        with open(path, "rb") as file:
+            assert code(sealed.write, file.fileno(), str(disk / "y"), ABOUT) == IOERR
+            assert code(sealed.open_, str(path), folder=str(disk)) == IOERR
+            assert code(sealed.extract, str(path), str(disk / "y")) == IOERR
+            assert os.listdir(disk) == []
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+            assert code(sealed.write, file.fileno(), str(disk / "y"), ABOUT) == CANTCREAT
+            assert code(sealed.open_, str(path), folder=str(disk)) == CANTCREAT
+            assert code(sealed.extract, str(path), str(disk / "y")) == CANTCREAT
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 SEALING = """

@@ -205,6 +205,11 @@ def test_times_that_phrases_take_are_understood():
         ("mcp", '@rule\n  name: "x"\n  any: true\n  target: "model:a"\n  reason: "x"\n  quality: 0.5\n@end', 12, "expected a whole number from 0"),
         ("memory", '@tier\n  name: "x"\n  summary: "x"\n  keep: "long"\n@end', 10, "'keep' is 'long', expected a number"),
         ("memory", '@tier\n  name: "x"\n  summary: "x"\n  default: "yes"\n@end', 10, "expected true or false"),
+        ("memory", '@retention\n  name: "x"\n  summary: "x"\n  rotate: "hourly"\n@end', 10, "expected daily, weekly or size"),
+        ("memory", '@retention\n  name: "x"\n  summary: "x"\n  rotate: "size"\n@end', 10, "'rotate' is size, and there is no 'size'"),
+        ("memory", '@retention\n  name: "x"\n  summary: "x"\n  size: 0\n@end', 10, "'size' is 0, expected a number of megabytes"),
+        ("memory", '@retention\n  name: "x"\n  summary: "x"\n  size: 1.5\n@end', 10, "expected a whole number"),
+        ("memory", '@retention\n  name: "x"\n  summary: "x"\n  keep_last: -1\n@end', 10, "expected a whole number"),
         ("release", '@gate\n  name: "x"\n  summary: "x"\n@end', 7, "without 'run'"),
         ("system", '@skill\n  name: "x y"\n  summary: "x"\n  slots: []\n@end', 8, "expected a name"),
         ("system", '@capability\n  name: "x"\n  summary: "x"\n  say: ["a (b"]\n@end', 10, "never closed"),
@@ -590,6 +595,22 @@ def test_config_spec_decides_the_privacy_of_routes():
     assert privacy() == "local"
     own("config", '@setting\n  name: "privacy"\n  value: "cloud"\n  choices: ["local", "cloud"]\n  summary: "x"\n@end')
     assert privacy() == "cloud"
+
+
+def test_shipped_retention_removes_no_segment():
+    kept = {entry["name"]: {key: entry[key] for key in entry if key.startswith(("keep", "rotate", "size"))} for entry in specs.load("memory")["retention"]}
+    assert kept == {
+        "journal": {"rotate": "daily", "size": 256},
+        "backups": {"keep_last": 7, "keep_daily": 14, "keep_weekly": 8, "keep_monthly": 24},
+    }
+
+
+def test_a_project_that_is_not_trusted_does_not_say_what_is_kept():
+    folder = Path.cwd() / ".ftai"
+    own("memory", '@retention\n  name: "journal"\n  summary: "x"\n  keep_last: 1\n@end\n\n@retention\n  name: "backups"\n  off: true\n@end', folder)
+    assert "keep_last" not in specs.find("memory", "retention", "journal")
+    assert specs.find("memory", "retention", "backups")["keep_last"] == 7
+    assert len(specs.load("memory")["notes"]) == 2
 
 
 def test_memory_spec_decides_where_a_memory_is_kept():

@@ -64,7 +64,8 @@ def old(days):
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (5 * MB, "5.0 MiB"), (3 * 1024 * MB, "3.0 GiB"), (5 * 1024**4, "5120.0 GiB")]
+    ("count", "words"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (5 * MB, "5.0 MiB"), (3072 * MB, "3.0 GiB"), (5 * 1024**4, "5120.0 GiB")],
 )
 def test_amounts(count, words):
     assert storage.amount(count) == words
@@ -171,6 +172,22 @@ def test_a_sealed_segment_without_an_entry_and_a_damaged_one_are_left_out():
     assert len(storage._spans(paths.journal(), journal.segments(paths.journal()), {})) == 1
     ((fields, _),) = told(storage._journal, {})
     assert (fields["closed_segments"], fields["sealed_segments"]) == (1, 1)
+
+
+def test_growth_of_answers_is_by_the_times_of_the_files(home):
+    folder = paths.make(os.path.join(paths.data(), "answers"))
+    for name, days, size in (("new", 1, 3000), ("older", 20, 6000), ("old", 31, 90_000), ("ahead", -1, 70_000)):
+        with open(os.path.join(folder, name), "w") as file:
+            file.write("x" * size)
+        os.utime(file.name, times=2 * (datetime.now(UTC).timestamp() - days * 86400,))
+    with open(home / "elsewhere", "w") as file:
+        file.write("x" * 500_000)
+    os.symlink(file.name, os.path.join(folder, "link"))
+    for days, over in ((40, 30), (10, 10)):
+        grown = {"why": "", "records": storage.Growth(1, days)}
+        (fields, _), _ = told(storage._others, grown)
+        assert fields["bytes"] == 169_000 + os.lstat(os.path.join(folder, "link")).st_size
+        assert (fields["days"], fields["a_day"]) == (over, pytest.approx(9000 / over, abs=10))
 
 
 # --- disks
