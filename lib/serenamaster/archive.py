@@ -514,6 +514,25 @@ def _rebuild(folder: str, path: str, told: Callable | None) -> tuple[int, int]:
     return after, before
 
 
+def forget(runs: Iterable[tuple[int, int]]) -> str | None:
+    """Takes out rows from one seq to another each, whose segments retention removed. Returns None, or why it could not; a rebuild does it too."""
+    import sqlite3
+
+    path = paths.archive_db()
+    try:
+        with Locked(10):
+            if not _inode(path):
+                return None
+            db = _write(path)
+            with Transaction(db):
+                for span in runs:
+                    db.execute("INSERT INTO words (words, rowid, text, tag) SELECT 'delete', seq, text, tag FROM searched WHERE seq BETWEEN ? AND ?", span)
+                    db.execute("DELETE FROM records WHERE seq BETWEEN ? AND ?", span)
+    except (OSError, Failure, sqlite3.Error) as bad:
+        return str(bad)
+    return None
+
+
 def purge(names: set[str], damaged: bool = False) -> None:
     """Takes what the journal holds as tombstones out of the archive: rows, index, free pages and write-ahead log. A damaged one is made again.
 
@@ -927,6 +946,13 @@ def tasks(db, status: str | None = "open") -> list[dict]:
     """The tasks with this status (None: all), with later updates applied, oldest first. A task without status is open."""
     every = list(_records(db.execute("SELECT line FROM records WHERE tag = 'task' AND updates IS NULL ORDER BY seq")))
     return [rec for rec in _updated(db, every) if status is None or rec.get("status", "open") == status]
+
+
+def open_seqs(db) -> set[int]:
+    """The seqs of the open tasks, and of what was said of them later."""
+    own = {rec["id"] for rec in tasks(db)}
+    found = db.execute("SELECT seq, id, updates FROM records WHERE tag = 'task' OR updates IS NOT NULL")
+    return {seq for seq, name, about in found if name in own or about in own}
 
 
 def newest(db, via: str) -> str | None:
