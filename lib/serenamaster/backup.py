@@ -27,6 +27,7 @@ MARKER = "ftai-backup"
 FOLDERS = ("objects", "snapshots", "latest")
 KEYS = "keys"  # the name of the manifest in `latest`: of keys of threads nothing older is kept, so that what was purged stays unreadable
 ENTRIES = 100_000  # of a manifest
+HELD = 10_000  # names of manifests that are remembered of a folder
 NOTE = 64 * 1024 * 1024  # bytes of a manifest
 WAIT = 10.0  # seconds to wait for another process
 CHUNK = 1024 * 1024
@@ -194,7 +195,7 @@ def _folder(path: str) -> None:
     try:
         seen = os.lstat(path)
     except OSError as bad:
-        raise Failure(f"cannot use '{path}': {bad.strerror}", IOERR) from None
+        raise Failure(f"cannot use '{path}': {bad.strerror}", IOERR, "put it back as it was, or begin in another folder") from None
     if not stat.S_ISDIR(seen.st_mode):
         raise Failure(f"'{path}' is no folder", NOPERM)
 
@@ -231,6 +232,12 @@ def _small(path: str, most: int) -> bytes | None:
     if len(data) > most:
         raise Failure(f"'{path}' is bigger than {most} bytes", DATAERR)
     return data
+
+
+def _cold(fd: int) -> None:
+    """What is read of a file from here on is to come from the disk, and not from memory."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _sum(fd: int) -> tuple[int, str]:
@@ -381,6 +388,14 @@ def _all(folder: str, owner: str, keys=None) -> tuple[dict[str, tuple], dict[str
     return good, bad
 
 
+def _gone(folder: str, good: dict[str, tuple], bad: dict[str, Failure]) -> dict[str, Failure]:
+    """{name: failure} of the first and the last manifest that was there after the last backup, and is not. What only these name is no rubbish."""
+    said = known().get(folder, {}).get("held", ())
+    lost = [name for name in said if name not in good and name not in bad]
+    hint = f"put it back, or, if it is to be gone, take the line of '{folder}' out of '{paths.where('state')}/backups'"
+    return {name: Failure(f"the manifest '{_path(folder, name)}' is gone", SOME, hint) for name in (*lost[:1], *lost[-1:])}
+
+
 def signers(folder: str, given: str | None, warn: Callable) -> list[str] | None:
     """The vkeys that count: the one that was given, else our own (None), else, on a new machine, the one that the newest backup names itself."""
     if given:
@@ -417,9 +432,10 @@ def make(folder: str, *, stage: str, warn: Callable, fail: Callable, told: Calla
     with stream.Lock(os.path.join(folder, ".lock"), WAIT, f"'{folder}' is in use by another process"):
         try:
             if fresh and _owner(folder) is None:
+                for name in FOLDERS:
+                    os.makedirs(os.path.join(folder, name), mode=0o700, exist_ok=True)
+                # Last: a folder that is missing where this stands is a loss.
                 stream.save(os.path.join(folder, MARKER), f"ftai-backup/1 {own}\n".encode())
-            for name in FOLDERS:
-                os.makedirs(os.path.join(folder, name), mode=0o700, exist_ok=True)
         except OSError as bad:
             raise _unwritten(bad, folder) from None
         if (other := owner(folder)) != own:
@@ -489,10 +505,13 @@ class _Making:
         self.total = self.done = 0  # bytes
         self.ts = now()
         self.good, self.bad = _all(folder, own)
+        self.bad |= _gone(folder, self.good, self.bad)
         self.fresh: list[str] = []  # paths of the objects that were written
         self.new = 0
         self.left: list[str] = []  # what could not be put into it
         self.shut: Failure | None = None  # why what was written can't be opened here
+        self.mended = 0  # objects that were there, damaged, and were written anew
+        self.whole = True  # no older backup names one that is damaged
         # (bytes, sha256) -> entry of what is there already, and whether that was opened once.
         self.there: dict[tuple, tuple[dict, bool]] = {}
         for name, (about, entries) in self.good.items():
@@ -508,7 +527,7 @@ class _Making:
         if named(self.ts) <= last:
             raise Failure(f"the clock is before the newest backup, {last}", TEMPFAIL, f"date; if that is right, rm '{_path(self.folder, last)}'")
         for bad in self.bad.values():
-            self.warn(f"{bad.message}; nothing is removed while it is there")
+            self.warn(f"{bad.message}; nothing is removed meanwhile: {bad.hint}")
         collect(self.folder, self.good, self.bad)
         try:
             fields = self.written()
@@ -521,7 +540,11 @@ class _Making:
                     pass
             raise
         # What a check found stays true until another one finds it mended.
-        remember(self.folder, snapshot=fields["snapshot"], at=self.ts, journal=self.own, ok=fields["verified"] and known().get(self.folder, {}).get("ok", True))
+        said = known().get(self.folder, {})
+        ok = fields["verified"] and self.whole and said.get("ok", True)
+        # One that can't be believed may be taken away, one that is gone stays missed.
+        held = {*self.good, fields["snapshot"], *(name for name in said.get("held", ()) if not os.path.lexists(_path(self.folder, name)))}
+        remember(self.folder, snapshot=fields["snapshot"], at=self.ts, journal=self.own, ok=ok, held=sorted(held)[-HELD:])
         return fields | self.retained(newest) | {"ms": int((time.monotonic() - began) * 1000)}
 
     def written(self) -> dict:
@@ -564,7 +587,7 @@ class _Making:
             self.fail(Failure(f"'{place}' is not in the backup", SOME))
         spans = [entry for entry in entries if entry["kind"] == "segment"]
         said = {key: about[key] for key in ("head", "entries", "bytes", "new", "verified")}
-        said |= {"segments": len(spans), "first": spans[0]["first"], "last": size, "left": self.left or None}
+        said |= {"segments": len(spans), "first": spans[0]["first"], "last": size, "left": self.left or None, "mended": self.mended or None}
         return {"snapshot": named(self.ts), "path": self.folder, **said}
 
     def about(self, of: str, entries: list[dict], **more) -> dict:
@@ -658,16 +681,28 @@ class _Making:
                     os.close(own)
 
     def entry(self, kind: str, name: str, fd: int, *, copy: dict | None = None, size: int | None = None, **chain) -> dict:
-        """The entry of a file; what was not in the folder yet is there, and was opened again, when it returns. copy: of a sealed one what the ledger says."""
+        """The entry of a file, which is in the folder when it returns: written and opened again, or once opened and still what it was.
+
+        copy: of a sealed one what the ledger says.
+        """
         size = os.fstat(fd).st_size if size is None else size
         fields = {"@tag": "entry", "name": name, "kind": kind}
         # What the folder can't have is not read twice.
         key = (copy["bytes"], copy["sha256"]) if copy else (size, _part(fd, size)) if size in self.sizes else None
         held, opened = self.there.get(key, (None, False)) if key else (None, False)
-        if held is not None and self.is_there(held):
+        own = new_id()
+        if held is not None and (wrong := _looked(os.path.join(self.folder, "objects", held["object"]), held, None, {})):
+            self.warn(f"{wrong}; it is written anew")
+            self.mended += 1
+            if copy and copy["sealed_sha256"] == held["sealed_sha256"] and not os.path.isdir(os.path.join(self.folder, "objects", held["object"])):
+                own = held["object"].partition(".")[0]  # the older backups get it back too
+            else:
+                self.whole = False
+            held = None
+        if held is not None:
             made = {each: held[each] for each in ("object", "bytes", "sha256", "sealed_bytes", "sealed_sha256")}
         else:
-            opened, own = False, new_id()
+            opened = False
             path = os.path.join(self.folder, "objects" if kind != "threads" else "latest", own)
             made = self.copy(fd, path, copy) if copy else self.seal(fd, path, size, {"journal": self.own, "kind": kind, "name": name, "ts": self.ts, **chain})
             self.new += made["sealed_bytes"]
@@ -680,13 +715,6 @@ class _Making:
         if self.told:
             self.told(self.done, max(self.total, self.done))
         return {**fields, **made, **chain}
-
-    def is_there(self, entry: dict) -> bool:
-        try:
-            seen = os.lstat(os.path.join(self.folder, "objects", entry["object"]))
-        except OSError:
-            return False
-        return stat.S_ISREG(seen.st_mode) and seen.st_size == entry["sealed_bytes"]
 
     def seal(self, fd: int, path: str, size: int, about: dict) -> dict:
         made = sealed.write(fd, path, about, end=size)
@@ -708,13 +736,14 @@ class _Making:
             if (at, made.hexdigest()) != (held["sealed_bytes"], held["sealed_sha256"]):
                 raise Failure(f"the sealed segment '{held['file']}' is not what the ledger says", IOERR, "ftai-log --verify")
             os.fsync(out)
+            if not os.path.lexists(path):
+                self.fresh.append(path)
             os.rename(temporary, path)
         except BaseException:
             os.unlink(temporary)
             raise
         finally:
             os.close(out)
-        self.fresh.append(path)
         journal._sync_folder(os.path.dirname(path))
         return {"object": name, **{key: held[key] for key in ("bytes", "sha256", "sealed_bytes", "sealed_sha256")}}
 
@@ -722,11 +751,9 @@ class _Making:
         """Opens what was written, and compares. Without the identity, that is told and the backup counts as not verified. Raises Failure 74."""
         if self.shut:
             return
-        if hasattr(os, "posix_fadvise"):
-            # What is read is to come from the disk, not from memory.
-            fd = _open(path)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(fd)
+        fd = _open(path)
+        _cold(fd)
+        os.close(fd)
         try:
             _, fd = sealed.open_(path, folder=self.scratch, most=made["bytes"])
         except Failure as bad:
@@ -745,7 +772,7 @@ class _Making:
         entries = self.good[KEYS][1] if KEYS in self.good else []
         if fd >= 0:
             entries = [self.entry("threads", "state/keys/threads.db", fd)]
-        elif KEYS in self.bad:
+        elif KEYS in self.bad and any(map(OBJECT.fullmatch, os.listdir(os.path.join(self.folder, "latest")))):
             return
         elif entries:
             # Of a journal that has lost them, these may be the last.
@@ -769,13 +796,16 @@ class _Making:
         name = named(self.ts)
         self.good[name] = manifest(self.folder, name, self.own)
         if self.bad:
-            return {"stopped": "a manifest cannot be believed"}
+            return {"stopped": "a manifest is gone or cannot be believed"}
         try:
             retention.clock(self.ts, newest)
             going = [one for one, keep, _ in chosen(self.good, self.ts) if not keep]
         except Failure as bad:
             self.fail(bad)
             return {"stopped": bad.message}
+        if going:
+            # Before it goes: a manifest that is missed keeps everything from being removed.
+            remember(self.folder, held=sorted({*self.good} - {*going})[-HELD:])
         for one in going:
             os.unlink(_path(self.folder, one))
             del self.good[one]
@@ -861,8 +891,9 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
     if other is None:
         _begin(folder)
     good, bad = _all(folder, own) if other else ({}, {})
+    bad |= _gone(folder, good, bad)
     for failure in bad.values():
-        warn(f"{failure.message}; nothing is removed while it is there")
+        warn(f"{failure.message}; nothing is removed meanwhile: {failure.hint}")
     present = now()
     there = {(entry["bytes"], entry["sha256"]) for _, entries in good.values() for entry in entries}
     sizes, entries, would, fresh = {size for size, _ in there}, journal.ledger(paths.journal()), 0, 0
@@ -873,7 +904,7 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
         os.close(fd)
         would, fresh = would + (key not in there), fresh + (size if key not in there else 0)
     plan = good | {named(present): ({"verified": True}, [])}
-    kept = [(name, True, "a manifest cannot be believed") for name in sorted(plan) if name != KEYS] if bad else chosen(plan, present)
+    kept = [(name, True, "a manifest is gone or cannot be believed") for name in sorted(plan) if name != KEYS] if bad else chosen(plan, present)
     try:
         retention.clock(present, newest)
     except Failure as stop:
@@ -911,11 +942,9 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
     with _Shared(folder), Scratch(os.path.join(paths.cache(), "check")) as scratch:
         own = owner(folder)
         good, bad = _all(folder, own, keys)
+        bad |= _gone(folder, good, bad)
         for failure in bad.values():
             fail(failure)
-        if (last := known().get(folder, {}).get("snapshot")) and last not in (*good, *bad):
-            fail(Failure(f"the newest backup that was made here, {last}, is gone", SOME))
-            bad[last] = Failure("")
         seen: dict[tuple, str] = {}
         facts: dict[tuple, tuple] = {}
         size = damaged = 0
@@ -929,7 +958,7 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
                     if told:
                         told(size, total)
                     if seen[key]:
-                        fail(Failure(f"{name}: {seen[key]}", SOME, f"rm -f '{_object(folder, name, entry)}' && ftai-rotate backup, which writes it anew"))
+                        fail(Failure(f"{name}: {seen[key]}", SOME, "ftai-rotate backup, which writes it anew"))
                 if seen[key]:
                     damaged += 1
             if read_data and name != KEYS:
@@ -953,6 +982,7 @@ def _looked(path: str, entry: dict, scratch: str | None, facts: dict) -> str:
     try:
         if os.fstat(fd).st_size != entry["sealed_bytes"]:
             return f"the object '{path}' of '{entry['name']}' has {os.fstat(fd).st_size} bytes, expected {entry['sealed_bytes']}"
+        _cold(fd)
         if _sum(fd)[1] != entry["sealed_sha256"]:
             return f"the object '{path}' of '{entry['name']}' is damaged: its checksum is another"
     except OSError as bad:
