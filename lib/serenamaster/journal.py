@@ -14,7 +14,7 @@ from collections import namedtuple
 import orjson
 
 from . import record, stream, text
-from .errors import CANTCREAT, IOERR, NOPERM, SOME, TEMPFAIL, USAGE, Failure
+from .errors import CANTCREAT, CONFIG, IOERR, NOPERM, SOME, TEMPFAIL, USAGE, Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -354,8 +354,11 @@ def _suspect(folder: str, number: int) -> int | None:
     return int(words[0]) if int(words[1]) == number else None
 
 
-def _plan(folder: str, after: int) -> list:
-    """[path, fd or -1, head, size, last seq] of the segments that may hold records behind `after`, oldest first. The caller holds the lock."""
+def _plan(folder: str, after: int, plain: bool = False) -> list:
+    """[path, fd or -1, head, size, last seq] of the segments that may hold records behind `after`, oldest first. The caller holds the lock.
+
+    plain: the sealed ones are left out.
+    """
     plan = []
     until = None
     parts = segments(folder)
@@ -376,6 +379,8 @@ def _plan(folder: str, after: int) -> list:
                 parts.pop()  # a closing that was interrupted: the same file by two names
     while parts and (until is None or after < until):
         part, path = parts[-1], parts.pop().path
+        if part.sealed and plain:
+            continue
         if part.sealed:
             entries = ledger(folder) if entries is None else entries
             entry = _entry(part, entries)
@@ -1081,6 +1086,9 @@ class _Live:
                 break
         if parts:
             number = parts[-1].number
+        if entries and (lost := max(entries)) > number:
+            # What is lost keeps its numbers: with others in them, nobody would miss it.
+            number, (journal, seq, prev) = lost, (entries[lost][name] for name in ("journal", "last", "hash"))
         if os.path.exists(self.path) and os.path.getsize(self.path):
             number += 1
             damaged = os.path.basename(self.numbered(number))
@@ -1179,7 +1187,7 @@ class _Live:
         if upto < self.since and self.seq - upto <= GAP:
             own, self.recent = self.recent, {}
             # What is sealed is not opened while others wait; what of it comes again is written again, if the archive does not know it.
-            for seq, content, _ in _contents(_plan(self.folder, upto), upto, plain=True):
+            for seq, content, _ in _contents(_plan(self.folder, upto, True), upto, True):
                 self.remember(seq, content)
             self.recent |= own
             self.since = upto
@@ -1189,7 +1197,7 @@ class _Live:
 
     def content(self, seq: int) -> bytes:
         """The content of one record, nothing where it can't be read."""
-        found = next(_contents(_plan(self.folder, seq - 1), seq - 1, plain=True), None)
+        found = next(_contents(_plan(self.folder, seq - 1, True), seq - 1, True), None)
         return found[1] if found and found[0] == seq else b""
 
     def forget(self, upto: int) -> None:
@@ -1777,6 +1785,29 @@ def bring_back(folder: str, segment: Segment) -> Segment:
     return Segment(segment.number, name, path, False)
 
 
+def relist(folder: str) -> list[str]:
+    """Puts sealed segments that the ledger has lost into it again; their names. Raises Failure 1, 65, 74, 75, and 77 where they can't be opened."""
+    known, names = ledger(folder), []
+    for part in segments(folder):
+        if not part.sealed or part.number in known:
+            continue
+        entry = describe(folder, part)
+        fd, size, _ = open_segment(part)
+        entry |= {"bytes": size, "sha256": _sum(fd, 0, size)}
+        os.close(fd)
+        fd = regular(part.path)
+        size = os.fstat(fd).st_size
+        entry |= {"file": part.name, "sealed_bytes": size, "sealed_sha256": _sum(fd, 0, size)}
+        os.close(fd)
+        try:
+            with _Lock(folder):
+                _save_ledger(folder, ledger(folder) | {part.number: entry})
+        except OSError as bad:
+            raise Failure(f"cannot write '{folder}/{LEDGER}': {bad.strerror}", IOERR) from None
+        names.append(part.name)
+    return names
+
+
 def anchor(folder: str) -> str:
     """The latest signed checkpoint, "" where there is none. Raises OSError."""
     try:
@@ -1814,6 +1845,8 @@ def certify(folder: str, lines: list[str], *, stage: str, removed=(), because: s
         try:
             live.look()
             before = _signed(folder) or _last_signed(folder)
+            if before and before.journal == live.top.journal:
+                _extends(folder, before, live.seq)
             if not any(line.startswith("closed ") for line in lines):
                 lines = [f"closed {before.closed if before else 0}", *lines]
             runs = _merged([*(before.removed if before else ()), *removed])
@@ -1827,6 +1860,16 @@ def certify(folder: str, lines: list[str], *, stage: str, removed=(), because: s
             live.key = None
             raise Failure(f"cannot write '{bad.filename or live.path}': {bad.strerror}", IOERR) from None
     return rec
+
+
+def _extends(folder: str, before: "Checkpoint", last: int) -> None:
+    """Raises Failure 1 where the journal, which ends at seq `last`, does not go on from a checkpoint: with a new one nobody would see it any more."""
+    found = next(_contents(_plan(folder, before.size - 1, True), before.size - 1, True), None) if before.size else None
+    held = found[2][4].decode() if found and found[0] == before.size else before.head
+    held = next((entry["hash"] for entry in ledger(folder).values() if entry["last"] == before.size), held)
+    if last < before.size or held != before.head:
+        hint = f"ftai-log --verify tells more; once you know why, mv '{os.path.join(folder, NOTE)}' elsewhere"
+        raise Failure(f"the journal does not go on from its last checkpoint, of seq {before.size}", SOME, hint)
 
 
 def _last_signed(folder: str):
@@ -1999,7 +2042,8 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
                 if parts and not parts[-1].sealed and os.path.samefile(parts[-1].path, live):
                     parts.pop()
                 parts.append(Segment(0, LIVE, live, False))
-                kept[live] = _open(live)
+            # What is plain may be sealed in the next moment.
+            kept = {part.path: _open(part.path) for part in parts if not part.sealed}
         if since:
             parts = _later(parts, entries, since)
     check = _Check(folder, _accepted(folder) if folder else set(), seen)
@@ -2007,9 +2051,20 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
     if folder and not files:
         check.anchored(folder)
     tops = [_top(part, entries, kept.get(part.path)) for part in parts]
-    for n, (part, top) in enumerate(zip(parts, tops, strict=True)):
+    for n, part in enumerate(parts):
         try:
-            fd, size, found = kept.get(part.path) or open_segment(part)
+            try:
+                fd, size, found = kept.pop(part.path, None) or open_segment(part)
+            except FileNotFoundError:
+                # A purge has made it a plain one since, or retention took it away, and says so now.
+                again = None if files else next((one for one in segments(folder) if one.number == part.number), None)
+                if files or again and again.path == part.path:
+                    raise
+                check.anchored(folder)
+                if again is None:
+                    continue
+                part = again
+                fd, size, found = open_segment(part)
         except Failure as bad:
             if not part.sealed:
                 raise
@@ -2018,16 +2073,22 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
         try:
             if part.sealed and (entry := entries.get(part.number)):
                 check.listed(part, entry, found, size)
-            check.segment(part.path, fd, size, found if part.sealed else top, _until(fd, size, found, tops[n + 1 :], check.runs()))
+            check.segment(part.path, fd, size, found, _until(fd, size, found, tops[n + 1 :], check.runs()))
         finally:
             os.close(fd)
     names = [part.path for part in parts]
     # A tombstone is only known to be wrong at the end: the first bad record comes first all the same.
     if check.gone and folder:
         check.later()
-    check.ended()
+    if folder and not files:
+        check.whole(parts, entries)
+        check.ended()
+    else:
+        check.troubles += check.short + [trouble for _, _, troubles in check.gaps for trouble in troubles]
     check.purges([part for part in parts if part.path not in check.shut])
-    check.troubles.sort(key=lambda trouble: (names.index(trouble.path) if trouble.path in names else len(names), trouble.line))
+    # What is missing is so behind all that is there.
+    places = {path: n for n, path in enumerate(names)}
+    check.troubles.sort(key=lambda one: (places.get(one.path, len(places)), one.message.endswith(" are missing"), one.line))
     if folder:
         notes += check.notes
         notes += [f"the purge at seq {seq} is under way or was interrupted: ftai-archive purge --finish ends it" for seq in sorted(check.open.values())]
@@ -2154,6 +2215,7 @@ class _Check:
         self.shut: set[str] = set()  # sealed segments that could not be opened
         self.signed: Checkpoint | None = None  # what the latest checkpoint says
         self.reached = ""  # the hash of the record that it is of
+        self.certified: list[int] = []  # sizes that signed checkpoints in the journal are of
         self.removed: set[tuple] = set()  # runs that signed checkpoints say were removed
         self.gaps: list = []  # (seq and hash before, seq and hash behind, troubles unless it was removed)
         self.short: list[Trouble] = []  # of the segment before
@@ -2317,7 +2379,10 @@ class _Check:
             self.signed = proofs.parsed(proofs.opened(note))
             self.removed |= set(self.signed.removed)
         except Failure as bad:
-            self.notes.append(f"'{os.path.join(folder, NOTE)}' proves nothing: {bad.message}")
+            if bad.code == CONFIG:  # no key is known here that could tell
+                self.notes.append(f"'{os.path.join(folder, NOTE)}' proves nothing: {bad.message}")
+            else:
+                self.say(os.path.join(folder, NOTE), 0, 1, "", f"the latest checkpoint proves nothing: {bad.message}")
 
     def runs(self) -> list[tuple]:
         """What is known to be removed: all that can be said before the end."""
@@ -2333,9 +2398,20 @@ class _Check:
             return
         if said.journal != self.journal:
             return
+        self.certified.append(said.size)
         if said.size == self.seq and said.head != self.prev:
             self.say(path, _line(fd, offset + 1), self.seq + 1, _id(content), "the checkpoint is signed for another hash: what stands before was written anew")
         self.removed |= set(said.removed)
+
+    def whole(self, parts: list[Segment], entries: dict) -> None:
+        """Tells of segments behind the last one that there should be."""
+        live = os.path.join(self.folder, LIVE)
+        has = bool(parts) and parts[-1].name == LIVE
+        if parts and not has:
+            self.say(live, 0, self.seq + 1, "", "it is missing: closed segments are followed by a live one")
+        for number in sorted(number for number in entries if number > self.number or (has and number == self.number)):
+            said = entries[number]
+            self.say(os.path.join(self.folder, LEDGER), 0, said["first"], "", f"segment {number}, seq {said['first']} to {said['last']}, is missing")
 
     def ended(self) -> None:
         """What is only known at the end: gaps that no signed checkpoint tells of, and a tail that was cut off."""
@@ -2350,11 +2426,16 @@ class _Check:
                 self.troubles += troubles
             else:
                 self.notes.append(f"the records from seq {min(seen)[0] + 1} to {end[0]} were removed, as a signed checkpoint says")
+        live = os.path.join(self.folder, LIVE)
+        # Of a checkpoint that is in the journal, and not in its file yet, a crash in between tells; of two, none does.
+        if len([size for size in self.certified if not self.signed or size > self.signed.size]) > 1:
+            path = os.path.join(self.folder, NOTE)
+            self.say(path, 0, self.certified[-1], "", f"the latest checkpoint is {'an old one' if self.signed else 'missing'}: the journal holds newer ones")
         if not self.signed or not self.journal or self.signed.journal != self.journal:
             if self.signed and self.journal:
-                self.say(os.path.join(self.folder, LIVE), 0, 1, "", "the latest checkpoint is of another journal")
+                self.say(live, 0, 1, "", "the latest checkpoint is of another journal")
             return
-        size, live = self.signed.size, os.path.join(self.folder, LIVE)
+        size = self.signed.size
         if size > self.seq:
             self.say(live, 0, self.seq + 1, "", f"the records from seq {self.seq + 1} to {size} are missing: the latest checkpoint tells of them")
         elif self.reached and self.reached != self.signed.head:
@@ -2379,7 +2460,10 @@ class _Check:
             self.tell(path, places, "a tombstone that no audit record of a purge names")
         wanted = {words.split()[0].encode() for words in self.named}
         for part in parts if wanted else ():
-            path, (fd, size, top) = part.path, open_segment(part)
+            try:
+                path, (fd, size, top) = part.path, open_segment(part)
+            except FileNotFoundError:
+                continue  # sealed or opened since: the next look tells
             stand: dict[int, tuple[int, str, int]] = {}
 
             def each(found, piece, stand=stand):
@@ -2394,7 +2478,7 @@ class _Check:
 
     def tell(self, path: str, places: dict[int, tuple[int, str]], message: str) -> None:
         """The same trouble at several offsets of a file: {offset: (seq, id)}."""
-        fd = regular(path)
+        fd = open_segment(Segment(0, os.path.basename(path), path, path.endswith(SEALED)))[0]
         line, last = 1, 0
         for at in sorted(places):
             line, last = line + _line(fd, at, last) - 1, at

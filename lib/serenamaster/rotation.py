@@ -38,6 +38,7 @@ def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, 
         try:
             _sweep(folder)
             _tried(fail, journal.finish, folder)
+            _tried(fail, journal.relist, folder)
             why, old = _due(folder, stage, close, policy), _old(folder, policy)
             entries = _described(folder, _plain(folder), fail)
             # Before there is anything of ours: with a wrong clock we write too, and that is no proof that it is right.

@@ -71,18 +71,14 @@ def export(
     _sound(asked, form, to)
     folder, begun = paths.journal(), time.monotonic()
     upto, total = journal.position(folder), 0
-    refused: dict = {None: consent(None)}
+    why = consent(None)
     for page in _selected(asked, upto, warn):
-        for rec in page:
-            key = rec.get("@tag"), str(rec.get("thread"))
-            if key not in refused:
-                refused[key] = consent(rec)
-            if why := refused[None] or refused[key]:
-                raise Failure(f"cannot export the record '{rec.get('id')}': {why}", NOPERM, "ftai-keys consent grant export")
+        for rec, reason in _refused(page, consent):
+            raise Failure(f"cannot export the record '{rec.get('id')}': {why or reason}", NOPERM, "ftai-keys consent grant export")
         total += len(page)
-        refused = {None: consent(None)}
-    if refused[None]:
-        raise Failure(f"cannot export: {refused[None]}", NOPERM, "ftai-keys consent grant export")
+        why = consent(None)
+    if why:
+        raise Failure(f"cannot export: {why}", NOPERM, "ftai-keys consent grant export")
     about = {"format": form, "to": to and os.path.abspath(_place(form, to)), **_said(asked)}
     if dry_run:
         yield make("report", stage, subject="archive", act="export", would=["export"], records=total, **about)
@@ -105,6 +101,19 @@ def export(
     _journal(report, stage, warn)
     archive.catch_up()
     yield report
+
+
+def _refused(page: list[dict], consent: Callable) -> Iterator[tuple[dict, str]]:
+    """The records that may not be exported, with the reason. To ask takes a look at the disk, so where the tag alone is enough the thread is left out."""
+    known: dict = {}
+    for rec in page:
+        tag, key = rec.get("@tag"), (rec.get("@tag"), str(rec.get("thread")))
+        if tag not in known:
+            known[tag] = consent({"@tag": tag})
+        if known[tag] and key not in known:
+            known[key] = consent(rec)
+        if known[tag] and known[key]:
+            yield rec, known[key]
 
 
 def _sound(asked: Asked, form: str, to: str | None) -> None:

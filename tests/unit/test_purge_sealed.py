@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 
 import pytest
 from serenamaster import archive, journal, paths, proofs, purge, record
@@ -103,3 +104,17 @@ def test_signed_checkpoints_are_kept():
     kept = [found for _, found in journal.read(folder) if found["@tag"] == "checkpoint" and "note" in found]
     assert len(kept) == 2 and not check(folder)[1]
     assert bodies(folder) == []
+
+
+def test_a_purge_of_what_is_sealed_while_it_is_verified_is_no_finding():
+    folder = sealed()
+    seen = []
+
+    def hook(event, given_):
+        if event == "open" and given_[0] == f"{folder}/.accepted" and not seen:
+            seen.append(event)
+            go()
+
+    sys.addaudithook(hook)
+    assert not check(folder)[1] and seen
+    assert not journal.segments(folder)[0].sealed

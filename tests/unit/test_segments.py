@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 
 import pytest
 from serenamaster import archive, journal, paths, proofs, record, sealed
@@ -339,3 +340,120 @@ def test_damage_that_was_accepted_stays_so_when_it_is_sealed():
         file.write(b" either")
     put_away(journal.segments(folder)[1])
     assert len(check(folder)[1]) == 1
+
+
+# ---- what --verify must not miss ----
+
+
+def test_retention_while_it_is_verified_is_no_finding():
+    folder = many()
+    seen = []
+
+    def hook(event, given_):
+        if event == "open" and given_[0] == f"{folder}/.accepted" and not seen:
+            seen.append(event)
+            journal.drop(folder, [1, 3], "retention", stage=STAGE)
+
+    sys.addaudithook(hook)
+    assert not check(folder)[1] and seen
+    assert [part.number for part in journal.segments(folder)] == [2, 4]
+
+
+def test_what_is_plain_may_be_sealed_while_it_is_verified():
+    folder = three()
+    seen = []
+
+    def hook(event, given_):
+        if event == "open" and given_[0] == f"{folder}/.accepted" and not seen:
+            seen.append(event)
+            put_away(journal.segments(folder)[1])
+
+    sys.addaudithook(hook)
+    assert not check(folder)[1] and seen
+    assert journal.segments(folder)[1].sealed
+
+
+@pytest.mark.parametrize("what", ["spoiled", "foreign", "missing", "old"])
+def test_a_checkpoint_file_that_somebody_was_at_is_found(what, home, tmp_path, monkeypatch):
+    proofs.make_key()
+    folder = three()
+    for _ in range(3):
+        write(1)
+        journal.certify(folder, [], stage=STAGE)
+        if not os.path.exists(tmp_path / "old"):
+            shutil.copy(f"{folder}/checkpoint", tmp_path / "old")
+    assert not check(folder)[1]
+    if what == "missing":
+        os.unlink(f"{folder}/checkpoint")
+    elif what == "spoiled":
+        with open(f"{folder}/checkpoint", "ab") as file:
+            file.write(b"x")
+    elif what == "old":
+        shutil.copy(tmp_path / "old", f"{folder}/checkpoint")
+    else:
+        words = proofs.opened(journal.anchor(folder))
+        monkeypatch.setenv("FTAI_HOME", str(tmp_path / "other"))
+        proofs.make_key()
+        note = proofs.sign(words)
+        monkeypatch.setenv("FTAI_HOME", str(home))
+        with open(f"{folder}/checkpoint", "w") as file:
+            file.write(note)
+    assert "the latest checkpoint" in check(folder)[1][0]
+
+
+def test_a_crash_between_a_checkpoint_and_its_file_is_no_finding(tmp_path):
+    proofs.make_key()
+    folder = three()
+    journal.certify(folder, [], stage=STAGE)
+    shutil.copy(f"{folder}/checkpoint", tmp_path / "old")
+    write(1)
+    journal.certify(folder, [], stage=STAGE)
+    shutil.copy(tmp_path / "old", f"{folder}/checkpoint")
+    assert not check(folder)[1]
+
+
+def test_nothing_is_signed_that_does_not_go_on_from_the_last_checkpoint():
+    proofs.make_key()
+    folder = many()
+    journal.certify(folder, [], stage=STAGE)
+    before = journal.anchor(folder)
+    with open(f"{folder}/current.ftai", "r+b") as file:
+        data = file.read()
+        file.truncate(data.rindex(b"\n@note\n", 0, data.rindex(b"\n@checkpoint\n")))
+    for sign in (lambda: journal.certify(folder, [], stage=STAGE), lambda: journal.drop(folder, [1], "retention", stage=STAGE)):
+        with pytest.raises(Failure) as bad:
+            sign()
+        assert bad.value.code == SOME and "does not go on" in bad.value.message
+    write(5)  # as long again, and something else
+    with pytest.raises(Failure):
+        journal.certify(folder, [], stage=STAGE)
+    assert journal.anchor(folder) == before and len(journal.segments(folder)) == 4
+
+
+def test_segments_that_are_gone_from_the_end_are_missed():
+    folder = many()
+    os.unlink(f"{folder}/current.ftai")
+    assert "followed by a live one" in check(folder)[1][0]
+    os.unlink(journal.segments(folder)[-1].path)
+    assert "segment 4, seq 12 to 15, is missing" in check(folder)[1][1]
+    # Nobody takes their numbers.
+    journal._live.clear()
+    write(1)
+    assert live(folder).number == 5 and live(folder).first == 16
+    assert "missing" in check(folder)[1][0]
+
+
+def test_a_ledger_that_is_lost_keeps_nobody_from_writing(home):
+    folder = many()
+    kept = journal.ledger(folder)
+    os.unlink(f"{folder}/ledger")
+    shutil.move(home / "state/keys/identity", home / "identity")
+    archive.discard()
+    journal._live.clear()
+    [rec] = write(1)
+    assert journal.append(folder, [rec], known=(0, {}), stage=STAGE)[0][0] == "repeat"
+    with pytest.raises(Failure):
+        journal.relist(folder)
+    shutil.move(home / "identity", home / "state/keys/identity")
+    assert len(journal.relist(folder)) == 4
+    assert {number: {key: entry[key] for key in entry if key != "method"} for number, entry in kept.items()} == journal.ledger(folder)

@@ -15,7 +15,7 @@ import pytest
 import strategies
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from serenamaster import archive, journal, paths, purge, record, seal, secret, specs, transfer
+from serenamaster import archive, journal, paths, purge, record, seal, secret, specs, state, transfer
 from serenamaster.errors import CANTCREAT, DATAERR, IOERR, NOINPUT, NOPERM, USAGE, Failure
 
 ROOT = Path(__file__).parents[2]
@@ -299,11 +299,22 @@ def test_consent_that_is_withdrawn_meanwhile_counts(tmp_path):
 
     def consent(rec):
         asked.append(rec)
-        return "it was withdrawn" if len(asked) > 5 else ""
+        return "it was withdrawn" if len(asked) > 3 else ""
 
     assert code(out, tmp_path / "x", consent=consent) == NOPERM
     assert sorted(os.listdir(tmp_path)) == ["a"]
     assert [rec["outcome"] for rec in held(own=True)[3:]] == ["intended", "failed"]
+
+
+def test_consent_for_one_thread_is_for_no_other(tmp_path):
+    one, two = (put(note(word, thread=record.new_id()))[0] for word in "ab")
+    state.agree("export", ["note", one["thread"]])
+    ways = {"consent": lambda rec: state.consent("export", rec)}
+    assert out(tmp_path / "x", asked=transfer.Asked(threads=(one["thread"],)), **ways)["records"] == 1
+    assert code(out, tmp_path / "y", asked=transfer.Asked(threads=(two["thread"],)), **ways) == NOPERM
+    assert code(out, tmp_path / "y", asked=transfer.Asked(tags=("note",)), **ways) == NOPERM
+    state.agree("export")
+    assert out(tmp_path / "y", **ways)["records"] == 4
 
 
 @pytest.mark.parametrize("form", FORMS)
