@@ -1119,6 +1119,7 @@ def _restored(folder: str, pairs: list[tuple[str, dict]], home: str, told: Calla
     room, needed = os.statvfs(home), sum(entry["bytes"] for _, entry in pairs)
     if needed > room.f_bavail * room.f_frsize:
         raise Failure(f"{needed} bytes are to be restored, and {room.f_bavail * room.f_frsize} are free", IOERR)
+    hints = {NOPERM: "FTAI_IDENTITY=FILE, with each identity that segments were sealed for", DATAERR: "an older backup by --at; ftai-rotate check"}
     done = 0
     for name, entry in pairs:
         path = os.path.join(home, entry["name"])
@@ -1128,7 +1129,7 @@ def _restored(folder: str, pairs: list[tuple[str, dict]], home: str, told: Calla
         try:
             sealed.extract(_object(folder, name, entry), path, most=entry["bytes"])
         except Failure as bad:
-            raise Failure(f"cannot restore '{entry['name']}': {bad.message}", bad.code, bad.hint or "an older backup by --at; ftai-rotate check") from None
+            raise Failure(f"cannot restore '{entry['name']}': {bad.message}", bad.code, bad.hint or hints.get(bad.code)) from None
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if _sum(fd) != (entry["bytes"], entry["sha256"]):
@@ -1158,7 +1159,7 @@ def drill(folder: str, keys, *, before: str | None = None, verify: Callable, reb
         wrong = [fields["wrong"], rebuild(home)]
         rows = None
         if os.path.exists(held) and not wrong[1]:
-            rows, differ = _compared(held, made)
+            rows, differ = _compared(held, made, _removed(home, keys))
             wrong.append(f"the archive made again differs from that of the backup in {differ} of {rows} rows" if differ else "")
         elif not wrong[1]:
             warn("the backup has no archive to compare with")
@@ -1168,20 +1169,34 @@ def drill(folder: str, keys, *, before: str | None = None, verify: Callable, reb
     return fields | {"wrong": "; ".join(wrong) or None, "outcome": "failed" if wrong else "done", "ms": int((time.monotonic() - began) * 1000)}
 
 
-def _compared(held: str, made: str) -> tuple[int, int]:
-    """(rows of an archive, how many of them are not in the other, or otherwise). That may go on behind them, as it is made from all of the journal."""
+def _removed(home: str, keys) -> list[tuple[int, int]]:
+    """(first, last) of what retention took from a restored journal, by its checkpoint: an archive that lives on still has it, one made again has not."""
+    try:
+        return [(gone.first, gone.last) for gone in proofs.parsed(proofs.opened(journal.anchor(os.path.join(home, "state", "journal")), keys)).removed]
+    except Failure:
+        return []
+
+
+def _compared(held: str, made: str, removed: list[tuple[int, int]]) -> tuple[int, int]:
+    """(rows of an archive, how many of them are not in the other, or otherwise), without those of what was removed.
+
+    The other may go on behind them, as it is made from all of the journal.
+    """
     import sqlite3
 
     db = sqlite3.connect(":memory:", isolation_level=None)
     try:
         db.execute("ATTACH ? AS held", (held,))
         db.execute("ATTACH ? AS made", (made,))
+        db.execute("CREATE TABLE removed (first, last)")
+        db.executemany("INSERT INTO removed VALUES (?, ?)", removed)
+        stays = "NOT EXISTS (SELECT 1 FROM removed WHERE {}.seq BETWEEN first AND last)".format
         columns = [row[1] for row in db.execute("PRAGMA held.table_info(records)")]
         other = " OR ".join(f"h.{column} IS NOT m.{column}" for column in columns)
-        rows, last = db.execute("SELECT count(*), max(seq) FROM held.records").fetchone()
-        question = f"SELECT count(*) FROM held.records AS h LEFT JOIN made.records AS m ON m.seq = h.seq WHERE m.seq IS NULL OR {other}"
+        rows, last = db.execute(f"SELECT count(*), max(seq) FROM held.records AS h WHERE {stays('h')}").fetchone()
+        question = f"SELECT count(*) FROM held.records AS h LEFT JOIN made.records AS m ON m.seq = h.seq WHERE {stays('h')} AND (m.seq IS NULL OR {other})"
         differ = db.execute(question).fetchone()[0]
-        more = db.execute("SELECT count(*) FROM made.records WHERE seq <= ?", (last or 0,)).fetchone()[0] - rows
+        more = db.execute(f"SELECT count(*) FROM made.records AS m WHERE seq <= ? AND {stays('m')}", (last or 0,)).fetchone()[0] - rows
     except sqlite3.Error as bad:
         raise Failure(f"cannot compare the archives: {bad}", IOERR) from None
     finally:

@@ -1138,6 +1138,53 @@ def test_a_drill_finds_an_archive_that_is_no_view_of_the_journal(to, change):
     assert backup.known()[to]["ok"] is False
 
 
+def test_a_drill_does_not_miss_what_retention_took_away(to):
+    for name in ("one", "two"):
+        write(3, name)
+        close(put_away=True)
+    write(3, "three")
+    archive.catch_up(limit=None)
+    journal.drop(paths.journal(), [1], "policy", stage=STAGE)
+    good(to)
+    report = drill(to)
+    assert (report["outcome"], report["wrong"]) == ("done", None)
+    held = journal.segments(paths.journal())[0].number
+    with sqlite3.connect(paths.archive_db()) as db:
+        rows = db.execute("SELECT count(*), min(seq) FROM records").fetchone()
+        db.execute("UPDATE records SET text = 'x' WHERE seq = (SELECT max(seq) FROM records)")
+    db.close()
+    assert (held, rows[1]) == (2, 1) and 0 < report["rows"] < rows[0]
+    backup.make(to, stage=STAGE, warn=Said(), fail=Said())
+    assert "differs from that of the backup in 1 of" in drill(to)["wrong"]
+
+
+def test_each_identity_that_segments_were_sealed_for_is_tried(to, tmp_path, monkeypatch):
+    """Of a journal whose recipients were others before."""
+    import pyrage
+
+    seal.recipient()
+    write(3, "one")
+    close(put_away=True)
+    other = pyrage.x25519.Identity.generate()
+    (tmp_path / "other").write_text(f"{other}\n")
+    (tmp_path / "other").chmod(0o600)
+    monkeypatch.setenv("FTAI_RECIPIENTS", str(other.to_public()))
+    assert not make(to)["verified"]
+    with raises(NOPERM, "for another identity"):
+        restore(to, tmp_path / "restored")
+    monkeypatch.setenv("FTAI_IDENTITY", str(tmp_path / "other"))
+    assert make(to)["verified"]
+    assert restore(to, tmp_path / "restored")["outcome"] == "done"
+    assert check(to)[1] == []
+    own = Path(paths.state(), "keys", "identity")
+    words = own.read_text()
+    own.unlink()
+    with raises(NOPERM, "for another identity"):
+        restore(to, tmp_path / "again")
+    (tmp_path / "other").write_text(f"# the other\n{other}\n{words}")
+    assert restore(to, tmp_path / "again")["outcome"] == "done"
+
+
 def test_records_are_journaled_as_they_are_told():
     write(1)
     told = list(backup.acted("backup", lambda: {"path": "x"}, stage=STAGE, warn=Said(), path="x"))
