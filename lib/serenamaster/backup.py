@@ -70,12 +70,17 @@ def written(about: dict, entries: list[dict]) -> str:
     return b"".join(map(encode, (about, *entries))).decode()
 
 
-def parsed(words: str) -> tuple[dict, list[dict]]:
-    """(backup, entries) of the text of a manifest. Raises Failure 65 for what is not as written() makes it: what it names is nowhere looked up then."""
+def parsed(words: str, known: dict[str, dict] | None = None) -> tuple[dict, list[dict]]:
+    """(backup, entries) of the text of a manifest. Raises Failure 65 for what is not as written() makes it: what it names is nowhere looked up then.
+
+    known: {line: entry} of other manifests, to which its own are added: most lines are those of the one before, and are held once.
+    """
     if words.count("\n") > ENTRIES + 1:
         raise Failure(f"it has more than {ENTRIES} entries", DATAERR)
+    known = {} if known is None else known
     try:
-        about, *entries = [decode(line.encode()) for line in words.split("\n")[:-1]]
+        first, *lines = words.split("\n")[:-1] or [""]
+        about, entries = decode(first.encode()), [known.get(line) or decode(line.encode()) for line in lines]
     except (Malformed, ValueError) as bad:
         raise Failure(f"it is no list of records: {bad}", DATAERR) from None
     sound = (
@@ -89,10 +94,11 @@ def parsed(words: str) -> tuple[dict, list[dict]]:
     if not sound or not _whole(about.get("size")) or type(about.get("key")) is not str or about.get("entries") != len(entries):
         raise Failure("it does not begin with what a backup says of itself", DATAERR)
     seen: set[str] = set()
-    for entry in entries:
-        if wrong := _unfit(entry) or ("it stands twice" if entry["name"] in seen else ""):
+    for line, entry in zip(lines, entries, strict=True):
+        if wrong := ("" if line in known else _unfit(entry)) or ("it stands twice" if entry["name"] in seen else ""):
             raise Failure(f"its entry '{str(entry.get('name'))[:100]}' is not what a backup holds: {wrong}", DATAERR)
         seen.add(entry["name"])
+        known[line] = entry
     return about, entries
 
 
@@ -143,12 +149,19 @@ def known() -> dict[str, dict]:
     return found
 
 
-def remember(folder: str, **fields) -> None:
-    """Keeps what is known of a folder, and that it was used last. Raises Failure 73, 75."""
+def remember(folder: str, found: dict[str, bool] | None = None, **fields) -> None:
+    """Keeps what is known of a folder, and that it was used last. Raises Failure 73, 75.
+
+    found: {what was looked at: whether something is wrong}. `ok` is true while nothing is: what a check found no drill makes good.
+    """
     path = os.path.join(paths.state(), "backups")
     with stream.Lock(f"{path}.lock", WAIT):
         book = known()
-        book = {folder: book.pop(folder, {}) | {key: value for key, value in fields.items() if value is not None}} | book
+        said = book.pop(folder, {}) | fields
+        if found is not None:
+            wrong = sorted({*said.get("wrong", "").split(), *found} - {what for what, bad in found.items() if not bad})
+            said |= {"ok": not wrong, "wrong": " ".join(wrong)}
+        book = {folder: said} | book
         try:
             stream.save(path, b"".join(encode({"@tag": "place", "folder": place, **about}) for place, about in book.items()))
         except OSError as bad:
@@ -250,7 +263,7 @@ def _sum(fd: int) -> tuple[int, str]:
 
 
 class _Shared:
-    """`with _Shared(folder):` no backup is made in it meanwhile. A folder that can't be written has nobody who could. Raises Failure 75."""
+    """`with _Shared(folder):` no backup is made in it meanwhile, where that can be had. Raises Failure 75."""
 
     def __init__(self, folder: str):
         self.path, self.fd = os.path.join(folder, ".lock"), -1
@@ -258,8 +271,8 @@ class _Shared:
     def __enter__(self):
         try:
             self.fd = _open(self.path)
-        except FileNotFoundError:
-            return self
+        except (FileNotFoundError, Failure):
+            return self  # what stands there instead of it keeps nobody from reading
         end = time.monotonic() + WAIT
         while True:
             try:
@@ -346,7 +359,7 @@ def _object(folder: str, name: str, entry: dict) -> str:
     return os.path.join(folder, "latest" if name == KEYS else "objects", entry["object"])
 
 
-def manifest(folder: str, name: str, owner: str, keys=None) -> tuple[dict, list[dict]]:
+def manifest(folder: str, name: str, owner: str, keys=None, known: dict[str, dict] | None = None) -> tuple[dict, list[dict]]:
     """(backup, entries) of the backup of this name, KEYS that of the keys of threads. owner: whose backups are there; keys: vkeys that may have signed it.
 
     Raises Failure: 66 where there is none, 65 for one that nobody of them signed, that is damaged, or was signed for another name or journal, 74, 77, 78.
@@ -356,7 +369,7 @@ def manifest(folder: str, name: str, owner: str, keys=None) -> tuple[dict, list[
     if note is None:
         raise Failure(f"there is no '{path}'", NOINPUT)
     try:
-        about, entries = parsed(proofs.opened(note.decode("utf-8", "replace"), keys))
+        about, entries = parsed(proofs.opened(note.decode("utf-8", "replace"), keys), known)
         if about["journal"] != owner:
             raise Failure(f"it is of another journal, '{about['journal']}'", DATAERR)
         if name != KEYS and named(about["ts"]) != name:
@@ -374,9 +387,10 @@ def _all(folder: str, owner: str, keys=None) -> tuple[dict[str, tuple], dict[str
     """({name: (backup, entries)}, {name: why it can't be believed}) of all backups in a folder, that of the keys of threads last."""
     good: dict[str, tuple] = {}
     bad: dict[str, Failure] = {}
+    lines: dict[str, dict] = {}
     for name in [*names(folder), *([KEYS] if os.path.lexists(_path(folder, KEYS)) else [])]:
         try:
-            good[name] = manifest(folder, name, owner, keys)
+            good[name] = manifest(folder, name, owner, keys, lines)
         except Failure as failure:
             if failure.code == CONFIG:
                 raise
@@ -523,7 +537,7 @@ class _Making:
 
     def run(self, newest: str) -> dict:
         began = time.monotonic()
-        last = max([*(name for name in names(self.folder)), *([named(self.good[KEYS][0]["ts"])] if KEYS in self.good else [])], default="")
+        last = max((named(about["ts"]) for about, _ in self.good.values()), default="")
         if named(self.ts) <= last:
             raise Failure(f"the clock is before the newest backup, {last}", TEMPFAIL, f"date; if that is right, rm '{_path(self.folder, last)}'")
         for bad in self.bad.values():
@@ -539,12 +553,10 @@ class _Making:
                 except OSError:
                     pass
             raise
-        # What a check found stays true until another one finds it mended.
-        said = known().get(self.folder, {})
-        ok = fields["verified"] and self.whole and said.get("ok", True)
+        said, found = known().get(self.folder, {}), {"backup": not fields["verified"]} | ({} if self.whole else {"check": True})
         # One that can't be believed may be taken away, one that is gone stays missed.
         held = {*self.good, fields["snapshot"], *(name for name in said.get("held", ()) if not os.path.lexists(_path(self.folder, name)))}
-        remember(self.folder, snapshot=fields["snapshot"], at=self.ts, journal=self.own, ok=ok, held=sorted(held)[-HELD:])
+        remember(self.folder, found, snapshot=fields["snapshot"], at=self.ts, journal=self.own, held=sorted(held)[-HELD:])
         return fields | self.retained(newest) | {"ms": int((time.monotonic() - began) * 1000)}
 
     def written(self) -> dict:
@@ -874,6 +886,8 @@ def _clear(place: str, kept: set[str] | None) -> list[str]:
     """Removes temporary files from a folder, and objects that are none of `kept` (None: all are)."""
     gone = []
     for name in os.listdir(place):
+        if os.path.isdir(os.path.join(place, name)):
+            continue  # none of ours, whatever its name
         if re.fullmatch(r"\..*\.tmp", name) or (kept is not None and OBJECT.fullmatch(name) and name not in kept):
             os.unlink(os.path.join(place, name))
             gone.append(name)
@@ -966,7 +980,8 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
                     fail(Failure(wrong, SOME))
                     damaged += 1
     found = [name for name in good if name != KEYS]
-    remember(folder, checked=now(), ok=not (damaged or bad) and bool(found))
+    wrong = bool(damaged or bad) or not found
+    remember(folder, {"check": wrong, "data": wrong} if read_data else {"check": wrong}, checked=now())
     fields = {"path": folder, "snapshots": len(found), "newest": found[-1] if found else None, "objects": len(seen), "bytes": size, "read": read_data}
     return fields | {"damaged": damaged, "refused": len(bad), "outcome": "failed" if damaged or bad or not found else "done"}
 
@@ -1074,6 +1089,8 @@ def restore(
     """
     began, into = time.monotonic(), os.path.abspath(into)
     _empty(into)
+    if os.path.realpath(into).startswith(f"{os.path.realpath(folder)}/"):
+        raise Failure(f"'{into}' is in the folder of the backups, where nothing is in plain", CANTCREAT, "--into another place")
     with _Shared(folder), Scratch(os.path.join(os.path.dirname(into), f".{os.path.basename(into)}.restore")) as scratch:
         own = owner(folder)
         name, about, entries = found(folder, own, keys, before=before, segment=segment)
@@ -1164,7 +1181,7 @@ def drill(folder: str, keys, *, before: str | None = None, verify: Callable, reb
         elif not wrong[1]:
             warn("the backup has no archive to compare with")
     wrong = [words for words in wrong if words]
-    remember(folder, drilled=now(), ok=not wrong)
+    remember(folder, {"drill": bool(wrong)}, drilled=now())
     fields = {key: value for key, value in fields.items() if key not in ("into", "segment", "wrong", "outcome", "ms")} | {"rows": rows}
     return fields | {"wrong": "; ".join(wrong) or None, "outcome": "failed" if wrong else "done", "ms": int((time.monotonic() - began) * 1000)}
 

@@ -543,11 +543,39 @@ def test_without_the_identity_it_is_made_and_says_so(to, tmp_path):
 
 def test_a_clock_that_goes_back_is_seen(to):
     good(to)
-    os.rename(backup._path(to, backup.names(to)[0]), backup._path(to, "20991231T235959.999Z"))
+    name = backup.names(to)[0]
+    forge(to, name, lambda said, _: said.update(ts="2099-12-31T23:59:59.999Z"))
+    os.rename(backup._path(to, name), backup._path(to, "20991231T235959.999Z"))
     before = tree(to)
     with raises(TEMPFAIL, "the clock is before the newest backup"):
         make(to)
     assert tree(to) == before
+
+
+def test_what_is_no_backup_does_not_stop_one(to):
+    made = good(to)
+    shutil.copy(backup._path(to, made["snapshot"]), backup._path(to, "20991231T235959.999Z"))
+    for name in (f"objects/{ID}.zst.sealed", "objects/.x.tmp", "latest/.x.tmp", "snapshots/.x.tmp"):
+        Path(to, name).mkdir()
+    warned = Said()
+    assert make(to, warned=warned)["stopped"]
+    assert "put in the place of another" in warned[0]
+    os.unlink(backup._path(to, "20991231T235959.999Z"))
+    good(to)
+    assert Path(to, "objects", ".x.tmp").is_dir()
+
+
+def test_lines_that_manifests_share_are_held_once(to):
+    for n in range(5):
+        write(3)
+        close()
+        good(to)
+    every, _ = backup._all(to, backup.owner(to))
+    assert len({id(one) for name, (_, entries) in every.items() for one in entries if one["name"] == "state/journal/000001.ftai"}) == 1
+    # What stands twice in one is found all the same.
+    path = Path(backup._path(to, backup.names(to)[-1]))
+    forge(to, backup.names(to)[-1], lambda _, entries: [*entries, entries[0]])
+    assert "stands twice" in check(to)[1][0], path
 
 
 def test_what_no_manifest_names_is_cleared_away(to):
@@ -1183,6 +1211,54 @@ def test_each_identity_that_segments_were_sealed_for_is_tried(to, tmp_path, monk
         restore(to, tmp_path / "again")
     (tmp_path / "other").write_text(f"# the other\n{other}\n{words}")
     assert restore(to, tmp_path / "again")["outcome"] == "done"
+
+
+def test_what_a_check_found_no_drill_makes_good(to):
+    write(3, "one")
+    first = good(to)
+    held = named(to, "segment")
+    write(3, "two")
+    close()
+    good(to)
+    data = held.read_bytes()
+    held.unlink()
+    check(to, False)
+    assert backup.known()[to]["ok"] is False
+    assert drill(to)["outcome"] == "done" and backup.known()[to]["ok"] is False
+    good(to)
+    assert backup.known()[to]["ok"] is False
+    held.write_bytes(data)
+    check(to, False)
+    assert backup.known()[to]["ok"] is True
+    # What only reading finds, only reading finds mended.
+    whole = Path(backup._path(to, first["snapshot"])).read_text()
+    forge(to, first["snapshot"], lambda _, entries: next(one for one in entries if one["kind"] == "segment").update(sha256=HASH))
+    for read_data in (True, False):
+        check(to, read_data)
+        assert backup.known()[to]["ok"] is False
+    Path(backup._path(to, first["snapshot"])).write_text(whole)
+    check(to, False)
+    assert backup.known()[to]["ok"] is False
+    check(to, True)
+    assert backup.known()[to]["ok"] is True
+
+
+def test_nothing_is_restored_into_the_folder_of_the_backups(to, tmp_path):
+    good(to)
+    before = tree(to)
+    (tmp_path / "link").symlink_to(to)
+    for into in (f"{to}/in", f"{to}/objects/in", tmp_path / "link" / "in"):
+        with raises(CANTCREAT, "in the folder of the backups"):
+            restore(to, into)
+    assert tree(to) == before
+
+
+@pytest.mark.parametrize("put", [fifo, link])
+def test_what_stands_in_the_place_of_the_lock_keeps_nobody_from_reading(to, tmp_path, put):
+    good(to)
+    put(Path(to, ".lock"))
+    assert restore(to, tmp_path / "restored")["outcome"] == "done"
+    assert check(to)[1] == []
 
 
 def test_records_are_journaled_as_they_are_told():
