@@ -27,6 +27,7 @@ MARKER = "ftai-backup"
 FOLDERS = ("objects", "snapshots", "latest")
 KEYS = "keys"  # the name of the manifest in `latest`: of keys of threads nothing older is kept, so that what was purged stays unreadable
 ENTRIES = 100_000  # of a manifest
+HELD = 10_000  # names of manifests that are remembered of a folder
 NOTE = 64 * 1024 * 1024  # bytes of a manifest
 WAIT = 10.0  # seconds to wait for another process
 CHUNK = 1024 * 1024
@@ -69,12 +70,17 @@ def written(about: dict, entries: list[dict]) -> str:
     return b"".join(map(encode, (about, *entries))).decode()
 
 
-def parsed(words: str) -> tuple[dict, list[dict]]:
-    """(backup, entries) of the text of a manifest. Raises Failure 65 for what is not as written() makes it: what it names is nowhere looked up then."""
+def parsed(words: str, known: dict[str, dict] | None = None) -> tuple[dict, list[dict]]:
+    """(backup, entries) of the text of a manifest. Raises Failure 65 for what is not as written() makes it: what it names is nowhere looked up then.
+
+    known: {line: entry} of other manifests, to which its own are added: most lines are those of the one before, and are held once.
+    """
     if words.count("\n") > ENTRIES + 1:
         raise Failure(f"it has more than {ENTRIES} entries", DATAERR)
+    known = {} if known is None else known
     try:
-        about, *entries = [decode(line.encode()) for line in words.split("\n")[:-1]]
+        first, *lines = words.split("\n")[:-1] or [""]
+        about, entries = decode(first.encode()), [known.get(line) or decode(line.encode()) for line in lines]
     except (Malformed, ValueError) as bad:
         raise Failure(f"it is no list of records: {bad}", DATAERR) from None
     sound = (
@@ -88,10 +94,11 @@ def parsed(words: str) -> tuple[dict, list[dict]]:
     if not sound or not _whole(about.get("size")) or type(about.get("key")) is not str or about.get("entries") != len(entries):
         raise Failure("it does not begin with what a backup says of itself", DATAERR)
     seen: set[str] = set()
-    for entry in entries:
-        if wrong := _unfit(entry) or ("it stands twice" if entry["name"] in seen else ""):
+    for line, entry in zip(lines, entries, strict=True):
+        if wrong := ("" if line in known else _unfit(entry)) or ("it stands twice" if entry["name"] in seen else ""):
             raise Failure(f"its entry '{str(entry.get('name'))[:100]}' is not what a backup holds: {wrong}", DATAERR)
         seen.add(entry["name"])
+        known[line] = entry
     return about, entries
 
 
@@ -142,12 +149,19 @@ def known() -> dict[str, dict]:
     return found
 
 
-def remember(folder: str, **fields) -> None:
-    """Keeps what is known of a folder, and that it was used last. Raises Failure 73, 75."""
+def remember(folder: str, found: dict[str, bool] | None = None, **fields) -> None:
+    """Keeps what is known of a folder, and that it was used last. Raises Failure 73, 75.
+
+    found: {what was looked at: whether something is wrong}. `ok` is true while nothing is: what a check found no drill makes good.
+    """
     path = os.path.join(paths.state(), "backups")
     with stream.Lock(f"{path}.lock", WAIT):
         book = known()
-        book = {folder: book.pop(folder, {}) | {key: value for key, value in fields.items() if value is not None}} | book
+        said = book.pop(folder, {}) | fields
+        if found is not None:
+            wrong = sorted({*said.get("wrong", "").split(), *found} - {what for what, bad in found.items() if not bad})
+            said |= {"ok": not wrong, "wrong": " ".join(wrong)}
+        book = {folder: said} | book
         try:
             stream.save(path, b"".join(encode({"@tag": "place", "folder": place, **about}) for place, about in book.items()))
         except OSError as bad:
@@ -194,7 +208,7 @@ def _folder(path: str) -> None:
     try:
         seen = os.lstat(path)
     except OSError as bad:
-        raise Failure(f"cannot use '{path}': {bad.strerror}", IOERR) from None
+        raise Failure(f"cannot use '{path}': {bad.strerror}", IOERR, "put it back as it was, or begin in another folder") from None
     if not stat.S_ISDIR(seen.st_mode):
         raise Failure(f"'{path}' is no folder", NOPERM)
 
@@ -233,6 +247,12 @@ def _small(path: str, most: int) -> bytes | None:
     return data
 
 
+def _cold(fd: int) -> None:
+    """What is read of a file from here on is to come from the disk, and not from memory."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def _sum(fd: int) -> tuple[int, str]:
     """(bytes, sha256) of a file. Raises OSError."""
     made, at = journal._sha256()(), 0
@@ -243,7 +263,7 @@ def _sum(fd: int) -> tuple[int, str]:
 
 
 class _Shared:
-    """`with _Shared(folder):` no backup is made in it meanwhile. A folder that can't be written has nobody who could. Raises Failure 75."""
+    """`with _Shared(folder):` no backup is made in it meanwhile, where that can be had. Raises Failure 75."""
 
     def __init__(self, folder: str):
         self.path, self.fd = os.path.join(folder, ".lock"), -1
@@ -251,8 +271,8 @@ class _Shared:
     def __enter__(self):
         try:
             self.fd = _open(self.path)
-        except FileNotFoundError:
-            return self
+        except (FileNotFoundError, Failure):
+            return self  # what stands there instead of it keeps nobody from reading
         end = time.monotonic() + WAIT
         while True:
             try:
@@ -339,7 +359,7 @@ def _object(folder: str, name: str, entry: dict) -> str:
     return os.path.join(folder, "latest" if name == KEYS else "objects", entry["object"])
 
 
-def manifest(folder: str, name: str, owner: str, keys=None) -> tuple[dict, list[dict]]:
+def manifest(folder: str, name: str, owner: str, keys=None, known: dict[str, dict] | None = None) -> tuple[dict, list[dict]]:
     """(backup, entries) of the backup of this name, KEYS that of the keys of threads. owner: whose backups are there; keys: vkeys that may have signed it.
 
     Raises Failure: 66 where there is none, 65 for one that nobody of them signed, that is damaged, or was signed for another name or journal, 74, 77, 78.
@@ -349,7 +369,7 @@ def manifest(folder: str, name: str, owner: str, keys=None) -> tuple[dict, list[
     if note is None:
         raise Failure(f"there is no '{path}'", NOINPUT)
     try:
-        about, entries = parsed(proofs.opened(note.decode("utf-8", "replace"), keys))
+        about, entries = parsed(proofs.opened(note.decode("utf-8", "replace"), keys), known)
         if about["journal"] != owner:
             raise Failure(f"it is of another journal, '{about['journal']}'", DATAERR)
         if name != KEYS and named(about["ts"]) != name:
@@ -367,9 +387,10 @@ def _all(folder: str, owner: str, keys=None) -> tuple[dict[str, tuple], dict[str
     """({name: (backup, entries)}, {name: why it can't be believed}) of all backups in a folder, that of the keys of threads last."""
     good: dict[str, tuple] = {}
     bad: dict[str, Failure] = {}
+    lines: dict[str, dict] = {}
     for name in [*names(folder), *([KEYS] if os.path.lexists(_path(folder, KEYS)) else [])]:
         try:
-            good[name] = manifest(folder, name, owner, keys)
+            good[name] = manifest(folder, name, owner, keys, lines)
         except Failure as failure:
             if failure.code == CONFIG:
                 raise
@@ -379,6 +400,14 @@ def _all(folder: str, owner: str, keys=None) -> tuple[dict[str, tuple], dict[str
         bad[KEYS] = Failure(f"cannot believe '{_path(folder, KEYS)}': it is older than the backup of {newest}", DATAERR)
         del good[KEYS]
     return good, bad
+
+
+def _gone(folder: str, good: dict[str, tuple], bad: dict[str, Failure]) -> dict[str, Failure]:
+    """{name: failure} of the first and the last manifest that was there after the last backup, and is not. What only these name is no rubbish."""
+    said = known().get(folder, {}).get("held", ())
+    lost = [name for name in said if name not in good and name not in bad]
+    hint = f"put it back, or, if it is to be gone, take the line of '{folder}' out of '{paths.where('state')}/backups'"
+    return {name: Failure(f"the manifest '{_path(folder, name)}' is gone", SOME, hint) for name in (*lost[:1], *lost[-1:])}
 
 
 def signers(folder: str, given: str | None, warn: Callable) -> list[str] | None:
@@ -417,9 +446,10 @@ def make(folder: str, *, stage: str, warn: Callable, fail: Callable, told: Calla
     with stream.Lock(os.path.join(folder, ".lock"), WAIT, f"'{folder}' is in use by another process"):
         try:
             if fresh and _owner(folder) is None:
+                for name in FOLDERS:
+                    os.makedirs(os.path.join(folder, name), mode=0o700, exist_ok=True)
+                # Last: a folder that is missing where this stands is a loss.
                 stream.save(os.path.join(folder, MARKER), f"ftai-backup/1 {own}\n".encode())
-            for name in FOLDERS:
-                os.makedirs(os.path.join(folder, name), mode=0o700, exist_ok=True)
         except OSError as bad:
             raise _unwritten(bad, folder) from None
         if (other := owner(folder)) != own:
@@ -489,10 +519,13 @@ class _Making:
         self.total = self.done = 0  # bytes
         self.ts = now()
         self.good, self.bad = _all(folder, own)
+        self.bad |= _gone(folder, self.good, self.bad)
         self.fresh: list[str] = []  # paths of the objects that were written
         self.new = 0
         self.left: list[str] = []  # what could not be put into it
         self.shut: Failure | None = None  # why what was written can't be opened here
+        self.mended = 0  # objects that were there, damaged, and were written anew
+        self.whole = True  # no older backup names one that is damaged
         # (bytes, sha256) -> entry of what is there already, and whether that was opened once.
         self.there: dict[tuple, tuple[dict, bool]] = {}
         for name, (about, entries) in self.good.items():
@@ -504,11 +537,11 @@ class _Making:
 
     def run(self, newest: str) -> dict:
         began = time.monotonic()
-        last = max([*(name for name in names(self.folder)), *([named(self.good[KEYS][0]["ts"])] if KEYS in self.good else [])], default="")
+        last = max((named(about["ts"]) for about, _ in self.good.values()), default="")
         if named(self.ts) <= last:
             raise Failure(f"the clock is before the newest backup, {last}", TEMPFAIL, f"date; if that is right, rm '{_path(self.folder, last)}'")
         for bad in self.bad.values():
-            self.warn(f"{bad.message}; nothing is removed while it is there")
+            self.warn(f"{bad.message}; nothing is removed meanwhile: {bad.hint}")
         collect(self.folder, self.good, self.bad)
         try:
             fields = self.written()
@@ -520,8 +553,10 @@ class _Making:
                 except OSError:
                     pass
             raise
-        # What a check found stays true until another one finds it mended.
-        remember(self.folder, snapshot=fields["snapshot"], at=self.ts, journal=self.own, ok=fields["verified"] and known().get(self.folder, {}).get("ok", True))
+        said, found = known().get(self.folder, {}), {"backup": not fields["verified"]} | ({} if self.whole else {"check": True})
+        # One that can't be believed may be taken away, one that is gone stays missed.
+        held = {*self.good, fields["snapshot"], *(name for name in said.get("held", ()) if not os.path.lexists(_path(self.folder, name)))}
+        remember(self.folder, found, snapshot=fields["snapshot"], at=self.ts, journal=self.own, held=sorted(held)[-HELD:])
         return fields | self.retained(newest) | {"ms": int((time.monotonic() - began) * 1000)}
 
     def written(self) -> dict:
@@ -564,7 +599,7 @@ class _Making:
             self.fail(Failure(f"'{place}' is not in the backup", SOME))
         spans = [entry for entry in entries if entry["kind"] == "segment"]
         said = {key: about[key] for key in ("head", "entries", "bytes", "new", "verified")}
-        said |= {"segments": len(spans), "first": spans[0]["first"], "last": size, "left": self.left or None}
+        said |= {"segments": len(spans), "first": spans[0]["first"], "last": size, "left": self.left or None, "mended": self.mended or None}
         return {"snapshot": named(self.ts), "path": self.folder, **said}
 
     def about(self, of: str, entries: list[dict], **more) -> dict:
@@ -658,16 +693,28 @@ class _Making:
                     os.close(own)
 
     def entry(self, kind: str, name: str, fd: int, *, copy: dict | None = None, size: int | None = None, **chain) -> dict:
-        """The entry of a file; what was not in the folder yet is there, and was opened again, when it returns. copy: of a sealed one what the ledger says."""
+        """The entry of a file, which is in the folder when it returns: written and opened again, or once opened and still what it was.
+
+        copy: of a sealed one what the ledger says.
+        """
         size = os.fstat(fd).st_size if size is None else size
         fields = {"@tag": "entry", "name": name, "kind": kind}
         # What the folder can't have is not read twice.
         key = (copy["bytes"], copy["sha256"]) if copy else (size, _part(fd, size)) if size in self.sizes else None
         held, opened = self.there.get(key, (None, False)) if key else (None, False)
-        if held is not None and self.is_there(held):
+        own = new_id()
+        if held is not None and (wrong := _looked(os.path.join(self.folder, "objects", held["object"]), held, None, {})):
+            self.warn(f"{wrong}; it is written anew")
+            self.mended += 1
+            if copy and copy["sealed_sha256"] == held["sealed_sha256"] and not os.path.isdir(os.path.join(self.folder, "objects", held["object"])):
+                own = held["object"].partition(".")[0]  # the older backups get it back too
+            else:
+                self.whole = False
+            held = None
+        if held is not None:
             made = {each: held[each] for each in ("object", "bytes", "sha256", "sealed_bytes", "sealed_sha256")}
         else:
-            opened, own = False, new_id()
+            opened = False
             path = os.path.join(self.folder, "objects" if kind != "threads" else "latest", own)
             made = self.copy(fd, path, copy) if copy else self.seal(fd, path, size, {"journal": self.own, "kind": kind, "name": name, "ts": self.ts, **chain})
             self.new += made["sealed_bytes"]
@@ -680,13 +727,6 @@ class _Making:
         if self.told:
             self.told(self.done, max(self.total, self.done))
         return {**fields, **made, **chain}
-
-    def is_there(self, entry: dict) -> bool:
-        try:
-            seen = os.lstat(os.path.join(self.folder, "objects", entry["object"]))
-        except OSError:
-            return False
-        return stat.S_ISREG(seen.st_mode) and seen.st_size == entry["sealed_bytes"]
 
     def seal(self, fd: int, path: str, size: int, about: dict) -> dict:
         made = sealed.write(fd, path, about, end=size)
@@ -708,13 +748,14 @@ class _Making:
             if (at, made.hexdigest()) != (held["sealed_bytes"], held["sealed_sha256"]):
                 raise Failure(f"the sealed segment '{held['file']}' is not what the ledger says", IOERR, "ftai-log --verify")
             os.fsync(out)
+            if not os.path.lexists(path):
+                self.fresh.append(path)
             os.rename(temporary, path)
         except BaseException:
             os.unlink(temporary)
             raise
         finally:
             os.close(out)
-        self.fresh.append(path)
         journal._sync_folder(os.path.dirname(path))
         return {"object": name, **{key: held[key] for key in ("bytes", "sha256", "sealed_bytes", "sealed_sha256")}}
 
@@ -722,11 +763,9 @@ class _Making:
         """Opens what was written, and compares. Without the identity, that is told and the backup counts as not verified. Raises Failure 74."""
         if self.shut:
             return
-        if hasattr(os, "posix_fadvise"):
-            # What is read is to come from the disk, not from memory.
-            fd = _open(path)
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(fd)
+        fd = _open(path)
+        _cold(fd)
+        os.close(fd)
         try:
             _, fd = sealed.open_(path, folder=self.scratch, most=made["bytes"])
         except Failure as bad:
@@ -745,7 +784,7 @@ class _Making:
         entries = self.good[KEYS][1] if KEYS in self.good else []
         if fd >= 0:
             entries = [self.entry("threads", "state/keys/threads.db", fd)]
-        elif KEYS in self.bad:
+        elif KEYS in self.bad and any(map(OBJECT.fullmatch, os.listdir(os.path.join(self.folder, "latest")))):
             return
         elif entries:
             # Of a journal that has lost them, these may be the last.
@@ -769,13 +808,16 @@ class _Making:
         name = named(self.ts)
         self.good[name] = manifest(self.folder, name, self.own)
         if self.bad:
-            return {"stopped": "a manifest cannot be believed"}
+            return {"stopped": "a manifest is gone or cannot be believed"}
         try:
             retention.clock(self.ts, newest)
             going = [one for one, keep, _ in chosen(self.good, self.ts) if not keep]
         except Failure as bad:
             self.fail(bad)
             return {"stopped": bad.message}
+        if going:
+            # Before it goes: a manifest that is missed keeps everything from being removed.
+            remember(self.folder, held=sorted({*self.good} - {*going})[-HELD:])
         for one in going:
             os.unlink(_path(self.folder, one))
             del self.good[one]
@@ -844,6 +886,8 @@ def _clear(place: str, kept: set[str] | None) -> list[str]:
     """Removes temporary files from a folder, and objects that are none of `kept` (None: all are)."""
     gone = []
     for name in os.listdir(place):
+        if os.path.isdir(os.path.join(place, name)):
+            continue  # none of ours, whatever its name
         if re.fullmatch(r"\..*\.tmp", name) or (kept is not None and OBJECT.fullmatch(name) and name not in kept):
             os.unlink(os.path.join(place, name))
             gone.append(name)
@@ -861,8 +905,9 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
     if other is None:
         _begin(folder)
     good, bad = _all(folder, own) if other else ({}, {})
+    bad |= _gone(folder, good, bad)
     for failure in bad.values():
-        warn(f"{failure.message}; nothing is removed while it is there")
+        warn(f"{failure.message}; nothing is removed meanwhile: {failure.hint}")
     present = now()
     there = {(entry["bytes"], entry["sha256"]) for _, entries in good.values() for entry in entries}
     sizes, entries, would, fresh = {size for size, _ in there}, journal.ledger(paths.journal()), 0, 0
@@ -873,7 +918,7 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
         os.close(fd)
         would, fresh = would + (key not in there), fresh + (size if key not in there else 0)
     plan = good | {named(present): ({"verified": True}, [])}
-    kept = [(name, True, "a manifest cannot be believed") for name in sorted(plan) if name != KEYS] if bad else chosen(plan, present)
+    kept = [(name, True, "a manifest is gone or cannot be believed") for name in sorted(plan) if name != KEYS] if bad else chosen(plan, present)
     try:
         retention.clock(present, newest)
     except Failure as stop:
@@ -911,11 +956,9 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
     with _Shared(folder), Scratch(os.path.join(paths.cache(), "check")) as scratch:
         own = owner(folder)
         good, bad = _all(folder, own, keys)
+        bad |= _gone(folder, good, bad)
         for failure in bad.values():
             fail(failure)
-        if (last := known().get(folder, {}).get("snapshot")) and last not in (*good, *bad):
-            fail(Failure(f"the newest backup that was made here, {last}, is gone", SOME))
-            bad[last] = Failure("")
         seen: dict[tuple, str] = {}
         facts: dict[tuple, tuple] = {}
         size = damaged = 0
@@ -929,7 +972,7 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
                     if told:
                         told(size, total)
                     if seen[key]:
-                        fail(Failure(f"{name}: {seen[key]}", SOME, f"rm -f '{_object(folder, name, entry)}' && ftai-rotate backup, which writes it anew"))
+                        fail(Failure(f"{name}: {seen[key]}", SOME, "ftai-rotate backup, which writes it anew"))
                 if seen[key]:
                     damaged += 1
             if read_data and name != KEYS:
@@ -937,7 +980,8 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
                     fail(Failure(wrong, SOME))
                     damaged += 1
     found = [name for name in good if name != KEYS]
-    remember(folder, checked=now(), ok=not (damaged or bad) and bool(found))
+    wrong = bool(damaged or bad) or not found
+    remember(folder, {"check": wrong, "data": wrong} if read_data else {"check": wrong}, checked=now())
     fields = {"path": folder, "snapshots": len(found), "newest": found[-1] if found else None, "objects": len(seen), "bytes": size, "read": read_data}
     return fields | {"damaged": damaged, "refused": len(bad), "outcome": "failed" if damaged or bad or not found else "done"}
 
@@ -953,6 +997,7 @@ def _looked(path: str, entry: dict, scratch: str | None, facts: dict) -> str:
     try:
         if os.fstat(fd).st_size != entry["sealed_bytes"]:
             return f"the object '{path}' of '{entry['name']}' has {os.fstat(fd).st_size} bytes, expected {entry['sealed_bytes']}"
+        _cold(fd)
         if _sum(fd)[1] != entry["sealed_sha256"]:
             return f"the object '{path}' of '{entry['name']}' is damaged: its checksum is another"
     except OSError as bad:
@@ -1044,6 +1089,8 @@ def restore(
     """
     began, into = time.monotonic(), os.path.abspath(into)
     _empty(into)
+    if os.path.realpath(into).startswith(f"{os.path.realpath(folder)}/"):
+        raise Failure(f"'{into}' is in the folder of the backups, where nothing is in plain", CANTCREAT, "--into another place")
     with _Shared(folder), Scratch(os.path.join(os.path.dirname(into), f".{os.path.basename(into)}.restore")) as scratch:
         own = owner(folder)
         name, about, entries = found(folder, own, keys, before=before, segment=segment)
@@ -1089,6 +1136,7 @@ def _restored(folder: str, pairs: list[tuple[str, dict]], home: str, told: Calla
     room, needed = os.statvfs(home), sum(entry["bytes"] for _, entry in pairs)
     if needed > room.f_bavail * room.f_frsize:
         raise Failure(f"{needed} bytes are to be restored, and {room.f_bavail * room.f_frsize} are free", IOERR)
+    hints = {NOPERM: "FTAI_IDENTITY=FILE, with each identity that segments were sealed for", DATAERR: "an older backup by --at; ftai-rotate check"}
     done = 0
     for name, entry in pairs:
         path = os.path.join(home, entry["name"])
@@ -1098,7 +1146,7 @@ def _restored(folder: str, pairs: list[tuple[str, dict]], home: str, told: Calla
         try:
             sealed.extract(_object(folder, name, entry), path, most=entry["bytes"])
         except Failure as bad:
-            raise Failure(f"cannot restore '{entry['name']}': {bad.message}", bad.code, bad.hint or "an older backup by --at; ftai-rotate check") from None
+            raise Failure(f"cannot restore '{entry['name']}': {bad.message}", bad.code, bad.hint or hints.get(bad.code)) from None
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if _sum(fd) != (entry["bytes"], entry["sha256"]):
@@ -1128,30 +1176,44 @@ def drill(folder: str, keys, *, before: str | None = None, verify: Callable, reb
         wrong = [fields["wrong"], rebuild(home)]
         rows = None
         if os.path.exists(held) and not wrong[1]:
-            rows, differ = _compared(held, made)
+            rows, differ = _compared(held, made, _removed(home, keys))
             wrong.append(f"the archive made again differs from that of the backup in {differ} of {rows} rows" if differ else "")
         elif not wrong[1]:
             warn("the backup has no archive to compare with")
     wrong = [words for words in wrong if words]
-    remember(folder, drilled=now(), ok=not wrong)
+    remember(folder, {"drill": bool(wrong)}, drilled=now())
     fields = {key: value for key, value in fields.items() if key not in ("into", "segment", "wrong", "outcome", "ms")} | {"rows": rows}
     return fields | {"wrong": "; ".join(wrong) or None, "outcome": "failed" if wrong else "done", "ms": int((time.monotonic() - began) * 1000)}
 
 
-def _compared(held: str, made: str) -> tuple[int, int]:
-    """(rows of an archive, how many of them are not in the other, or otherwise). That may go on behind them, as it is made from all of the journal."""
+def _removed(home: str, keys) -> list[tuple[int, int]]:
+    """(first, last) of what retention took from a restored journal, by its checkpoint: an archive that lives on still has it, one made again has not."""
+    try:
+        return [(gone.first, gone.last) for gone in proofs.parsed(proofs.opened(journal.anchor(os.path.join(home, "state", "journal")), keys)).removed]
+    except Failure:
+        return []
+
+
+def _compared(held: str, made: str, removed: list[tuple[int, int]]) -> tuple[int, int]:
+    """(rows of an archive, how many of them are not in the other, or otherwise), without those of what was removed.
+
+    The other may go on behind them, as it is made from all of the journal.
+    """
     import sqlite3
 
     db = sqlite3.connect(":memory:", isolation_level=None)
     try:
         db.execute("ATTACH ? AS held", (held,))
         db.execute("ATTACH ? AS made", (made,))
+        db.execute("CREATE TABLE removed (first, last)")
+        db.executemany("INSERT INTO removed VALUES (?, ?)", removed)
+        stays = "NOT EXISTS (SELECT 1 FROM removed WHERE {}.seq BETWEEN first AND last)".format
         columns = [row[1] for row in db.execute("PRAGMA held.table_info(records)")]
         other = " OR ".join(f"h.{column} IS NOT m.{column}" for column in columns)
-        rows, last = db.execute("SELECT count(*), max(seq) FROM held.records").fetchone()
-        question = f"SELECT count(*) FROM held.records AS h LEFT JOIN made.records AS m ON m.seq = h.seq WHERE m.seq IS NULL OR {other}"
+        rows, last = db.execute(f"SELECT count(*), max(seq) FROM held.records AS h WHERE {stays('h')}").fetchone()
+        question = f"SELECT count(*) FROM held.records AS h LEFT JOIN made.records AS m ON m.seq = h.seq WHERE {stays('h')} AND (m.seq IS NULL OR {other})"
         differ = db.execute(question).fetchone()[0]
-        more = db.execute("SELECT count(*) FROM made.records WHERE seq <= ?", (last or 0,)).fetchone()[0] - rows
+        more = db.execute(f"SELECT count(*) FROM made.records AS m WHERE seq <= ? AND {stays('m')}", (last or 0,)).fetchone()[0] - rows
     except sqlite3.Error as bad:
         raise Failure(f"cannot compare the archives: {bad}", IOERR) from None
     finally:

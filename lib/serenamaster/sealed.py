@@ -310,37 +310,46 @@ def _unlock(given, out, keys) -> None:
         given.seek(0)
         out.write(seal.unlock(_all(given, "age -d"), passphrase=_phrase()))
         return
-    given.seek(0)
-    try:
-        pyrage.decrypt_io(given, out, keys or _identities())
-    except pyrage.DecryptError as bad:
-        if str(bad) in ("No matching keys found", "Decryption failed"):
-            raise Failure("it was made for another identity", NOPERM) from None
-        raise
+    for found in [keys] if keys else _identities():
+        given.seek(0)
+        try:
+            pyrage.decrypt_io(given, out, found)
+            return
+        except pyrage.DecryptError as bad:
+            if str(bad) not in ("No matching keys found", "Decryption failed"):
+                raise
+    raise Failure("it was made for another identity", NOPERM)
 
 
-def _identities() -> list:
+def _identities():
+    """Yields the identities of the setting, and then, if these open nothing, the owner's own: what was sealed before the setting was, opens too."""
     import pyrage
 
-    place = str(specs.setting("identity", ""))
-    if not place:
+    if place := os.path.expanduser(str(specs.setting("identity", ""))):
+        data = secret.kept(place)
+        if data is None:
+            raise Failure(f"the identity '{place}' is missing", NOPERM)
+        blocks = re.findall(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", data, re.DOTALL)
+        for block in blocks:
+            data = data.replace(block, b"")
+        try:
+            lines = [line.strip() for line in data.decode().splitlines() if line.strip() and not line.startswith("#")]
+            found = [pyrage.x25519.Identity.from_str(line) for line in lines or ([] if blocks else [""])]
+            yield [*found, *(pyrage.ssh.Identity.from_buffer(block + b"\n") for block in blocks)]
+        except (pyrage.IdentityError, ValueError):
+            raise Failure(f"'{place}' holds no identity: expected AGE-SECRET-KEY-1…, or an SSH key without passphrase", CONFIG) from None
+    try:
         own = secret.identity()
         if own is None:
-            raise Failure("the identity is missing", NOPERM, "unlock the keychain, or take it from a backup")
-        data = own.encode()
-    else:
-        place = os.path.expanduser(place)
-        found = secret.kept(place)
-        if found is None:
-            raise Failure(f"the identity '{place}' is missing", NOPERM)
-        data = found
-    try:
-        if b"PRIVATE KEY-----" in data:
-            return [pyrage.ssh.Identity.from_buffer(data)]
-        lines = [line.strip() for line in data.decode().splitlines() if line.strip() and not line.startswith("#")]
-        return [pyrage.x25519.Identity.from_str(line) for line in lines or [""]]
-    except (pyrage.IdentityError, ValueError):
-        raise Failure(f"'{place or 'identity'}' holds no identity: expected AGE-SECRET-KEY-1…, or an SSH key without passphrase", CONFIG) from None
+            raise Failure("the identity is missing", NOPERM, "unlock the keychain, or FTAI_IDENTITY=FILE")
+        made = pyrage.x25519.Identity.from_str(own)
+    except Failure:
+        if place:
+            return
+        raise
+    except pyrage.IdentityError:
+        raise Failure("the identity is damaged", CONFIG) from None
+    yield [made]
 
 
 # ---- what the libraries read and write ----

@@ -159,11 +159,13 @@ last() { ftai-archive stats | jq .last; }
         try ftai-rotate check $more
         ended 1
         grep -q "'$object'.*is damaged" "$T/err"
-        grep -q "^hint: rm -f '$object' && ftai-rotate backup" "$T/err"
+        grep -q "^hint: ftai-rotate backup" "$T/err"
         same "$(tail -1 "$T/out" | jq -c '[.outcome, .damaged]')" '["failed",1]'
     done
-    rm "$object"
-    ftai-rotate backup >/dev/null
+    try ftai-rotate backup
+    ended 0
+    grep -q "'$object'.*is damaged.*it is written anew" "$T/err"
+    same "$(tail -1 "$T/out" | jq -c '[.verified, .mended]')" '[true,1]'
     try ftai-rotate restore --into "$T/restored"
     ended 0
 }

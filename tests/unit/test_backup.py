@@ -537,20 +537,45 @@ def test_without_the_identity_it_is_made_and_says_so(to, tmp_path):
     broken = bytearray(data.read_bytes())
     broken[-3] ^= 1
     data.write_bytes(broken)
-    with raises(IOERR, "reads back otherwise"):
-        make(to)
-    broken[-3] ^= 1
-    data.write_bytes(broken)
+    assert make(to)["mended"] == 1
     assert good(to)["verified"]
 
 
 def test_a_clock_that_goes_back_is_seen(to):
     good(to)
-    os.rename(backup._path(to, backup.names(to)[0]), backup._path(to, "20991231T235959.999Z"))
+    name = backup.names(to)[0]
+    forge(to, name, lambda said, _: said.update(ts="2099-12-31T23:59:59.999Z"))
+    os.rename(backup._path(to, name), backup._path(to, "20991231T235959.999Z"))
     before = tree(to)
     with raises(TEMPFAIL, "the clock is before the newest backup"):
         make(to)
     assert tree(to) == before
+
+
+def test_what_is_no_backup_does_not_stop_one(to):
+    made = good(to)
+    shutil.copy(backup._path(to, made["snapshot"]), backup._path(to, "20991231T235959.999Z"))
+    for name in (f"objects/{ID}.zst.sealed", "objects/.x.tmp", "latest/.x.tmp", "snapshots/.x.tmp"):
+        Path(to, name).mkdir()
+    warned = Said()
+    assert make(to, warned=warned)["stopped"]
+    assert "put in the place of another" in warned[0]
+    os.unlink(backup._path(to, "20991231T235959.999Z"))
+    good(to)
+    assert Path(to, "objects", ".x.tmp").is_dir()
+
+
+def test_lines_that_manifests_share_are_held_once(to):
+    for n in range(5):
+        write(3)
+        close()
+        good(to)
+    every, _ = backup._all(to, backup.owner(to))
+    assert len({id(one) for name, (_, entries) in every.items() for one in entries if one["name"] == "state/journal/000001.ftai"}) == 1
+    # What stands twice in one is found all the same.
+    path = Path(backup._path(to, backup.names(to)[-1]))
+    forge(to, backup.names(to)[-1], lambda _, entries: [*entries, entries[0]])
+    assert "stands twice" in check(to)[1][0], path
 
 
 def test_what_no_manifest_names_is_cleared_away(to):
@@ -574,7 +599,7 @@ def test_nothing_is_cleared_away_while_a_manifest_cannot_be_believed(to):
     path.write_text(note.replace('"verified":true', '"verified":false'))
     warned = Said()
     made = make(to, warned=warned)
-    assert "nothing is removed while it is there" in warned[0] and made["stopped"]
+    assert "nothing is removed meanwhile" in warned[0] and made["stopped"]
     path.write_text(note)
     assert check(to)[1] == []
     assert backup.names(to) == [first["snapshot"], second["snapshot"], made["snapshot"]]
@@ -717,17 +742,121 @@ def test_damage_is_found(to, tmp_path, damage, read_data):
     assert sorted(os.listdir(tmp_path)) == ["home", "to"]
 
 
-def test_what_is_mended_by_the_next_backup(to):
+@pytest.mark.parametrize("put_away", [False, True])
+@pytest.mark.parametrize("damage", ["a bit", "cut", "missing", "a link", "a fifo", "a folder"])
+def test_what_is_damaged_is_not_used_again_and_mended_by_the_next_backup(to, damage, put_away):
     write(3, "one")
+    close(put_away=put_away)
+    first = good(to)
+    # What was sealed is copied again under its name; else it is only in the new backup that it is whole.
+    back = put_away and damage != "a folder"
+    path = named(to, "segment")
+    DAMAGE[damage](to)
+    assert check(to)[0]["outcome"] == "failed"
+    warned = Said()
+    made = make(to, warned=warned)
+    assert (made["verified"], made["mended"], len(warned)) == (True, 1, 1)
+    assert str(path) in warned[0] and "is written anew" in warned[0]
+    assert (named(to, "segment") == path) == back
+    report, found = check(to)
+    assert (report["damaged"] == 0) == (report["outcome"] == "done") == back and backup.known()[to]["ok"] == back
+    assert all(first["snapshot"] in words for words in found)
+    assert restore(to, f"{to}-restored")["outcome"] == "done"
+    assert good(to).get("mended") is None
+
+
+def test_a_damage_that_a_backup_finds_is_known(to):
     close()
     good(to)
-    flip(named(to, "segment"), -1)
-    _, found = check(to)
-    named(to, "segment").unlink()
-    made = good(to)
-    report, found = check(to)
-    assert report["damaged"] == 1 and all(made["snapshot"] not in words for words in found)
-    restore(to, f"{to}-restored")
+    flip(named(to, "segment"), 20)
+    assert make(to)["mended"] == 1
+    assert backup.known()[to]["ok"] is False
+
+
+def test_what_cannot_be_mended_stops_a_backup(to):
+    close(put_away=True)
+    good(to)
+    before = backup.names(to)
+    flip(named(to, "segment"), 20)
+    flip(Path(paths.journal(), "000001.ftai.zst.sealed"), 20)
+    with raises(IOERR, "not what the ledger says"):
+        make(to)
+    assert backup.names(to) == before and named(to, "segment").exists()
+
+
+@pytest.mark.parametrize("lost", [[0], [1], [0, 1], [0, 1, 2]])
+def test_manifests_that_are_gone_keep_everything(to, tmp_path, lost):
+    names = []
+    for _ in range(3):
+        write(3)
+        close()
+        names.append(good(to)["snapshot"])
+    held = {name for name in tree(to) if name.startswith("objects")}
+    for n in lost:
+        os.rename(backup._path(to, names[n]), tmp_path / names[n])
+    policy("  keep_last: 1\n")
+    for _ in range(2):
+        warned = Said()
+        assert not backup.planned(to, stage=STAGE, warn=warned)["gone"] and warned
+        assert make(to, warned=warned)["stopped"]
+        assert all(re.search(rf"{names[lost[0]]}|{names[lost[-1]]}", words) for words in warned) and len(warned) == 2 * min(len(lost), 2)
+        assert all("is gone; nothing is removed meanwhile: put it back" in words for words in warned)
+        assert held <= set(tree(to))
+        assert check(to)[0]["outcome"] == "failed"
+    policy("")
+    for n in lost:
+        os.rename(tmp_path / names[n], backup._path(to, names[n]))
+    assert check(to)[1] == []
+    policy("  keep_last: 1\n")
+    assert len(good(to)["gone"]) == 5
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_manifest_of_the_keys_of_threads_is_missed_while_they_are_nowhere_else(to, monkeypatch, lost):
+    sealed_thread(monkeypatch)
+    good(to)
+    held = {name for name in tree(to) if name.startswith("latest") and "note" not in name}
+    os.unlink(backup._path(to, backup.KEYS))
+    seal._forget()
+    for end in ("", "-wal", "-shm") if lost else ():
+        Path(paths.state(), "keys", f"threads.db{end}").unlink(missing_ok=True)
+    for turn in range(2):
+        warned = Said()
+        assert bool(make(to, warned=warned).get("stopped")) == lost
+        assert len(warned) == (lost or turn == 0)
+    assert (held <= set(tree(to))) == lost
+    assert len(check(to)[1]) == lost
+
+
+def test_a_manifest_that_is_to_be_gone_is_forgotten_by_hand(to):
+    first = good(to)
+    good(to)
+    os.unlink(backup._path(to, first["snapshot"]))
+    assert make(to)["stopped"]
+    Path(paths.state(), "backups").unlink()
+    good(to)
+
+
+def test_one_that_cannot_be_believed_may_be_taken_away(to):
+    first = good(to)
+    path = Path(backup._path(to, first["snapshot"]))
+    path.write_text("x")
+    assert make(to)["stopped"]
+    path.unlink()
+    good(to)
+
+
+@pytest.mark.parametrize("name", backup.FOLDERS)
+def test_folders_that_are_gone_are_not_made_again(to, tmp_path, name):
+    good(to)
+    os.rename(os.path.join(to, name), tmp_path / name)
+    before = tree(to)
+    with raises(IOERR, f"cannot use '.*/{name}'"):
+        make(to)
+    assert tree(to) == before and not os.path.exists(os.path.join(to, name))
+    os.rename(tmp_path / name, os.path.join(to, name))
+    good(to)
+    assert check(to)[1] == []
 
 
 @pytest.mark.parametrize("change", [
@@ -778,7 +907,7 @@ def test_the_newest_backup_that_was_made_here_is_missed(to):
     made = good(to)
     os.unlink(backup._path(to, made["snapshot"]))
     report, found = check(to)
-    assert report["outcome"] == "failed" and f"{made['snapshot']}, is gone" in found[0]
+    assert report["outcome"] == "failed" and f"{made['snapshot']}.note' is gone" in found[0]
 
 
 def test_reading_compares_with_what_the_manifest_says(to):
@@ -1035,6 +1164,101 @@ def test_a_drill_finds_an_archive_that_is_no_view_of_the_journal(to, change):
     report = drill(to)
     assert report["outcome"] == "failed" and "differs" in report["wrong"]
     assert backup.known()[to]["ok"] is False
+
+
+def test_a_drill_does_not_miss_what_retention_took_away(to):
+    for name in ("one", "two"):
+        write(3, name)
+        close(put_away=True)
+    write(3, "three")
+    archive.catch_up(limit=None)
+    journal.drop(paths.journal(), [1], "policy", stage=STAGE)
+    good(to)
+    report = drill(to)
+    assert (report["outcome"], report["wrong"]) == ("done", None)
+    held = journal.segments(paths.journal())[0].number
+    with sqlite3.connect(paths.archive_db()) as db:
+        rows = db.execute("SELECT count(*), min(seq) FROM records").fetchone()
+        db.execute("UPDATE records SET text = 'x' WHERE seq = (SELECT max(seq) FROM records)")
+    db.close()
+    assert (held, rows[1]) == (2, 1) and 0 < report["rows"] < rows[0]
+    backup.make(to, stage=STAGE, warn=Said(), fail=Said())
+    assert "differs from that of the backup in 1 of" in drill(to)["wrong"]
+
+
+def test_each_identity_that_segments_were_sealed_for_is_tried(to, tmp_path, monkeypatch):
+    """Of a journal whose recipients were others before."""
+    import pyrage
+
+    seal.recipient()
+    write(3, "one")
+    close(put_away=True)
+    other = pyrage.x25519.Identity.generate()
+    (tmp_path / "other").write_text(f"{other}\n")
+    (tmp_path / "other").chmod(0o600)
+    monkeypatch.setenv("FTAI_RECIPIENTS", str(other.to_public()))
+    assert not make(to)["verified"]
+    with raises(NOPERM, "for another identity"):
+        restore(to, tmp_path / "restored")
+    monkeypatch.setenv("FTAI_IDENTITY", str(tmp_path / "other"))
+    assert make(to)["verified"]
+    assert restore(to, tmp_path / "restored")["outcome"] == "done"
+    assert check(to)[1] == []
+    own = Path(paths.state(), "keys", "identity")
+    words = own.read_text()
+    own.unlink()
+    with raises(NOPERM, "for another identity"):
+        restore(to, tmp_path / "again")
+    (tmp_path / "other").write_text(f"# the other\n{other}\n{words}")
+    assert restore(to, tmp_path / "again")["outcome"] == "done"
+
+
+def test_what_a_check_found_no_drill_makes_good(to):
+    write(3, "one")
+    first = good(to)
+    held = named(to, "segment")
+    write(3, "two")
+    close()
+    good(to)
+    data = held.read_bytes()
+    held.unlink()
+    check(to, False)
+    assert backup.known()[to]["ok"] is False
+    assert drill(to)["outcome"] == "done" and backup.known()[to]["ok"] is False
+    good(to)
+    assert backup.known()[to]["ok"] is False
+    held.write_bytes(data)
+    check(to, False)
+    assert backup.known()[to]["ok"] is True
+    # What only reading finds, only reading finds mended.
+    whole = Path(backup._path(to, first["snapshot"])).read_text()
+    forge(to, first["snapshot"], lambda _, entries: next(one for one in entries if one["kind"] == "segment").update(sha256=HASH))
+    for read_data in (True, False):
+        check(to, read_data)
+        assert backup.known()[to]["ok"] is False
+    Path(backup._path(to, first["snapshot"])).write_text(whole)
+    check(to, False)
+    assert backup.known()[to]["ok"] is False
+    check(to, True)
+    assert backup.known()[to]["ok"] is True
+
+
+def test_nothing_is_restored_into_the_folder_of_the_backups(to, tmp_path):
+    good(to)
+    before = tree(to)
+    (tmp_path / "link").symlink_to(to)
+    for into in (f"{to}/in", f"{to}/objects/in", tmp_path / "link" / "in"):
+        with raises(CANTCREAT, "in the folder of the backups"):
+            restore(to, into)
+    assert tree(to) == before
+
+
+@pytest.mark.parametrize("put", [fifo, link])
+def test_what_stands_in_the_place_of_the_lock_keeps_nobody_from_reading(to, tmp_path, put):
+    good(to)
+    put(Path(to, ".lock"))
+    assert restore(to, tmp_path / "restored")["outcome"] == "done"
+    assert check(to)[1] == []
 
 
 def test_records_are_journaled_as_they_are_told():

@@ -221,8 +221,12 @@ def test_it_opens_for_each_recipient_and_for_nobody_else(place, method, pair, mo
         ran = age("-d", "-i", identity, file)
         if method == "age":
             assert zstandard.ZstdDecompressor().decompressobj().decompress(ran[len(frame(b"")) + ran[4] :]) == b"words"
-    monkeypatch.setenv("FTAI_IDENTITY", str(pair(kind)[1]))
+    third = pair(kind)[1]
+    monkeypatch.setenv("FTAI_IDENTITY", str(third))
     assert refuses(file, (NOPERM,))
+    # One file may hold several, of any kind.
+    third.write_text(f"# several\n{other.read_text()}\n{third.read_text()}\n{pair('ed25519')[1].read_text()}")
+    assert opened(file) == b"words"
     monkeypatch.setenv("FTAI_IDENTITY", "")
     assert refuses(file, (NOPERM,))
 
