@@ -41,6 +41,7 @@ def forget():
     archive._desk.clear()
     archive._reading.clear()
     journal._live.clear()
+    seal._identities.clear()
     specs.forget()
 
 
