@@ -133,6 +133,12 @@ def _opener(own: str):
     return [fresh], fresh.to_public()
 
 
+def at_hand() -> bool:
+    """True where an identity is at hand that opens what is sealed for the owner's recipient. Raises Failure as seal.recipient() does."""
+    own = seal.recipient()
+    return any(str(one.to_public()) == own for one in _opener(own)[0])
+
+
 def _locker(check: bool):
     """lock(from, to) for the recipients of the config, which reads one file whole, and writes it to the other as age does; what opens it again
     if it is to be checked; and whether it is for the owner, but not with the owner's identity that it is checked. Raises Failure 77, 78.
