@@ -173,7 +173,7 @@ def located(to: str | None, *, making: bool = False) -> str:
     if to is None and making:
         set_ = str(specs.setting("backup", ""))
         to = os.path.join(paths.where("data"), paths.home() + set_[1:] if set_.startswith("~/") else set_) if set_ else None
-    to = to or next(iter(known()), None)
+    to = next(iter(known()), None) if to is None else to
     if not to:
         raise Failure("no folder for backups is known", 2, "ftai-rotate backup --to DIR")
     folder = os.path.realpath(to)
@@ -418,6 +418,7 @@ def signers(folder: str, given: str | None, warn: Callable) -> list[str] | None:
         return [given]
     if proofs.vkeys():
         return None
+    owner(folder)
     for name in reversed(names(folder)):
         try:
             said = decode((_small(_path(folder, name), NOTE) or b"").partition(b"\n")[0]).get("key")
@@ -583,6 +584,10 @@ class _Making:
                     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if kind != "spec" else 0))
                 except FileNotFoundError:
                     continue  # a purge took it away
+                except OSError as bad:
+                    self.warn(f"cannot read '{path}': {bad.strerror}")
+                    self.left.append(path)
+                    continue
                 copies.append((kind, name, fd))
                 if not PLACES[kind].fullmatch(name) or not stat.S_ISREG(os.fstat(fd).st_mode):
                     self.left.append(path)
@@ -666,16 +671,16 @@ class _Making:
                 return os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
             why = "; ".join(found)
         except sqlite3.Error as bad:
-            if getattr(bad, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise Failure(f"cannot copy '{path}': {bad}", TEMPFAIL if "locked" in str(bad) else IOERR) from None
+            if getattr(bad, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise Failure(f"cannot copy '{path}': {bad}", TEMPFAIL) from None
             why = str(bad)
         finally:
             for end in ("", "-wal", "-shm", "-journal"):
                 if os.path.lexists(copy + end):
                     os.unlink(copy + end)
-        # A damaged one must not keep the journal from being backed up.
+        # One that is damaged, or a home whose disk is full, must not keep the journal from being backed up.
         self.left.append(path)
-        self.warn(f"'{path}' is damaged: {why}")
+        self.warn(f"cannot copy '{path}': {why}")
         return None
 
     def segments(self, parts: list[tuple], ledger: dict[int, dict]) -> Iterator[dict]:
@@ -781,17 +786,12 @@ class _Making:
         _cold(fd)
         os.close(fd)
         try:
-            _, fd = sealed.open_(path, folder=self.scratch, most=made["bytes"])
+            if sealed.summed(path, most=made["bytes"]) != (made["bytes"], made["sha256"]):
+                raise Failure(f"it is not what was written into '{path}'", IOERR)
         except Failure as bad:
             if bad.code != NOPERM:
                 raise Failure(f"what was written reads back otherwise: {bad.message}", IOERR) from None
             self.shut = bad
-            return
-        try:
-            if _sum(fd) != (made["bytes"], made["sha256"]):
-                raise Failure(f"what was written reads back otherwise: '{path}'", IOERR)
-        finally:
-            os.close(fd)
 
     def threads(self, fd: int) -> None:
         """Puts the keys of threads as they are now in the place of those of the backup before: what a purge destroyed is not to be found there either."""
@@ -1045,19 +1045,21 @@ def _looked(path: str, entry: dict, scratch: str | None, facts: dict) -> str:
     if scratch is None:
         return ""
     try:
-        _, fd = sealed.open_(path, folder=scratch, most=entry["bytes"])
+        if entry["kind"] != "segment":
+            held = sealed.summed(path, most=entry["bytes"])
+        else:
+            _, fd = sealed.open_(path, folder=scratch, most=entry["bytes"])
+            try:
+                held = _sum(fd)
+                if held == (entry["bytes"], entry["sha256"]):
+                    facts[entry["object"], entry["last"]] = _followed(fd, entry)
+            finally:
+                os.close(fd)
     except Failure as bad:
         if bad.code != DATAERR:
             raise
         return f"'{entry['name']}' cannot be opened: {bad.message}"
-    try:
-        if _sum(fd) != (entry["bytes"], entry["sha256"]):
-            return f"the object '{path}' does not hold '{entry['name']}' as it was"
-        if entry["kind"] == "segment":
-            facts[entry["object"], entry["last"]] = _followed(fd, entry)
-    finally:
-        os.close(fd)
-    return ""
+    return "" if held == (entry["bytes"], entry["sha256"]) else f"the object '{path}' does not hold '{entry['name']}' as it was"
 
 
 def _followed(fd: int, entry: dict) -> tuple:

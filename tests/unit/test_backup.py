@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import stat
 from pathlib import Path
@@ -653,6 +654,48 @@ def test_nothing_is_cleared_away_while_a_manifest_cannot_be_believed(to):
     path.write_text(note)
     assert check(to)[1] == []
     assert backup.names(to) == [first["snapshot"], second["snapshot"], made["snapshot"]]
+
+
+def test_what_cannot_be_read_or_copied_does_not_keep_the_rest_from_its_backup(to, tmp_path, monkeypatch):
+    answers = Path(paths.data(), "answers")
+    answers.mkdir(mode=0o700)
+    (answers / f"{ID}.txt").symlink_to("/etc/passwd")
+    warned = Said()
+    made = make(to, warned=warned)
+    assert made["left"] == [str(answers / f"{ID}.txt")] and "cannot read" in warned[0]
+
+
+def test_a_full_disk_of_the_home_does_not_keep_the_journal_from_its_backup(to, monkeypatch):
+    import resource
+
+    write(40, "x" * 3000)
+    archive.catch_up(limit=None)
+    archive._close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = os.path.getsize(paths.archive_db())
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
+        made = backup.make(to, stage=STAGE, warn=Said(), fail=Said())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    assert made["left"] == [paths.archive_db()] and made["verified"]
+    assert restore(to, f"{to}-restored")["outcome"] == "done"
+
+
+def test_a_folder_without_backups_where_no_key_is_known(tmp_path, monkeypatch):
+    fresh(monkeypatch, tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    with raises(NOINPUT, "there is no backup"):
+        backup.signers(str(tmp_path / "empty"), None, Said())
+
+
+def test_no_name_is_no_folder(to):
+    good(to)
+    for making in (True, False):
+        with raises(USAGE, "no folder"):
+            backup.located("", making=making)
 
 
 # ---- retention ----
