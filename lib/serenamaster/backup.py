@@ -378,9 +378,10 @@ def manifest(folder: str, name: str, owner: str, keys=None, known: dict[str, dic
         if about["of"] != ("keys" if name == KEYS else "all") or [entry for entry in entries if (entry["kind"] == "threads") != (name == KEYS)]:
             raise Failure("it is that of another kind", DATAERR)
     except Failure as bad:
-        strange = "not signed by a key that is known" in bad.message
-        hint = bad.hint or ("--key VKEY, as ftai-keys init printed it where it was made; or " if strange else "") + f"put back the one that was there, or move '{path}' away"
-        raise Failure(f"cannot believe '{path}': {bad.message}", bad.code, hint) from None
+        hint = f"put back the one that was there, or move '{path}' away"
+        if "not signed by a key that is known" in bad.message:
+            hint = f"--key VKEY, as ftai-keys init printed it where it was made; or {hint}"
+        raise Failure(f"cannot believe '{path}': {bad.message}", bad.code, bad.hint or hint) from None
     return about, entries
 
 
@@ -819,8 +820,8 @@ class _Making:
 
     def behind(self, size: int) -> Iterator[str]:
         """What of the backup that reaches farthest the journal does not go on from."""
-        most = max((about for name, (about, _) in self.good.items() if name != KEYS), key=lambda about: about["size"], default={"size": 0})
-        if not most["size"]:
+        most = max((about for name, (about, _) in self.good.items() if name != KEYS), key=lambda about: about["size"], default=None)
+        if not most or not most["size"]:
             return
         try:
             seq, rec = next(journal.read(paths.journal(), after=most["size"] - 1), (0, {}))
@@ -1018,10 +1019,10 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
                     fail(Failure(wrong, SOME))
                     damaged += 1
     found = [name for name in good if name != KEYS]
-    wrong = bool(damaged or bad) or not found
-    remember(folder, {"check": wrong, "data": wrong} if read_data else {"check": wrong}, checked=now())
+    failed = bool(damaged or bad) or not found
+    remember(folder, {"check": failed, "data": failed} if read_data else {"check": failed}, checked=now())
     fields = {"path": folder, "snapshots": len(found), "newest": found[-1] if found else None, "objects": len(seen), "bytes": size, "read": read_data}
-    return fields | {"damaged": damaged, "refused": len(bad), "outcome": "failed" if damaged or bad or not found else "done"}
+    return fields | {"damaged": damaged, "refused": len(bad), "outcome": "failed" if failed else "done"}
 
 
 def _looked(path: str, entry: dict, scratch: str | None, facts: dict) -> str:
@@ -1186,7 +1187,7 @@ def _restored(folder: str, pairs: list[tuple[str, dict]], home: str, told: Calla
         try:
             sealed.extract(_object(folder, name, entry), path, most=entry["bytes"])
         except Failure as bad:
-            raise Failure(f"cannot restore '{entry['name']}': {bad.message}", bad.code, bad.hint or hints.get(bad.code)) from None
+            raise Failure(f"cannot restore '{entry['name']}': {bad.message}", bad.code, bad.hint or hints.get(bad.code, "")) from None
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if _sum(fd) != (entry["bytes"], entry["sha256"]):

@@ -516,7 +516,9 @@ LOSSES = {
     "a sealed segment": lambda folder: os.unlink(f"{folder}/000001.ftai.zst.sealed"),
     "the first two": lambda folder: [os.unlink(f"{folder}/{name}") for name in ("000001.ftai.zst.sealed", "000002.ftai")],
     "one in the midst": lambda folder: os.unlink(f"{folder}/000002.ftai"),
-    "the tail": lambda folder: Path(folder, "current.ftai").write_bytes(Path(folder, "current.ftai").read_bytes().partition(b"three 1")[0].rpartition(b"@note")[0]),
+    "the tail": lambda folder: Path(folder, "current.ftai").write_bytes(
+        Path(folder, "current.ftai").read_bytes().partition(b"three 1")[0].rpartition(b"@note")[0]
+    ),
 }
 
 
@@ -617,7 +619,7 @@ def test_what_is_no_backup_does_not_stop_one(to):
 
 
 def test_lines_that_manifests_share_are_held_once(to):
-    for n in range(5):
+    for _ in range(5):
         write(3)
         close()
         good(to)
@@ -1209,9 +1211,9 @@ def test_on_a_new_machine(to, tmp_path, monkeypatch):
     with pytest.raises(Failure) as failure:
         restore(to, tmp_path / "again", [other])
     assert (failure.value.code, failure.value.hint[:10]) == (DATAERR, "--key VKEY")
-    for given in ("", "garbage", vkey[:-4]):
+    for none in ("", "garbage", vkey[:-4]):
         with raises(CONFIG, "is no public key"):
-            backup.signers(to, given, Said())
+            backup.signers(to, none, Said())
 
 
 # ---- trying, and the records of it ----
