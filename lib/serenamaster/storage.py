@@ -288,6 +288,8 @@ def copied(folder: str, said: dict, now: datetime) -> tuple[dict, list]:
         detail = f"the last {what} was at {said[field]}" if days is not None else f"no {what} was ever made"
         if days is not None and late:
             detail += f", {days:.0f} days ago, {AGES[field]} are allowed"
+        if field == "at" and not os.path.isdir(folder):
+            detail += "; the folder is not there now"
         checks.append(Check(WARN if late else OK, f"backup {folder}", detail, hint if late else ""))
     if said.get("ok") is False:
         checks.append(Check(FAIL, f"backup {folder}", "what was looked at last was not good", check))
@@ -317,5 +319,10 @@ def identity(path: str, known: bool, folder: str) -> tuple[dict, list]:
         detail = f"in '{path}'{', on the disk of what it opens' if near else ''}; without it nothing that is sealed can be opened"
         return fields, [Check(OK, "identity", detail, f"cp '{path}' /MEDIA, on another disk" if near else "")]
     if known:
-        return fields, [Check(OK, "identity", "not here, but in the keychain or elsewhere; without it nothing that is sealed can be opened")]
+        from . import secret
+
+        if secret.identity():
+            return fields, [Check(OK, "identity", "in the keychain; without it nothing that is sealed can be opened")]
+        gone = "neither in its file nor in a keychain that answers; what is sealed meanwhile nobody may be able to open"
+        return fields | {"level": WARN}, [Check(WARN, "identity", gone, f"unlock the keychain, or put '{path}' back")]
     return fields, [Check(OK, "identity", "there is none yet; the first that is sealed makes one", "ftai-keys init")]

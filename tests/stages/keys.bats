@@ -643,6 +643,16 @@ keys() { (cd "$FTAI_HOME/state/keys" && cat identity recipient signing.key signi
     same "$(cat "$T/err")" "ftai-keys: would make: nothing"
 }
 
+@test "init: an identity that is gone is told" {
+    ftai-keys init >/dev/null
+    try ftai-keys init
+    empty "$T/err"
+    rm "$FTAI_HOME/state/keys/identity"
+    try ftai-keys init
+    ended 0
+    grep -q "warning: the identity of age1.* is neither in its file nor in a keychain" "$T/err"
+}
+
 @test "init: what is missing is made again, what is damaged or open to others is told and kept" {
     ftai-keys init >/dev/null
     before=$(keys) folder=$FTAI_HOME/state/keys

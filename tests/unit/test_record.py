@@ -249,6 +249,10 @@ def test_the_limits_of_depth():
         decode(encode({"@tag": "a", "@blocks": [deep]}))
     lists = b'{"@tag":"a","b":' + b"[" * 64 + b"]" * 64 + b"}"
     decode(lists)
+    for opening, closing in ((b"[", b"]"), (b'{"a":', b"}"), (b'[{"@tag":"a","@blocks":', b"}]")):
+        for depth in (300, 900, 5000):
+            with pytest.raises(Malformed):
+                decode(b'{"@tag":"a","b":' + opening * depth + b"1" + closing * depth + b"}")
 
 
 def test_the_limits_of_numbers_and_size():

@@ -1,5 +1,6 @@
 """sealed.py: files sealed both ways, opened by others and by us, and everything that must not open."""
 
+import hashlib
 import io
 import os
 import pty
@@ -89,10 +90,10 @@ def put(place, data: bytes, name="hostile") -> Path:
     return place / name
 
 
-def refuses(path: Path, codes=(DATAERR,), ways=2) -> bool:
+def refuses(path: Path, codes=(DATAERR,), ways=3) -> bool:
     """True where the file is opened in no way; nothing is left of the tries."""
     before = os.listdir(path.parent)
-    for call in (lambda: sealed.open_(str(path)), lambda: sealed.extract(str(path), f"{path}.out"))[:ways]:
+    for call in (lambda: sealed.open_(str(path)), lambda: sealed.extract(str(path), f"{path}.out"), lambda: sealed.summed(str(path)))[:ways]:
         try:
             call()
             return False
@@ -114,6 +115,7 @@ def test_what_was_sealed_opens_again(place, method, size):
     assert path.stat().st_mode & 0o777 == 0o600
     assert opened(path) == data
     assert sealed.header(str(path)) == ABOUT | {"bytes": size}
+    assert sealed.summed(str(path)) == (size, hashlib.sha256(data).hexdigest())
     assert list(sealed.header(str(path))) == [*ABOUT, "bytes"]
     assert sealed.extract(str(path), str(place / "out")) == ABOUT | {"bytes": size}
     assert (place / "out").read_bytes() == data
@@ -122,7 +124,7 @@ def test_what_was_sealed_opens_again(place, method, size):
 
 
 def test_what_write_says_is_so(place, method):
-    from hashlib import sha256
+    sha256 = hashlib.sha256
 
     data = random.Random(1).randbytes(700_000)
     (place / "plain").write_bytes(data)
@@ -548,7 +550,7 @@ def test_what_stands_inside_is_taken_word_for_word(place, method):
 
 def with_keyset(place, kind) -> tuple[str, Path]:
     """(the keyset, a file that is as it should be but for the kind of it)."""
-    import hashlib
+
 
     import tink
     from tink import json_proto_keyset_format, secret_key_access, streaming_aead

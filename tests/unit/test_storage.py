@@ -295,10 +295,9 @@ def test_keys(home):
     assert "on the disk of what it opens" in other[1] and other[2].startswith(f"cp '{path}'")
     with open(path) as file:
         assert file.read().strip() not in str(told(storage._keys))
-    # Put into a keychain.
     os.unlink(path)
     _, (own, (other,)) = told(storage._keys)
-    assert (own["there"], other[0]) == (False, "ok") and "keychain" in other[1]
+    assert (own["there"], own["level"], other[0]) == (False, "warn", "warn") and "nobody may be able to open" in other[1]
 
 
 def test_all_is_told_where_one_part_cannot_be(monkeypatch):
