@@ -101,7 +101,7 @@ def held(own=False):
 
 
 def sound():
-    _, troubles = journal.verify(paths.journal())
+    summary, troubles = journal.verify(paths.journal())
     assert troubles == []
     return summary
 
