@@ -39,6 +39,8 @@ STOP = frozenset(
     ("a", "about", "an", "and", "are", "as", "at", "be", "but", "by", "did", "do", "for", "from", "how", "i", "in", "is", "it", "me", "my", "of", "on")
     + ("or", "so", "that", "the", "this", "to", "was", "we", "were", "what", "when", "where", "which", "who", "with", "you")
 )
+# Of a row r: it did not come by an import. What is done here, and what was, no imported record says.
+OWN = "json_type(r.line, '$.origin') IS NULL"
 # What says where a record stands: an `updates: ID` never changes it.
 FRAME = frozenset(("@tag", "id", "ts", "thread", "parent", "from", "updates", "privacy", "@blocks"))
 
@@ -938,7 +940,7 @@ def routed(db, ids: Iterable[str]) -> set[str]:
     """Which of these commands and tasks (ids) have a route."""
     import orjson
 
-    question = "SELECT DISTINCT r.parent FROM json_each(?) AS j CROSS JOIN records AS r ON r.parent = j.value WHERE r.tag = 'route'"
+    question = f"SELECT DISTINCT r.parent FROM json_each(?) AS j CROSS JOIN records AS r ON r.parent = j.value WHERE r.tag = 'route' AND {OWN}"
     return {row[0] for row in db.execute(question, (orjson.dumps(list(ids)).decode(),))}
 
 
@@ -949,16 +951,16 @@ def tasks(db, status: str | None = "open") -> list[dict]:
 
 
 def open_seqs(db) -> set[int]:
-    """The seqs of the open tasks, and of what was said of them later."""
-    own = {rec["id"] for rec in tasks(db)}
+    """The seqs of the open tasks that were not imported, and of what was said of them later."""
+    own = {rec["id"] for rec in tasks(db) if "origin" not in rec}
     found = db.execute("SELECT seq, id, updates FROM records WHERE tag = 'task' OR updates IS NOT NULL")
     return {seq for seq, name, about in found if name in own or about in own}
 
 
 def newest(db, via: str) -> str | None:
-    """The thread of the newest of the last 10,000 commands that came in this way (text, voice, cron, file), or None."""
+    """The thread of the newest of the last 10,000 commands that came in this way and were not imported (text, voice, cron, file), or None."""
     latest = f"SELECT thread, line FROM records WHERE tag = 'command' AND updates IS NULL ORDER BY seq DESC LIMIT {BATCH}"
-    found = db.execute(f"SELECT thread FROM ({latest}) WHERE json_extract(line, '$.via') = ? LIMIT 1", (via,)).fetchone()
+    found = db.execute(f"SELECT r.thread FROM ({latest}) AS r WHERE json_extract(r.line, '$.via') = ? AND {OWN} LIMIT 1", (via,)).fetchone()
     return found[0] if found else None
 
 
