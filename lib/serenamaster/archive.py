@@ -39,6 +39,8 @@ STOP = frozenset(
     ("a", "about", "an", "and", "are", "as", "at", "be", "but", "by", "did", "do", "for", "from", "how", "i", "in", "is", "it", "me", "my", "of", "on")
     + ("or", "so", "that", "the", "this", "to", "was", "we", "were", "what", "when", "where", "which", "who", "with", "you")
 )
+# Of a row r: it did not come by an import. What is done here, and what was, no imported record says.
+OWN = "json_type(r.line, '$.origin') IS NULL"
 # What says where a record stands: an `updates: ID` never changes it.
 FRAME = frozenset(("@tag", "id", "ts", "thread", "parent", "from", "updates", "privacy", "@blocks"))
 
@@ -514,6 +516,25 @@ def _rebuild(folder: str, path: str, told: Callable | None) -> tuple[int, int]:
     return after, before
 
 
+def forget(runs: Iterable[tuple[int, int]]) -> str | None:
+    """Takes out rows from one seq to another each, whose segments retention removed. Returns None, or why it could not; a rebuild does it too."""
+    import sqlite3
+
+    path = paths.archive_db()
+    try:
+        with Locked(10):
+            if not _inode(path):
+                return None
+            db = _write(path)
+            with Transaction(db):
+                for span in runs:
+                    db.execute("INSERT INTO words (words, rowid, text, tag) SELECT 'delete', seq, text, tag FROM searched WHERE seq BETWEEN ? AND ?", span)
+                    db.execute("DELETE FROM records WHERE seq BETWEEN ? AND ?", span)
+    except (OSError, Failure, sqlite3.Error) as bad:
+        return str(bad)
+    return None
+
+
 def purge(names: set[str], damaged: bool = False) -> None:
     """Takes what the journal holds as tombstones out of the archive: rows, index, free pages and write-ahead log. A damaged one is made again.
 
@@ -919,7 +940,7 @@ def routed(db, ids: Iterable[str]) -> set[str]:
     """Which of these commands and tasks (ids) have a route."""
     import orjson
 
-    question = "SELECT DISTINCT r.parent FROM json_each(?) AS j CROSS JOIN records AS r ON r.parent = j.value WHERE r.tag = 'route'"
+    question = f"SELECT DISTINCT r.parent FROM json_each(?) AS j CROSS JOIN records AS r ON r.parent = j.value WHERE r.tag = 'route' AND {OWN}"
     return {row[0] for row in db.execute(question, (orjson.dumps(list(ids)).decode(),))}
 
 
@@ -929,10 +950,17 @@ def tasks(db, status: str | None = "open") -> list[dict]:
     return [rec for rec in _updated(db, every) if status is None or rec.get("status", "open") == status]
 
 
+def open_seqs(db) -> set[int]:
+    """The seqs of the open tasks that were not imported, and of what was said of them later."""
+    own = {rec["id"] for rec in tasks(db) if "origin" not in rec}
+    found = db.execute("SELECT seq, id, updates FROM records WHERE tag = 'task' OR updates IS NOT NULL")
+    return {seq for seq, name, about in found if name in own or about in own}
+
+
 def newest(db, via: str) -> str | None:
-    """The thread of the newest of the last 10,000 commands that came in this way (text, voice, cron, file), or None."""
+    """The thread of the newest of the last 10,000 commands that came in this way and were not imported (text, voice, cron, file), or None."""
     latest = f"SELECT thread, line FROM records WHERE tag = 'command' AND updates IS NULL ORDER BY seq DESC LIMIT {BATCH}"
-    found = db.execute(f"SELECT thread FROM ({latest}) WHERE json_extract(line, '$.via') = ? LIMIT 1", (via,)).fetchone()
+    found = db.execute(f"SELECT r.thread FROM ({latest}) AS r WHERE json_extract(r.line, '$.via') = ? AND {OWN} LIMIT 1", (via,)).fetchone()
     return found[0] if found else None
 
 

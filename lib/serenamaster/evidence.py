@@ -32,22 +32,25 @@ def latest(folder: str) -> proofs.Checkpoint | None:
         raise
 
 
-def due(folder: str, warn=None) -> tuple[int, list] | None:
+def due(folder: str, warn=None, known: dict[int, dict] | None = None) -> tuple[int, list] | None:
     """(seq, segments) that a checkpoint is to sign: where the journal ends, and what was closed since the last one, (number, first, last, root) each.
 
+    known: {number: what journal.describe() gave}, for those of which that is known.
     None where nothing was written since. Of a segment that is damaged, or can't be opened here, there is no root: warn(message).
     Raises Failure 1 where the journal does not go on from the last checkpoint: with a new one, nobody would see it any more.
     """
     before, size = latest(folder), journal.position(folder)
     if before:
         _extends(folder, before)
-    entries, fresh = journal.ledger(folder), []
+    fresh = []
     for part in journal.segments(folder):
         if before and part.number <= before.closed:
             continue
         try:
-            entry = entries.get(part.number) if part.sealed else None
-            entry = entry or journal.describe(folder, part)
+            # The ledger is not signed, and what is signed here must not come from it: known are those that this process has looked at itself.
+            entry = (known or {}).get(part.number) or journal.describe(folder, part)
+            if "damaged" in entry:
+                raise Failure(entry["damaged"])
             fresh.append((part.number, entry["first"], entry["last"], entry["root"]))
         except Failure as bad:
             if warn:
@@ -69,12 +72,12 @@ def _extends(folder: str, before: proofs.Checkpoint) -> None:
         raise Failure(f"the journal does not go on from its last checkpoint, of seq {before.size}", SOME, hint)
 
 
-def checkpoint(folder: str, *, stage: str, warn=None) -> dict | None:
+def checkpoint(folder: str, *, stage: str, warn=None, known: dict[int, dict] | None = None) -> dict | None:
     """Signs where the journal ends, with the roots of segments that were closed since the last time; returns the record, None where there is nothing new.
 
     Raises Failure 74, 75, 78 without a key, OSError.
     """
-    found = due(folder, warn)
+    found = due(folder, warn, known)
     if found is None:
         return None
     _, fresh = found
@@ -193,7 +196,8 @@ class Anchor:
         if head != self.said.head:
             why = "its hash is not the one that was signed: what stands up to there was written anew" if head else "it is not as written"
             return [self._trouble(size, why)]
-        self.proven.append(f"seq {summary.first} to {size}" if summary.first <= size else f"seq {size}")
+        less = f", but for {summary.shut} records that were not read," if summary.shut else ""
+        self.proven.append(f"seq {summary.first} to {size}{less}" if summary.first <= size else f"seq {size}")
         return []
 
     def _root(self, part: proofs.Segment, tree: proofs.Tree, summary, runs: set, entries: dict):
@@ -388,9 +392,13 @@ def _verify(ctx, folder: str, files, since, against) -> None:
         ctx.codes.append(SOME)
     for note in (*summary.notes, *(kept.notes if kept else ())):
         ctx.warn(note)
+    if summary.shut and not troubles:
+        ctx.codes.append(TEMPFAIL)  # with the identity, it can be told
     if troubles or ctx.quiet:
         return
-    said = f"{summary.records} records, seq {summary.first} to {summary.last}, are as written; the last hash is {summary.hash}" if summary.records else "empty"
+    more = f"; {summary.shut} more, in sealed segments, were not read" if summary.shut else ""
+    said = f"{summary.records} records, seq {summary.first} to {summary.last}, are as written{more}; the last hash is {summary.hash}"
+    said = said if summary.records else f"nothing was read{more}" if more else "empty"
     stream.write(f"journal {summary.journal}: {said}\n".encode() if summary.journal else b"no journal yet\n")
     if kept:
         what = f"{', '.join(kept.proven)} as {_key(kept.vkey)} signed; what is behind seq {kept.said.size} is chained to it, and no more is proven"

@@ -243,6 +243,7 @@ def _ended(db, routes) -> set:
 
     # By the index on parent; the one on tag would go through all results there are.
     question = "SELECT r.parent FROM json_each(?) AS j CROSS JOIN records AS r ON r.parent = j.value WHERE +r.tag = 'result'"
+    question += " AND json_type(r.line, '$.origin') IS NULL"  # an imported one ended nothing here
     # The index tells letters apart; a UUID, and who claims by it, does not.
     wanted = {form for own in routes for form in (own, own.lower(), own.upper())}
     return {row[0].lower() for row in db.execute(question, (orjson.dumps(list(wanted)).decode(),))}

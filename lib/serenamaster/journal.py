@@ -259,6 +259,8 @@ def ledger(folder: str) -> dict[int, dict]:
             lines = file.read().splitlines()
     except FileNotFoundError:
         return {}
+    except OSError as bad:
+        raise Failure(f"cannot read '{folder}/{LEDGER}': {bad.strerror}", IOERR) from None
     for line in lines:
         try:
             entry = record.decode(line)
@@ -297,7 +299,15 @@ def open_segment(segment: Segment):
 
     if not os.path.lexists(segment.path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), segment.path)
-    fd = sealed.open_(segment.path)[1]
+    try:
+        fd = sealed.open_(segment.path)[1]
+    except Failure as bad:
+        if bad.code not in (CANTCREAT, IOERR):
+            raise
+        # The plain bytes need room for a while: a disk that is full, or can only be read, has none.
+        from tempfile import gettempdir
+
+        fd = sealed.open_(segment.path, folder=gettempdir())[1]
     return fd, os.fstat(fd).st_size, head(os.pread(fd, WINDOW, 0))
 
 
@@ -469,7 +479,8 @@ def _place(folder: str, seq: int, digest: str) -> tuple[int, str] | None:
         return None
     held = found[2][4].decode() if found and found[0] == seq else ""
     # What is damaged where it stands is for verify() to tell of.
-    if plan[-1][-1] >= seq and (not digest or not held or held == digest):
+    there = seq == 0 or any(top.first <= seq <= until for _, _, top, _, until in plan)
+    if there and (not digest or not held or held == digest):
         return seq, digest or held
     top = next((top for _, _, top, _, until in plan if until >= seq), plan[-1][2])
     return top.first - 1, top.prev
@@ -1593,7 +1604,7 @@ def bury(folder: str, name: str, stones: list) -> None:
         fd, size, top = _open(path)
         try:
             before = os.fstat(fd)
-            good = _tail(fd, top, size, _until(fd, size, top, _heads(folder, int(name[:-5]))))[2] if top else size
+            good = _tail(fd, top, size, _until(fd, size, top, _heads(folder, int(name[:-5])), removed(folder)))[2] if top else size
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "wb", CHUNK) as out:
                 at = 0
                 for stone in stones:
@@ -1611,6 +1622,13 @@ def bury(folder: str, name: str, stones: list) -> None:
                 now = os.stat(path, follow_symlinks=False)
                 if not os.path.samestat(now, before) or (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                     raise Failure(f"'{path}' was changed by another process", TEMPFAIL)
+                # Where a sealing or an opening was interrupted, the sealed file holds it still.
+                for end in SEALED:
+                    if os.path.lexists(path + end):
+                        os.unlink(path + end)
+                entries, number = ledger(folder), int(name[:-5])
+                if entries.pop(number, None):
+                    _save_ledger(folder, entries)
                 os.rename(temporary, path)
                 _sync_folder(folder)
         finally:
@@ -1708,7 +1726,7 @@ def leaves(folder: str, segment: Segment, each=None):
     try:
         if top is None or top.number != segment.number:
             raise Failure(f"'{segment.path}' does not begin with the head of segment {segment.number}", SOME, "ftai-log --verify")
-        until = _until(fd, size, top, _heads(folder, segment.number))
+        until = _until(fd, size, top, _heads(folder, segment.number), removed(folder))
         last, bad = top.first - 1, ""
         for _, piece, cut, seq, stored, wrong in walk(fd, top.start, size, top.first - 1, top.prev):
             if until is not None and seq > until:
@@ -1732,10 +1750,13 @@ def leaves(folder: str, segment: Segment, each=None):
 
 
 def describe(folder: str, segment: Segment) -> dict:
-    """What the ledger is to say of a closed segment, as far as its own bytes tell: all up to `until`. Raises Failure 1 where it is damaged inside."""
+    """What the ledger is to say of a closed segment, as far as its own bytes tell: all up to `until`; `damaged` in the place of `root` where it is
+    damaged inside. Raises Failure 1 where it has no head, and as open_segment().
+    """
     from . import proofs
 
-    fd, _, top = open_segment(segment)
+    fd, size, top = open_segment(segment)
+    end = _tail(fd, top, size, _until(fd, size, top, _heads(folder, segment.number), removed(folder)))[:2] if top else (0, "")
     os.close(fd)
     if top is None:
         raise Failure(f"'{segment.path}' does not begin with the head of a segment", SOME, "ftai-log --verify")
@@ -1745,11 +1766,16 @@ def describe(folder: str, segment: Segment) -> dict:
         if ts := _ts(content):
             times[0], times[1] = times[0] or ts, ts
 
-    for seq, stored in leaves(folder, segment, each):
-        tree.add(stored)
-        last, prev = seq, stored
+    damaged = ""
+    try:
+        for seq, stored in leaves(folder, segment, each):
+            tree.add(stored)
+            last, prev = seq, stored
+    except Failure as bad:
+        damaged, (last, prev) = bad.message, end
     about = {"@tag": "segment", "segment": top.number, "journal": top.journal, "first": top.first, "last": last, "prev": top.prev, "hash": prev}
-    return about | {"root": tree.root(), "records": last - top.first + 1, "since": times[0], "until": times[1]}
+    about |= {"damaged": damaged} if damaged else {"root": tree.root()}
+    return about | {"records": last - top.first + 1, "since": times[0], "until": times[1]}
 
 
 def put_away(folder: str, segment: Segment, entry: dict) -> None:
@@ -1820,15 +1846,16 @@ def anchor(folder: str) -> str:
         os.close(fd)
 
 
-def _signed(folder: str):
-    """What the latest checkpoint says, as proofs.parsed() has it; None where there is none, or it is not signed by us."""
+def _signed(folder: str, journal: str):
+    """What the latest checkpoint of this journal says, as proofs.parsed() has it; None where there is none, or it is not signed by us."""
     from . import proofs
 
     note = anchor(folder)
     try:
-        return proofs.parsed(proofs.opened(note)) if note else None
+        said = proofs.parsed(proofs.opened(note)) if note else None
     except Failure:
         return None
+    return said if said and said.journal == journal else None
 
 
 def certify(folder: str, lines: list[str], *, stage: str, removed=(), because: str | None = None) -> dict:
@@ -1844,8 +1871,8 @@ def certify(folder: str, lines: list[str], *, stage: str, removed=(), because: s
         live.stage, live.warn = stage, _silent
         try:
             live.look()
-            before = _signed(folder) or _last_signed(folder)
-            if before and before.journal == live.top.journal:
+            before = _signed(folder, live.top.journal) or _last_signed(folder, live.top.journal)
+            if before:
                 _extends(folder, before, live.seq)
             if not any(line.startswith("closed ") for line in lines):
                 lines = [f"closed {before.closed if before else 0}", *lines]
@@ -1872,21 +1899,30 @@ def _extends(folder: str, before: "Checkpoint", last: int) -> None:
         raise Failure(f"the journal does not go on from its last checkpoint, of seq {before.size}", SOME, hint)
 
 
-def _last_signed(folder: str):
+def _last_signed(folder: str, journal: str):
     """As _signed(), of the newest checkpoint in the journal: only looked for where something is gone, and the file that tells of it too."""
     from . import proofs
 
     parts = segments(folder)
     if not parts or [part.number for part in parts] == list(range(1, len(parts) + 1)):
         return None
-    found = None
-    for _, content, _ in _contents(_plan(folder, 0), 0):
-        if content.startswith(b"@checkpoint\n") and b"\n  note: " in content:
-            try:
-                found = proofs.parsed(proofs.opened(str(parse(content).get("note"))))
-            except (Failure, ValueError):
-                continue
-    return found
+    # What can't be opened may hold a newer one, but that is signed, and in the chain, whatever is signed now.
+    for part in (Segment(0, LIVE, os.path.join(folder, LIVE), False), *reversed(parts)):
+        try:
+            fd, size, top = open_segment(part)
+        except (Failure, FileNotFoundError):
+            continue
+        found = []
+        for _, piece, cut, _, _, wrong in walk(fd, top.start, size, top.first - 1, top.prev) if top else ():
+            if not wrong and piece.startswith(b"\n@checkpoint\n") and b"\n  note: " in piece:
+                try:
+                    found.append(proofs.parsed(proofs.opened(str(parse(piece[1:cut]).get("note")))))
+                except (Failure, ValueError):
+                    continue
+        os.close(fd)
+        if found := [said for said in found if said.journal == journal]:
+            return found[-1]
+    return None
 
 
 def _merged(runs: list) -> list[tuple]:
@@ -1909,42 +1945,65 @@ def drop(folder: str, numbers: list[int], because: str, *, stage: str) -> dict:
     for number in sorted(set(numbers)):
         if number not in parts:
             raise Failure(f"segment {number} is not there", SOME)
-        entry = entries[number] if parts[number].sealed and number in entries else describe(folder, parts[number])
+        # The ledger is not signed: what goes is what the segment itself says.
+        entry = describe(folder, parts[number])
+        if any(entries[number].get(key) != entry[key] for key in entry if number in entries):
+            raise Failure(f"'{parts[number].path}' does not hold what the ledger says", SOME, "ftai-log --verify")
         runs.append((number, entry["first"], entry["last"], entry["prev"], entry["hash"]))
     rec = certify(folder, [], stage=stage, removed=_merged(runs), because=because)
-    finish(folder)
+    with _Lock(folder):
+        _remove(folder, set(numbers))
     return rec
 
 
-def finish(folder: str) -> list[str]:
-    """Removes what the latest checkpoint says is removed, and still stands as a crash came in between; the names of it. Raises Failure 74, 75."""
-    gone: list[str] = []
-    with _Lock(folder):
-        signed = _signed(folder)
-        if signed is None or not signed.removed:
-            return gone
-        entries = ledger(folder)
-        try:
-            for part in segments(folder):
-                if part.sealed:
-                    entry = _entry(part, entries)
-                    first, last = entry["first"], entry["last"]
-                else:
-                    fd, size, top = _open(part.path)
-                    first, last = (top.first, _tail(fd, top, size)[0]) if top else (0, 0)
-                    os.close(fd)
-                if first and any(run[1] <= first and last <= run[2] for run in signed.removed):
-                    for end in ("", *SEALED):
-                        if os.path.lexists(path := os.path.join(folder, f"{part.number:06d}.ftai{end}")):
-                            os.unlink(path)
-                            gone.append(os.path.basename(path))
-            if gone:
-                _sync_folder(folder)
-                left = {part.number for part in segments(folder)}
-                _save_ledger(folder, {number: entry for number, entry in entries.items() if number in left})
-        except OSError as bad:
-            raise Failure(f"cannot remove '{bad.filename or folder}': {bad.strerror}", IOERR) from None
+def _remove(folder: str, numbers: set[int]) -> list[str]:
+    """Removes segments and their entries of the ledger, under the lock; the names of the files. Raises Failure 74."""
+    gone = []
+    try:
+        for number in sorted(numbers):
+            for end in ("", *SEALED):
+                if os.path.lexists(path := os.path.join(folder, f"{number:06d}.ftai{end}")):
+                    os.unlink(path)
+                    gone.append(os.path.basename(path))
+        if gone:
+            _sync_folder(folder)
+            _save_ledger(folder, {number: entry for number, entry in ledger(folder).items() if number not in numbers})
+    except OSError as bad:
+        raise Failure(f"cannot remove '{bad.filename or folder}': {bad.strerror}", IOERR) from None
     return gone
+
+
+def finish(folder: str) -> list[str]:
+    """Removes what the latest checkpoint says is removed, and still stands as a crash came in between; the names of it.
+
+    Raises Failure 74, 75, and as sealed.open_() for a segment that looks as if it were one of these.
+    """
+    runs, entries, numbers = removed(folder), ledger(folder), set()
+    for part in segments(folder) if runs else ():
+        told = _top(part, entries, None)
+        if told and not any(run[1] <= told.first <= run[2] for run in runs):
+            continue
+        entry = describe(folder, part)
+        for number, first, last, before, stored in runs:
+            inside = first <= entry["first"] and entry["last"] <= last and entry["segment"] <= number
+            if inside and (entry["first"] > first or entry["prev"] == before) and (entry["last"] < last or entry["hash"] == stored):
+                numbers.add(part.number)
+    if not numbers:
+        return []
+    with _Lock(folder):
+        return _remove(folder, numbers)
+
+
+def removed(folder: str) -> list[tuple]:
+    """The runs of records that the latest checkpoint of this journal says were removed: (number, first, last, hash before, last hash).
+
+    Raises OSError, Failure 74.
+    """
+    parts, entries = segments(folder), ledger(folder)
+    tops = (_top(part, entries, None) for part in (Segment(0, LIVE, os.path.join(folder, LIVE), False), *parts) if os.path.exists(part.path))
+    journal = next((top.journal for top in tops if top), "")
+    signed = journal and (_signed(folder, journal) or _last_signed(folder, journal))
+    return list(signed.removed) if signed else []
 
 
 def snapshot(folder: str) -> list[tuple[Segment, int, int]]:
@@ -2019,7 +2078,8 @@ class Trouble(namedtuple("Trouble", "path line seq id message damage", defaults=
         return f"{self.path}{f':{self.line}' if self.line else ''}: seq {self.seq}{f', id {self.id}' if self.id else ''}: {self.message}"
 
 
-Summary = namedtuple("Summary", "journal segments records first last hash notes")
+# shut: how many of the records are in sealed segments that could not be opened.
+Summary = namedtuple("Summary", "journal segments records first last hash notes shut", defaults=(0,))
 
 
 def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
@@ -2066,14 +2126,14 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
                 part = again
                 fd, size, found = open_segment(part)
         except Failure as bad:
-            if not part.sealed:
+            if not part.sealed or bad.code in (CANTCREAT, IOERR):
                 raise
             check.unopened(part, entries.get(part.number), bad)
             continue
         try:
+            check.segment(part.path, fd, size, found, _until(fd, size, found, tops[n + 1 :], check.runs()))
             if part.sealed and (entry := entries.get(part.number)):
                 check.listed(part, entry, found, size)
-            check.segment(part.path, fd, size, found, _until(fd, size, found, tops[n + 1 :], check.runs()))
         finally:
             os.close(fd)
     names = [part.path for part in parts]
@@ -2095,7 +2155,8 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
         words, size = _torn(folder)
         if words and words not in check.accepted:
             notes.append(f"'{folder}/.torn' keeps {size} bytes of records that nobody was told were written")
-    return Summary(check.journal, len(names), check.count, check.first, check.seq, check.prev, notes), check.troubles
+    shut = sum(check.shut.values())
+    return Summary(check.journal, len(names), check.count - shut, check.first, check.seq, check.prev, notes, shut), check.troubles
 
 
 def _top(part: Segment, entries: dict, kept) -> Head | None:
@@ -2212,7 +2273,7 @@ class _Check:
         self.folder, self.accepted, self.seen = folder, accepted, seen
         self.part = False  # that there may be more before the first segment
         self.notes: list[str] = []
-        self.shut: set[str] = set()  # sealed segments that could not be opened
+        self.shut: dict[str, int] = {}  # sealed segments that could not be opened: how many records the ledger says they hold
         self.signed: Checkpoint | None = None  # what the latest checkpoint says
         self.reached = ""  # the hash of the record that it is of
         self.certified: list[int] = []  # sizes that signed checkpoints in the journal are of
@@ -2346,12 +2407,12 @@ class _Check:
     def listed(self, part: Segment, entry: dict, top: Head | None, size: int) -> None:
         """Compares a sealed segment that was opened with what the ledger says of it."""
         said = entry["journal"], part.number, entry["first"], entry["prev"], entry["bytes"]
-        if top and (*top[:4], size) != said:
+        if top and (*top[:4], size) != said or (self.seq, self.prev, self.seq - entry["first"] + 1) != (entry["last"], entry["hash"], entry["records"]):
             self.say(part.path, 0, entry["first"], "", "it does not hold what the ledger says")
 
     def unopened(self, part: Segment, entry: dict | None, bad: Failure) -> None:
         """Takes a sealed segment for what the ledger says it is, where it can't be opened here and its checksum is right."""
-        self.shut.add(part.path)
+        self.shut[part.path] = entry["records"] if entry else 0
         first = entry["first"] if entry else self.seq + 1
         if bad.code != NOPERM or entry is None:
             self.say(part.path, 0, first, "", bad.message if bad.code != NOPERM else f"the ledger does not tell of it, and {bad.message}")
@@ -2403,6 +2464,12 @@ class _Check:
             self.say(path, _line(fd, offset + 1), self.seq + 1, _id(content), "the checkpoint is signed for another hash: what stands before was written anew")
         self.removed |= set(said.removed)
 
+    def explains(self, run: tuple, start: tuple, end: tuple) -> bool:
+        """True where all of a gap, between a seq with its hash and another, is in a run; of one that is not ended yet segments may stand in between."""
+        _, first, last, before, stored = run
+        within = first - 1 <= start[0] and end[0] <= last
+        return within and (start[0] > first - 1 or start[1] == before) and (end[0] < last or end[1] == stored)
+
     def whole(self, parts: list[Segment], entries: dict) -> None:
         """Tells of segments behind the last one that there should be."""
         live = os.path.join(self.folder, LIVE)
@@ -2416,24 +2483,19 @@ class _Check:
     def ended(self) -> None:
         """What is only known at the end: gaps that no signed checkpoint tells of, and a tail that was cut off."""
         self.troubles += self.short
-        known = {(run[1] - 1, run[3]): (run[2], run[4]) for run in sorted(self.removed, key=lambda run: run[2])}
         for start, end, troubles in self.gaps:
-            seen = set()
-            while start != end and start in known and start not in seen:
-                seen.add(start)
-                start = known[start]
-            if start != end:
-                self.troubles += troubles
+            if any(self.explains(run, start, end) for run in self.removed):
+                self.notes.append(f"the records from seq {start[0] + 1} to {end[0]} were removed, as a signed checkpoint says")
             else:
-                self.notes.append(f"the records from seq {min(seen)[0] + 1} to {end[0]} were removed, as a signed checkpoint says")
+                self.troubles += troubles
         live = os.path.join(self.folder, LIVE)
         # Of a checkpoint that is in the journal, and not in its file yet, a crash in between tells; of two, none does.
         if len([size for size in self.certified if not self.signed or size > self.signed.size]) > 1:
             path = os.path.join(self.folder, NOTE)
             self.say(path, 0, self.certified[-1], "", f"the latest checkpoint is {'an old one' if self.signed else 'missing'}: the journal holds newer ones")
-        if not self.signed or not self.journal or self.signed.journal != self.journal:
-            if self.signed and self.journal:
-                self.say(live, 0, 1, "", "the latest checkpoint is of another journal")
+        if not self.signed or self.signed.journal != self.journal:
+            if self.signed:
+                self.say(live, 0, 1, "", f"the latest checkpoint is of {'another journal' if self.journal else 'a journal that is missing'}")
             return
         size = self.signed.size
         if size > self.seq:

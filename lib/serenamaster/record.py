@@ -145,7 +145,7 @@ def decode(line: bytes) -> dict:
     # What orjson would write the same way has no repeated key (it drops them) and no integer of more than 64 bits (it makes them floats).
     try:
         written = orjson.dumps(rec)
-    except TypeError:
+    except TypeError:  # it reads four times as deep as it writes
         raise Malformed("nested too deep") from None
     if line != written and line.rstrip(b"\r\n") != written:
         rec = _reread(line)

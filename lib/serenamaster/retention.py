@@ -64,6 +64,21 @@ def clock(now: str, newest: str) -> None:
     raise Failure(f"nothing is removed: {wrong}", TEMPFAIL, "date, and if that is right, run it again when something was journaled")
 
 
+def steady(times: list[str], now: str) -> None:
+    """Raises Failure 75 where the times of the journal's records, in its order, leap ahead by more than 30 days, and go on for less than a day since:
+    then nobody can know yet whether the clock was set wrong, or is right again. What is later than `now` is of a clock that was wrong before.
+    """
+    present, top, leap = seconds(now), None, None
+    for then in map(seconds, times):
+        if then is None or present is None or then > present:
+            continue
+        if top is not None and then > top + AHEAD * 86400:
+            leap = then
+        top = then if top is None else max(top, then)
+    if leap is not None and top is not None and top < leap + 86400:
+        raise Failure("nothing is removed: the clock leapt ahead by more than a month, less than a day ago", TEMPFAIL, "date, and if that is right, wait a day")
+
+
 def seconds(instant) -> float | None:
     """Seconds since 1970 of a time in RFC 3339, None where it is none."""
     import datetime

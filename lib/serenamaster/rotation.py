@@ -10,7 +10,7 @@ import re
 import time
 
 from . import evidence, journal, retention, sealed, specs, stream
-from .errors import CANTCREAT, CONFIG, IOERR, Failure
+from .errors import CANTCREAT, CONFIG, IOERR, SOME, Failure
 from .record import LIMIT, make, now
 
 WAIT = 10.0  # seconds to wait for a purge, or another rotation
@@ -18,12 +18,12 @@ MEGABYTE = 1_000_000
 MEMORY = re.compile(rb'\n@memory(?: "[^\n]*")?\n((?:  [^\n]*\n)*)')
 
 
-def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, warn, fail, told=None, before=None):
+def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, warn, fail, told=None, before=None, held=tuple):
     """Rotates the journal in `folder`, and yields the records that tell of it, as they are journaled; none where there is nothing to do.
 
     close: also where it is not due. dry_run: only tells, in a report. warn(message, hint), fail(Failure): for what does not end the run; what
     failed stays as it was, and is tried again by the next run. told(name, bytes, of): how far the sealing of a segment is. before(): called when segments are
-    closed and before they are sealed, as who reads them then needs the identity.
+    closed and before they are sealed, as who reads them then needs the identity. held(): the seqs of records that must stay, None where nobody knows.
     Raises Failure: 73 and 74 not written, 75 a purge or another rotation is under way.
     """
     try:
@@ -32,24 +32,24 @@ def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, 
         fail(bad)
         policy = {}
     if dry_run:
-        yield _rehearsed(folder, stage, close, policy, fail)
+        yield _rehearsed(folder, stage, close, policy, fail, held)
         return
     with stream.Lock(os.path.join(folder, ".purge"), WAIT, "a purge or another rotation is under way"):
         try:
             _sweep(folder)
-            _tried(fail, journal.finish, folder)
+            ended = _tried(fail, journal.finish, folder) or []
             _tried(fail, journal.relist, folder)
-            why, old = _due(folder, stage, close, policy), _old(folder, policy)
+            why, old = _due(folder, stage, close, policy), _old(folder, policy, held)
             entries = _described(folder, _plain(folder), fail)
             # Before there is anything of ours: with a wrong clock we write too, and that is no proof that it is right.
             newest = _tried(fail, _newest, folder, stage) if _rules(policy) and (why or entries or old) else ""
-            if why or entries or old and _timely(newest, fail):
-                yield from _rotated(folder, stage, policy, why, entries, newest, warn, fail, told, before)
+            if why or entries or ended or old and _timely(newest, fail):
+                yield from _rotated(folder, stage, policy, why, entries, ended, newest, warn, fail, told, before, held)
         except OSError as bad:
             raise _storage(bad) from None
 
 
-def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, newest: str | None, warn, fail, told, before):
+def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, ended: list, newest: str | None, warn, fail, told, before, held):
     began, failed = time.monotonic(), []
 
     def missed(bad: Failure) -> None:
@@ -63,11 +63,12 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, new
             missed(bad)
 
     what = [f"close {journal.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in entries]
+    what += [f"remove {name}" for name in ended] + [f"remove {name}: {reason}" for name, reason in _old(folder, policy, held).values()]
     intent = make("audit", stage, act="rotate", subject="journal", who=journal._user(), outcome="intended", what=what or None)
     yield _journaled(folder, intent, warn)
     closed = _tried(missed, journal.rotate, folder, lambda *_: why, stage=stage) if why else None
     fresh = [segment for segment in _plain(folder) if segment.name == closed]
-    put, removed = [], []
+    put, removed = [], ended
     if before:
         before()
     for segment, entry in (entries | _described(folder, fresh, missed)).items():
@@ -75,12 +76,17 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, new
             put.append(done)
         elif failed[-1].code in (CANTCREAT, IOERR):
             break  # a disk that is full is so for the rest too
-    if (closed or put) and (signed := _tried(unsigned, evidence.checkpoint, folder, stage=stage, warn=warn)):
+    for entry in put:
+        if "damaged" in entry:
+            missed(Failure(f"sealed as it is: {entry['damaged']}", SOME, "ftai-log --verify"))
+    known = {entry["segment"]: entry for entry in put}
+    if (closed or put) and (signed := _tried(unsigned, evidence.checkpoint, folder, stage=stage, warn=warn, known=known)):
         yield signed
-    old = _old(folder, policy)
-    if old and _timely(newest, missed) and (signed := _tried(missed, journal.drop, folder, list(old), "retention", stage=stage)):
+    old = _old(folder, policy, held)
+    sure = old and _timely(newest, missed) and _tried(missed, _sure, folder, stage, list(old))
+    if sure and (signed := _tried(missed, journal.drop, folder, list(old), "retention", stage=stage)):
         yield signed
-        removed = [name for name, _ in old.values()]
+        removed = [*ended, *(name for name, _ in old.values())]
     sizes = {key: sum(entry[key] for entry in put) for key in ("bytes", "sealed_bytes")} if put else {}
     said = {"closed": closed, "sealed": [entry["file"] for entry in put] or None, **sizes, "removed": removed or None}
     said |= {"outcome": "failed" if failed else "done", "failed": [bad.message for bad in failed] or None, "ms": int((time.monotonic() - began) * 1000)}
@@ -109,14 +115,14 @@ def _journaled(folder: str, rec: dict, warn) -> dict:
     return rec
 
 
-def _rehearsed(folder: str, stage: str, close: bool, policy: dict, fail) -> dict:
+def _rehearsed(folder: str, stage: str, close: bool, policy: dict, fail, held) -> dict:
     """What a run would do, as a report."""
     why = _due(folder, stage, close, policy)
     would = [f"close and seal {journal.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in _plain(folder)]
-    old = _old(folder, policy)
+    old = _old(folder, policy, held)
     if old and _timely(_tried(fail, _newest, folder, stage), fail):
         would += [f"remove {name}: {reason}" for name, reason in old.values()]
-    kept = [f"{name}: {reason}" for name, keep, reason in _judged(folder, policy).values() if keep] if _rules(policy) else None
+    kept = [f"{name}: {reason}" for name, keep, reason in _judged(folder, policy, held).values() if keep] if _rules(policy) else None
     return make("report", stage, subject="journal", act="rotate", would=would, kept=kept)
 
 
@@ -182,13 +188,14 @@ def _described(folder: str, segments: list, fail) -> dict:
 
 def _put_away(folder: str, segment, entry: dict, told) -> dict:
     """Seals a closed segment in the place of the plain one, and returns its entry of the ledger. Raises Failure; then the plain one stays."""
-    about = {key: entry[key] for key in ("journal", "segment", "first", "last", "prev", "hash", "root", "records")} | {"name": segment.name, "ts": now()}
+    about = {key: entry[key] for key in ("journal", "segment", "first", "last", "prev", "hash", "root", "records") if key in entry}
+    about |= {"name": segment.name, "ts": now()}
     fd = journal.regular(segment.path)
     try:
         size = os.fstat(fd).st_size
         step = told and (lambda count: told(segment.name, count // 2, size))
         written = sealed.write(fd, segment.path, about, check=True, told=step)
-        entry = {**entry, "memories": memories(fd, size), **written}
+        entry = {**entry, "memories": memories(fd, size), "purges": _purges(fd, size), **written}
     finally:
         os.close(fd)
     journal.put_away(folder, segment, entry)
@@ -238,6 +245,11 @@ def memories(fd: int, size: int) -> list[list[str]]:
     return [[name, newest[name]] for name in sorted(newest)]
 
 
+def _purges(fd: int, size: int) -> bool:
+    """True where a plain segment holds what a purge says of itself, or what looks like it: it proves tombstones in older ones."""
+    return next(_places(fd, size, journal.PURGE), None) is not None
+
+
 def _places(fd: int, size: int, mark: bytes):
     """Yields the offsets at which `mark` stands in a file."""
     for base in range(0, size, journal.CHUNK):
@@ -252,8 +264,8 @@ def _rules(policy: dict) -> bool:
     return any(policy.get(rule) for rule in retention.RULES)
 
 
-def _judged(folder: str, policy: dict) -> dict[int, tuple[str, bool, str]]:
-    """{segment: (name, keep, why)} of the sealed segments."""
+def _judged(folder: str, policy: dict, held=tuple) -> dict[int, tuple[str, bool, str]]:
+    """{segment: (name, keep, why)} of the sealed segments. held: as run() has it."""
     names = {segment.number: segment.name for segment in journal.segments(folder) if segment.sealed}
     ledger = {number: entry for number, entry in journal.ledger(folder).items() if number in names}
     # The last record may have come from elsewhere, and be of any time; the first of the next segment tells when this one was closed.
@@ -261,19 +273,47 @@ def _judged(folder: str, policy: dict) -> dict[int, tuple[str, bool, str]]:
     items = [(number, max(both, key=lambda ts: retention.seconds(ts) or 0.0)) for number, both in times.items()]
     # Where the clock was wrong for a while, the last ones of the chain need not be those of the latest times.
     present, made, last = now(), {}, sorted(ledger)[-max(int(policy.get("keep_last", 0)), 1) :]
+    older, needed = False, held()  # that one before it stays
     for number, keep, why in retention.chosen(items, policy, present):
         if not keep:
-            held = "one of the last" if number in last else _held(ledger[number], present)
-            keep, why = bool(held), held or why
+            entry = ledger[number]
+            reason = "one of the last" if number in last else _held(entry, present)
+            if not reason and older and entry.get("purges") is not False:
+                reason = "it proves what was purged from an older one"
+            if not reason and (needed is None or any(entry["first"] <= seq <= entry["last"] for seq in needed)):
+                reason = "nobody knows what tasks are open" if needed is None else "it holds an open task"
+            keep, why = bool(reason), reason or why
+        older = older or keep
         made[number] = names[number], keep, why
     return made
 
 
-def _old(folder: str, policy: dict) -> dict[int, tuple[str, str]]:
+def _old(folder: str, policy: dict, held) -> dict[int, tuple[str, str]]:
     """{segment: (name, why)} of what retention lets go."""
     if not _rules(policy):
         return {}
-    return {number: (name, why) for number, (name, keep, why) in _judged(folder, policy).items() if not keep}
+    return {number: (name, why) for number, (name, keep, why) in _judged(folder, policy, held).items() if not keep}
+
+
+def _sure(folder: str, stage: str, numbers: list[int]) -> bool:
+    """True where these segments hold the memories that the ledger, which is not signed, says they do, and the clock did not just jump.
+
+    Raises Failure else: 77 where one can't be opened, 75 for the clock.
+    """
+    ledger, times, recent = journal.ledger(folder), [], (retention.seconds(now()) or 0.0) - 2 * 86400
+    for segment in journal.segments(folder):
+        since, until = (str(ledger.get(segment.number, {}).get(name)) for name in ("since", "until"))
+        # Of the last days it must be known record by record.
+        times += [since, until] if (retention.seconds(until) or 0.0) < recent else _times(folder, segment, stage)
+    retention.steady([*times, *_times(folder, None, stage)], now())
+    for segment in journal.segments(folder):
+        if segment.number in numbers:
+            fd, size, _ = journal.open_segment(segment)
+            found = memories(fd, size), _purges(fd, size)
+            os.close(fd)
+            if found != (ledger[segment.number]["memories"], ledger[segment.number]["purges"]):
+                raise Failure(f"'{segment.path}' does not hold what the ledger says", SOME, "ftai-log --verify")
+    return True
 
 
 def _held(entry: dict, present: str) -> str:
@@ -314,18 +354,19 @@ def _timely(newest: str | None, fail) -> bool:
 def _newest(folder: str, stage: str) -> str:
     """The time of the newest record that no rotation wrote; "" where there is none. Raises Failure 77 where that is sealed and can't be opened here."""
     for segment in [None, *reversed(journal.segments(folder))]:
-        try:
-            fd, size, top = journal.open_segment(segment) if segment else journal._open(os.path.join(folder, journal.LIVE))
-        except FileNotFoundError:
-            continue
-        try:
-            pieces = [] if top is None else journal._pieces(fd, top.start, size)
-            found = ""
-            for _, piece in pieces:
-                if not _is_own(piece, stage):
-                    found = _time(piece) or found
-        finally:
-            os.close(fd)
-        if found:
-            return found
+        if times := _times(folder, segment, stage):
+            return times[-1]
     return ""
+
+
+def _times(folder: str, segment, stage: str) -> list[str]:
+    """The times of the records of a segment, of the live one where that is None, that no rotation wrote. Raises Failure as _newest()."""
+    try:
+        fd, size, top = journal.open_segment(segment) if segment else journal._open(os.path.join(folder, journal.LIVE))
+    except FileNotFoundError:
+        return []
+    try:
+        pieces = journal._pieces(fd, top.start, size) if top else ()
+        return [found for _, piece in pieces if not _is_own(piece, stage) and (found := _time(piece))]
+    finally:
+        os.close(fd)

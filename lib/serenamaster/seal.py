@@ -28,6 +28,7 @@ FRAME = frozenset(
 )
 WORD = r"[A-Za-z0-9_.:/+@-]{1,128}"
 PURGED = r"[1-9][0-9]{0,17} [0-9a-f]{64}"
+ORIGIN = r"[0-9a-fA-F-]{36} [1-9][0-9]{0,11}|[0-9a-f]{64}"  # what an import writes there
 WITHHELD = r"\[withheld:[0-9]+\]"
 
 
@@ -252,6 +253,9 @@ def _stays(rec: dict, key: str, value) -> bool:
     if key == "purged" and rec["@tag"] == "audit":
         # Of this list --verify knows which tombstones are right.
         return type(value) is list and all(type(words) is str and re.fullmatch(PURGED, words) for words in value)
+    if key == "origin":
+        # Who shows what was done tells by it what came from elsewhere; an import, what it may change.
+        return type(value) is str and re.fullmatch(ORIGIN, value) is not None
     return key in PLACE or (key in FRAME and type(value) is str and re.fullmatch(WORD, value) is not None)
 
 

@@ -30,7 +30,8 @@ VALUES = 100_000
 VALUE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,\[{]')
 CANONICAL = b'@ftai v2.0\n\n@document\n  generator: "serenamaster"\n@end\n'
 SAID = 10  # messages about single records
-ORIGIN = re.compile(r"([0-9a-fA-F-]{36}) [1-9][0-9]{0,11}\Z")
+ORIGIN = re.compile(r"(?:[0-9a-fA-F-]{36} [1-9][0-9]{0,11}|[0-9a-f]{64})\Z")  # the journal and the seq there, or the sha256 of a file
+CHANGED = re.compile(r"updated(_[0-9]+)?\Z")  # what an `updates` that is not believed is called
 # What texts may hold that are not as they were said.
 MARKS = {
     "redacted": (b"[redacted:", "were redacted"),
@@ -569,7 +570,7 @@ class _Taking:
         self.one, self.stage, self.fail, self.warn = one, stage, fail, warn
         self.folder = paths.journal()
         self.own = archive._identity(self.folder)
-        self.counts = dict.fromkeys(("written", "repeats", "conflicts", "refused", "purged", "left"), 0)
+        self.counts = dict.fromkeys(("written", "repeats", "conflicts", "refused", "purged", "left", "updated"), 0)
         self.said = 0
 
     def run(self, told) -> None:
@@ -595,6 +596,8 @@ class _Taking:
             raise Failure(f"'{stream.shown(one.name)}' was changed while it was read", DATAERR)
         if self.counts["left"] and self.warn:
             self.warn(f"{self.counts['left']} records prove what became of another journal, and nothing here: they were left out")
+        if self.counts["updated"] and self.warn:
+            self.warn(f"{self.counts['updated']} records say that they change records that came from nowhere else: they do not, and say 'updated' now")
         if self.counts["purged"] and self.warn:
             self.warn(f"{self.counts['purged']} records were purged from this journal, and do not come back")
 
@@ -608,6 +611,9 @@ class _Taking:
             own = f"{words[:8]}-{words[8:12]}-8{words[13:16]}-a{words[17:20]}-{words[20:32]}"
             rest = {("ref" if key == "id" else key): value for key, value in rec.items() if key not in ("@tag", "ref" if "id" in rec else "")}
             rec = {"@tag": rec["@tag"], "id": own} | rest
+        if rec["@tag"] in journal.FOREIGN:
+            # Now, so that what is added later stands beside its text, and not in it.
+            rec = {key: value for key, value in journal.stored(rec).items() if key in rec or key in ("part_of", "body")}
         return rec
 
     def put(self, batch: list[dict]) -> None:
@@ -616,18 +622,24 @@ class _Taking:
         # Of what is behind the archive only a part is looked through, and nothing is to be doubled.
         if reason := archive.catch_up(limit=None, wait=10):
             raise Failure(f"cannot tell which records the journal holds: {reason}", TEMPFAIL, "ftai-archive rebuild")
-        known = archive.lookup([rec["id"] for rec in batch])
+        known = archive.lookup({own for rec in batch for own in (rec["id"], rec.get("updates")) if type(own) is str})
         if known is None:
             raise Failure("cannot tell which records the journal holds", TEMPFAIL, "ftai-archive rebuild")
         gone = self.gone([rec for rec in batch if rec["id"] not in known[1]])
         self.counts["purged"] += len(gone)
         batch = [rec for rec in batch if rec["id"] not in gone]
-        kept = [self.placed(rec, known[1].get(rec["id"])) for rec in batch if rec["id"] in known[1] or not _proves(rec)]
-        self.counts["left"] += len(batch) - len(kept)
+        came = [rec for rec in batch if rec["id"] in known[1] or not _proves(rec)]
+        self.counts["left"] += len(batch) - len(came)
+        kept = self.placed(came, known[1])
         given = [stamp(rec) for rec in kept]
         bare = {n: rec for n, rec in enumerate(kept) if given[n] is not rec}
-        errors = []
-        for rec, (kind, _, reason) in zip(kept, journal.append(self.folder, given, stage=self.stage, known=known, warn=self.warn, bare=bare), strict=True):
+        errors, again = [], []
+        outcomes = journal.append(self.folder, given, stage=self.stage, known=known, warn=self.warn, bare=bare)
+        for was, rec, (kind, _, reason) in zip(came, kept, outcomes, strict=True):
+            if kind == "conflict" and rec["id"] not in known[1]:
+                again.append(was)  # it was journaled since, perhaps the same from another file
+                continue
+            self.counts["updated"] += kind == "written" and "updates" in was and "updates" not in rec
             name = {"written": "written", "repeat": "repeats", "conflict": "conflicts", "refused": "refused"}.get(kind, "left")
             self.counts[name] += 1
             if reason:
@@ -636,6 +648,7 @@ class _Taking:
                 self.tell(reason)
         if errors:
             journal.append(self.folder, errors, stage=self.stage, warn=self.warn)
+        self.put(again)
 
     def gone(self, batch: list[dict]) -> set[str]:
         """The ids of those that stood in this journal, as they say, and were purged: they do not come back."""
@@ -659,26 +672,62 @@ class _Taking:
         if self.said <= SAID:
             self.fail(Failure(f"cannot import a record: {reason}"))
 
-    def placed(self, rec: dict, held) -> dict:
-        """The record with the place that it comes from, as `origin`; of one that the journal holds, what that one says."""
-        origin = rec.get("origin")
-        if "origin" in rec and not (type(origin) is str and ORIGIN.match(origin)):
-            return rec
-        if held:
-            found = re.search(rb'\n  origin: "([^"\\\n]*)"\n', held[1])
-            origin = found and found[1].decode()
-        else:
-            if type(origin) is str and origin.startswith(f"{self.own} "):
-                origin = None
-            header, seq = self.one.header, _seq(rec)
-            if origin is None and header and header["journal"] != self.own and seq:
-                origin = f"{header['journal']} {seq}"
-        if origin == rec.get("origin"):
-            return rec
-        made = {key: value for key, value in rec.items() if key not in ("origin", "@text", "@blocks")}
-        if origin:
-            made["origin"] = origin
-        return made | {key: rec[key] for key in ("@text", "@blocks") if key in rec}
+    def placed(self, came: list[dict], held: dict) -> list[dict]:
+        """The records with the place that they come from, as `origin`, by which all can tell them from the owner's own; and with `updates` only
+        where that is of a record which came from elsewhere too. Of what the journal holds both are as there. held: {id: (seq, content)}.
+        """
+        made: list[dict] = []
+        foreign: set[str] = set()
+        for rec in came:
+            if rec["id"] in held:
+                made.append(_as(rec, journal.parse(held[rec["id"]][1])))
+                continue
+            if "updates" in rec and not self.is_foreign(rec["updates"], held, foreign):
+                rec = _renamed(rec, "updates", _free(rec))
+            made.append(rec if "origin" in rec else _with(rec, self.origin(rec)))
+            foreign.add(rec["id"])
+        return made
+
+    def is_foreign(self, own, held: dict, foreign: set) -> bool:
+        """True for the id of a record that came from elsewhere, in this batch or before."""
+        if type(own) is not str or own not in held:
+            return type(own) is str and own in foreign
+        return "origin" in journal.parse(held[own][1])
+
+    def origin(self, rec: dict) -> str:
+        """Where a record comes from that says nothing of it."""
+        header, seq = self.one.header, _seq(rec)
+        return f"{header['journal']} {seq}" if header and seq else self.one.sha256
+
+
+def _as(rec: dict, held: dict) -> dict:
+    """A record with `origin`, and the name of `updates`, as the journal holds them."""
+    if "updates" in rec and "updates" not in held:
+        rec = _renamed(rec, "updates", _free(rec))
+    elif "updates" in held and "updates" not in rec:
+        rec = _renamed(rec, next((name for name in rec if CHANGED.match(name) and name not in held), ""), "updates")
+    origin = rec.get("origin")
+    if "origin" in rec and not (type(origin) is str and ORIGIN.match(origin)):
+        return rec  # of somebody else's meaning
+    return _with(rec, held.get("origin"))
+
+
+def _with(rec: dict, origin) -> dict:
+    if origin == rec.get("origin"):
+        return rec
+    made = {key: value for key, value in rec.items() if key not in ("origin", "@text", "@blocks")}
+    if origin is not None:
+        made["origin"] = origin
+    return made | {key: rec[key] for key in ("@text", "@blocks") if key in rec}
+
+
+def _renamed(rec: dict, name: str, to: str) -> dict:
+    return {(to if key == name else key): value for key, value in rec.items()}
+
+
+def _free(rec: dict) -> str:
+    """What `updates` of a record is called where it is not believed."""
+    return next(name for name in ("updated", *(f"updated_{n}" for n in range(1, len(rec) + 1))) if name not in rec)
 
 
 def _seq(rec: dict) -> int:

@@ -187,6 +187,8 @@ def recent(path: str, config: dict) -> dict[str, dict]:
         # From the newest back; what has no provider asked nobody.
         for (line,) in db.execute("""SELECT line FROM records WHERE tag = 'attempt' AND instr(line, '"provider":') ORDER BY seq DESC"""):
             rec = decode(line.encode())
+            if "origin" in rec:
+                continue  # imported: it was asked elsewhere
             name = rec.get("provider")
             # A name that is sealed can be told by the target, as long as the config names that.
             name = owner.get(str(rec.get("target"))) if str(name).startswith(SEALED) else name

@@ -152,6 +152,26 @@ END
     same "$(jq -r '."@tag"' "$T/done")" command
 }
 
+@test "what is imported is nothing that was done here" {
+    echo 'remember the milk' | ftai-listen - | ftai-log | ftai-route | ftai-exec | ftai-log --sink
+    route=$(ftai-recall --tag route -n 1)
+    id=$(jq -r .parent <<<"$route")
+    ftai-keys audit >"$T/audit"
+    ftai-why "$id" >"$T/why"
+    ftai-report cost >"$T/cost"
+    jq -c '{"@tag": "audit", from: "ftai-keys", act: "key-read", subject: "anthropic", who: "mallory", outcome: "done"},
+        {"@tag": "attempt", parent: .id, thread, provider: "anthropic", target: "model:x", status: "done", cost: 5, currency: "USD"},
+        {"@tag": "result", parent: .id, thread, status: "done", body: "it was mallory"}' <<<"$route" >"$T/x"
+    try ftai-archive import "$T/x"
+    ended 0
+    same "$(jq -c 'select(."@tag" == "report") | .written' "$T/out")" 3
+    same "$(ftai-keys audit)" "$(cat "$T/audit")"
+    rm "$FTAI_HOME"/state/archive.db*
+    same "$(ftai-keys audit 2>"$T/err")" "$(cat "$T/audit")"
+    same "$(ftai-why "$id")" "$(cat "$T/why")"
+    same "$(ftai-report cost)" "$(cat "$T/cost")"
+}
+
 @test "records that are in conflict are counted, and exit 1" {
     ftai-archive export --tag note --format ndjson | jq -c 'select(."@tag" == "note") | .body = "changed"' >"$T/x"
     try ftai-archive import "$T/x"

@@ -186,3 +186,32 @@ def test_a_right_clock_does_not(newest):
 def test_it_does_not_slow_down_with_many():
     items = [(n, instant(n)) for n in range(20_000 * int(os.environ.get("FTAI_TEST_SCALE", "1")))]
     assert len(kept(items, keep_last=7, keep_daily=14, keep_weekly=8, keep_monthly=24)) < 60
+
+
+def day(number: float) -> str:
+    return (datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(days=number)).isoformat(timespec="milliseconds")[:23] + "Z"
+
+
+@pytest.mark.parametrize(
+    ("times", "now", "leaps"),
+    [
+        ([], 0, False),
+        ([0, 1, 2, 3], 3, False),
+        ([0, 29, 58], 58, False),
+        # As after a long absence, or with a clock that is wrong.
+        ([0, 1, 400], 400, True),
+        ([0, 1, 400, 400.9], 401, True),
+        ([0, 1, 400, 401.1], 402, False),
+        # A wrong clock was put right again.
+        ([0, 1, 400, 2, 3], 3, False),
+        # Records from elsewhere are old.
+        ([100, 101, 3, 102], 102, False),
+    ],
+)
+def test_a_clock_that_leapt_ahead_is_not_believed_for_a_day(times, now, leaps):
+    if leaps:
+        with pytest.raises(Failure) as bad:
+            retention.steady([day(time_) for time_ in times], day(now))
+        assert bad.value.code == 75
+    else:
+        retention.steady([day(time_) for time_ in times], day(now))

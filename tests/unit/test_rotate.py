@@ -11,7 +11,7 @@ import pyrage
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serenamaster import archive, journal, paths, proofs, record, rotation, seal, sealed, specs
+from serenamaster import archive, journal, paths, proofs, purge, record, rotation, seal, sealed, specs
 from serenamaster.errors import Failure
 
 STAGE = "ftai-test"
@@ -318,8 +318,11 @@ def test_a_removal_that_was_interrupted_is_ended(home):
     Run(close=True)
     shutil.copy(home / "kept", f"{paths.journal()}/{SEALED[2]}")
     assert names() == SEALED[2:4]
-    assert Run().records == []
+    run = Run()
+    assert run.report["removed"] == [SEALED[2]]
+    assert run.records[0]["what"] == [f"remove {SEALED[2]}"]
     assert names() == [SEALED[3]]
+    assert Run().records == []
     assert sound()
 
 
@@ -332,18 +335,17 @@ def damage(path: str, at: bytes) -> None:
     Path(path).write_bytes(data.replace(at, bytes([at[0] ^ 1]) + at[1:], 1))
 
 
-def test_a_damaged_segment_stays_as_it_is_and_the_others_are_sealed():
+def test_a_damaged_segment_is_sealed_as_it_is_and_that_is_said_once():
     first = closed("one", "two", "three")
     damage(first, b'ody: "one"')
     closed("four")
     run = Run()
     assert run.codes() == [1]
     assert "seq 1" in run.failed[0].message
-    assert run.report["sealed"] == [SEALED[2]]
-    assert names() == ["000001.ftai", SEALED[2]]
-    # It is said each time, and nothing more is written.
+    assert run.report["sealed"] == [SEALED[1], SEALED[2]]
+    assert "damaged" in journal.ledger(paths.journal())[1]
     again = Run()
-    assert (again.records, again.codes()) == ([], [1])
+    assert (again.records, again.codes()) == ([], [])
 
 
 def test_the_live_segment_is_damaged():
@@ -353,8 +355,7 @@ def test_the_live_segment_is_damaged():
     assert run.codes() == [1]
     assert run.report["outcome"] == "failed"
     assert run.report["closed"] == "000001.ftai"
-    assert "sealed" not in run.report
-    assert names() == ["000001.ftai"]
+    assert names() == [SEALED[1]]
     assert bodies() == ["two", "three"]
 
 
@@ -453,7 +454,7 @@ def test_within_so_many_days_also_where_nothing_else_is_to_do(clock):
     clock.seconds += 9.5 * DAY
     run = Run()
     assert run.report["removed"] == [SEALED[1], SEALED[2]]
-    assert "what" not in run.records[0]
+    assert run.records[0]["what"] == [f"remove {name}: no rule keeps it" for name in SEALED[1:3]]
     assert names() == [SEALED[3]]  # the last one stays
     assert Run().records == []
 
@@ -529,6 +530,8 @@ def test_a_segment_with_a_memory_that_is_kept_longer_stays(clock, tier, after, w
     write("other")
     Run(close=True)
     clock.seconds += after * DAY
+    write("after a long time")
+    clock.seconds += DAY * 1.1 * (after > 30)
     policy(keep_last=1)
     write("now")
     Run()
@@ -607,10 +610,30 @@ def test_where_the_newest_record_cannot_be_read_nothing_is_removed(clock, home):
         run = Run(dry_run=dry_run)
         assert run.codes() == [77]
         assert [rec.get("would") for rec in run.records] == [[]] * dry_run
+    # What goes is opened before, as the ledger is not signed.
     write("four")
     run = Run(close=True)
-    assert run.failed == []
-    assert run.report["removed"] == SEALED[1:4]
+    assert run.codes() == [77]
+    assert "removed" not in run.report
+    (home / "identity").rename(Path(seal.folder(), "identity"))
+    assert Run().report["removed"] == SEALED[1:4]
+
+
+def test_what_proves_a_purge_stays_while_the_purged_does(clock):
+    proofs.make_key()
+    days(clock, 2)
+    first = next(rec for _, rec in journal.read(paths.journal()) if rec.get("body"))
+    purge.run(purge.Asked(ids=(first["id"],)), "asked for", stage="ftai-archive")
+    days(clock, 3)
+    entries = journal.ledger(paths.journal())
+    assert [entry["purges"] for entry in entries.values()].count(True) >= 1
+    assert [number for number, (_, keep, _) in rotation._judged(paths.journal(), {"keep_last": 1}).items() if keep] == [max(entries)]
+    older = entries | {1: entries[1] | {"memories": [["long", "2026-11-01T00:00:00.000Z"]]}}
+    journal._save_ledger(paths.journal(), older)
+    found = rotation._judged(paths.journal(), {"keep_last": 1})
+    assert found[1][1]
+    assert {number: why for number, (_, keep, why) in found.items() if keep and "purged" in why}
+    assert {number for number, (_, keep, why) in found.items() if "purged" in why} <= {number for number, entry in entries.items() if entry["purges"]}
 
 
 @pytest.mark.parametrize("body", ['@retention\n  name: "journal"\n  summary: "x"\n  keep_last: -1\n@end', "@retention\n  name: [", '@tier\n  name: "x"\n@end'])
@@ -740,3 +763,19 @@ def test_a_read_only_folder(disk):
     assert caught.value.code in (73, 74)
     assert Run(dry_run=True, close=True).report["would"]
     assert image() == before
+
+
+def test_a_clock_that_others_have_written_with_is_not_believed_either(clock):
+    proofs.make_key()
+    days(clock, 4)
+    policy(keep_within=30)
+    clock.seconds += 400 * DAY
+    write("by a clock that is wrong")
+    run = Run()
+    assert run.codes() == [75]
+    assert "removed" not in run.report
+    clock.seconds += 1.5 * DAY
+    write("it was right")
+    run = Run()
+    assert run.failed == []
+    assert run.report["removed"]

@@ -37,7 +37,8 @@ def place(tmp_path, monkeypatch):
     before = len(os.listdir("/proc/self/fd"))
     yield folder
     secret._phrases.clear()
-    assert len(os.listdir("/proc/self/fd")) == before
+    # Fewer are none of ours, which were collected meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= before
     assert [name for name in os.listdir(folder) if name.startswith(".")] == []
 
 

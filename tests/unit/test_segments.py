@@ -138,7 +138,7 @@ def test_a_sealed_segment_without_identity(home):
         archive.rebuild()
     write(1, "four")
     summary, troubles = check(folder)
-    assert not troubles and summary.records == 18 and "1 sealed segment could not be opened" in summary.notes[0]
+    assert not troubles and (summary.records, summary.shut) == (13, 5) and "1 sealed segment could not be opened" in summary.notes[0]
     path = journal.segments(folder)[0].path
     with open(path, "r+b") as file:
         file.seek(100)
@@ -157,16 +157,20 @@ def test_a_ledger_that_lies_is_found(field):
     assert "does not hold what the ledger says" in check(folder)[1][0]
 
 
-def test_a_segment_that_is_damaged_inside_is_not_described():
+def test_a_segment_that_is_damaged_inside_has_no_root():
     folder = three()
     path = f"{folder}/000002.ftai"
     with open(path, "rb") as file:
         data = file.read()
     with open(path, "wb") as file:
         file.write(data.replace(b"two 2", b"two 9"))
+    part = journal.segments(folder)[1]
     with pytest.raises(Failure) as bad:
-        journal.describe(folder, journal.segments(folder)[1])
+        list(journal.leaves(folder, part))
     assert bad.value.code == SOME and "hash" in bad.value.message
+    entry = journal.describe(folder, part)
+    assert entry["damaged"] == bad.value.message and "root" not in entry
+    assert (entry["first"], entry["last"]) == (6, 11)
 
 
 # ---- signed checkpoints ----
@@ -286,11 +290,15 @@ def test_nobody_else_says_what_was_removed(home, tmp_path, monkeypatch):
 
 def test_a_removal_that_was_interrupted_is_finished(monkeypatch):
     folder = many()
-    monkeypatch.setattr(journal, "finish", lambda _: [])
+    monkeypatch.setattr(journal, "_remove", lambda *_: [])
     journal.drop(folder, [1, 2], "keep_last", stage=STAGE)
     monkeypatch.undo()
     monkeypatch.setenv("FTAI_HOME", os.path.dirname(os.path.dirname(folder)))
     assert len(journal.segments(folder)) == 4 and not check(folder)[1]
+    # Killed a second time, with one of both gone.
+    shutil.move(f"{folder}/000001.ftai.zst.sealed", f"{folder}/../kept")
+    assert not check(folder)[1]
+    shutil.move(f"{folder}/../kept", f"{folder}/000001.ftai.zst.sealed")
     assert journal.finish(folder) == ["000001.ftai.zst.sealed", "000002.ftai.zst.sealed"]
     assert not check(folder)[1]
 
@@ -457,3 +465,69 @@ def test_a_ledger_that_is_lost_keeps_nobody_from_writing(home):
     shutil.move(home / "identity", home / "state/keys/identity")
     assert len(journal.relist(folder)) == 4
     assert {number: {key: entry[key] for key in entry if key != "method"} for number, entry in kept.items()} == journal.ledger(folder)
+
+
+def test_a_ledger_that_lies_removes_nothing_that_was_not_chosen():
+    folder = many()
+    entries = journal.ledger(folder)
+    entries[1] |= {"last": entries[3]["last"], "hash": entries[3]["hash"]}
+    journal._save_ledger(folder, entries)
+    assert "does not hold what the ledger says" in check(folder)[1][0]
+    with pytest.raises(Failure) as bad:
+        journal.drop(folder, [1], "retention", stage=STAGE)
+    assert "does not hold what the ledger says" in bad.value.message
+    assert len(journal.segments(folder)) == 4
+
+
+def test_what_was_removed_of_another_journal_removes_nothing(home, tmp_path):
+    """With the same key: a journal that was begun anew after a loss."""
+    folder = many()
+    journal.drop(folder, [1, 2], "retention", stage=STAGE)
+    shutil.move(folder, tmp_path / "lost")
+    journal._live.clear()
+    archive.discard()
+    folder = many()
+    shutil.copy(tmp_path / "lost" / "checkpoint", f"{folder}/checkpoint")
+    assert journal.finish(folder) == [] and len(journal.segments(folder)) == 4
+    assert "another journal" in check(folder)[1][0]
+    journal.certify(folder, [], stage=STAGE)
+    assert journal.removed(folder) == [] and not check(folder)[1]
+
+
+def test_a_disk_that_can_only_be_read_is_no_damage(monkeypatch):
+    folder = three()
+    real = sealed.open_
+    asked = []
+
+    def only_read(path, *, folder=None, most=None):
+        asked.append(folder)
+        if folder is None:
+            raise Failure("cannot write: Read-only file system", 73)
+        return real(path, folder=folder, most=most)
+
+    monkeypatch.setattr(sealed, "open_", only_read)
+    assert not check(folder)[1] and bodies(folder) == ALL
+    assert asked.count(None) == 2
+
+
+def test_a_purge_leaves_no_sealed_copy_of_what_is_plain():
+    folder = three()
+    part = journal.segments(folder)[0]
+    shutil.copy(part.path, part.path + ".kept")
+    journal.bring_back(folder, part)
+    os.rename(part.path + ".kept", part.path)  # as where that was killed in the middle
+    assert os.path.exists(f"{folder}/000001.ftai")
+    journal.bury(folder, "000001.ftai", [])
+    assert not os.path.exists(part.path)
+
+
+def test_a_journal_that_is_gone_is_missed():
+    folder = many()
+    journal.certify(folder, [], stage=STAGE)
+    for part in journal.segments(folder):
+        os.unlink(part.path)
+    os.unlink(f"{folder}/current.ftai")
+    found = check(folder)[1]
+    assert "a journal that is missing" in found[-1] and len(found) == 5
+    os.unlink(f"{folder}/ledger")
+    assert len(check(folder)[1]) == 1

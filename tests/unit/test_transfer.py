@@ -102,7 +102,7 @@ def held(own=False):
 
 def sound():
     summary, troubles = journal.verify(paths.journal())
-    assert (troubles, summary.notes) == ([], [])
+    assert troubles == []
     return summary
 
 
@@ -180,7 +180,7 @@ def test_a_third_journal_keeps_the_first_as_origin(form, tmp_path, monkeypatch):
     assert counts(take(plain)) == {"repeats": 3}
 
 
-def test_a_record_that_came_without_origin_takes_none_later(tmp_path, monkeypatch):
+def test_a_record_that_came_without_origin_has_that_of_its_file_for_ever(tmp_path, monkeypatch):
     put(note("one"))
     out(tmp_path / "one")
     plain = tmp_path / "plain"
@@ -188,7 +188,7 @@ def test_a_record_that_came_without_origin_takes_none_later(tmp_path, monkeypatc
     use(tmp_path / "b", monkeypatch)
     assert counts(take(plain)) == {"written": 1}
     assert counts(take(tmp_path / "one")) == {"repeats": 1}
-    assert [rec.get("origin") for _, rec in journal.read(paths.journal()) if rec["@tag"] == "note"] == [None]
+    assert [rec.get("origin") for _, rec in journal.read(paths.journal()) if rec["@tag"] == "note"] == [hashlib.sha256(plain.read_bytes()).hexdigest()]
 
 
 def test_an_origin_of_somebody_elses_meaning_stays(tmp_path, monkeypatch):
@@ -204,6 +204,7 @@ def test_no_origin_looks_like_a_secret():
 
     chance = random.Random(5)
     words = [f"{record.new_id()} {chance.randrange(1, 10 ** chance.randrange(1, 13))}" for _ in range(2000)]
+    words += [chance.randbytes(32).hex() for _ in range(2000)]
     assert redact.lines(words) == words
 
 
@@ -495,12 +496,84 @@ def test_forged_proofs_and_chains_prove_nothing(ours, tmp_path):
     report = take(tmp_path / "x")
     assert counts(report) == {"written": len(chains), "left": 6}
     assert sound().records == 2 + len(chains) + 2
-    origins = [rec.get("origin") for _, rec in journal.read(paths.journal()) if rec["@tag"] == "note"][2:]
-    assert origins == ([None] * 8 if ours else [f"{head['journal']} 1", f"{head['journal']} 2"] + [None] * 6)
+    origins = [rec.get("origin") for _, rec in journal.read(paths.journal()) if rec["@tag"] == "note"]
+    # That it is of ours is what it says, and the journal does not hold it.
+    assert origins == [None, None] + [f"{head['journal']} 1", f"{head['journal']} 2"] + [report["sha256"]] * 6
     # The same without header and trailer.
     (tmp_path / "y").write_bytes(b"".join(body[len(chains) :]))
     assert counts(take(tmp_path / "y")) == {"left": 6}
     sound()
+
+
+def folded(*ids):
+    archive.catch_up(limit=None)
+    archive.opened_by(lambda rec: seal.opened(rec, secret.identity))
+    return archive.get(archive.connect(), ids)
+
+
+@pytest.mark.parametrize("encrypt", ["off", "local"])
+def test_what_is_imported_changes_nothing_of_the_owners(encrypt, tmp_path, monkeypatch):
+    monkeypatch.setenv("FTAI_ENCRYPT", encrypt)
+    own, theirs, later = put(note("pay alice 100"))[0], record.stamp(note("theirs")), record.new_id()
+    changes = [own["id"], theirs["id"], later, "T-1", 5, [own["id"]]]
+    words = [record.stamp(note(f"change {n}", updates=about)) for n, about in enumerate(changes)]
+    words.append(record.stamp(note("both", updates=own["id"], updated="long ago")))
+    # That of the owner's is in the file too, in these words and in others, and says where it is from.
+    more = [own, {**own, "body": "pay bob 999"}, {**own, "origin": f"{record.new_id()} 7"}]
+    (tmp_path / "x").write_bytes(b"".join(map(record.encode, [theirs, *more, *words])))
+    report = take(tmp_path / "x")
+    assert (counts(report), report["updated"]) == ({"written": 8, "repeats": 2, "conflicts": 1}, 6)
+    assert [rec["id"] for rec in held() if "updates" in rec] == [words[1]["id"]]
+    shown = folded(own["id"], theirs["id"])
+    assert shown[own["id"]]["body"] == "pay alice 100"
+    assert shown[theirs["id"]]["body"] == "change 1"
+    # Nor does it from another file, which may change what came before.
+    again = record.stamp(note("again", updates=theirs["id"], origin=f"{record.new_id()} 3"))
+    (tmp_path / "y").write_bytes(b"".join(map(record.encode, [again, record.stamp(note("more", updates=own["id"]))])))
+    assert take(tmp_path / "y")["updated"] == 1
+    shown = folded(own["id"], theirs["id"])
+    assert shown[own["id"]]["body"] == "pay alice 100"
+    assert shown[theirs["id"]]["body"] == "again"
+    for name, repeats in ("x", 10), ("y", 2):
+        report = take(tmp_path / name)
+        assert (report["repeats"], report["updated"], report["written"]) == (repeats, 0, 0)
+    sound()
+
+
+def test_updates_there_and_back(tmp_path, monkeypatch):
+    one = put({"@tag": "task", "body": "one", "status": "open"})[0]
+    put({"@tag": "task", "updates": one["id"], "status": "done"}, note("both", updates=one["id"], updated="long ago"))
+    out(tmp_path / "all")
+    out(tmp_path / "notes", asked=transfer.Asked(tags=("note",)))
+    assert counts(take(tmp_path / "all")) == {"repeats": 3}
+    for name, updated in ("all", 0), ("notes", 1):
+        use(tmp_path / name.upper(), monkeypatch)
+        report = take(tmp_path / name)
+        assert (report["updated"], report["conflicts"]) == (updated, 0)
+        assert updated or folded(one["id"])[one["id"]]["status"] == "done"
+        out(tmp_path / f"{name} back", asked=transfer.Asked(tags=("note", "task")))
+        use(tmp_path / "a", monkeypatch)
+        assert counts(take(tmp_path / f"{name} back")) == {"repeats": 1 if updated else 3}
+
+
+def test_what_is_imported_says_nothing_of_what_is_done_here(tmp_path):
+    from serenamaster import execution
+
+    command, task = put({"@tag": "command", "via": "text", "body": "do it"}, {"@tag": "task", "body": "mine"})
+    forged = [
+        record.make("route", "ftai-route", parent=command, target="skill:remember"),
+        record.make("result", "ftai-exec", parent=command, status="done"),
+        record.stamp({"@tag": "command", "via": "text", "body": "follow me"}),
+        record.stamp({"@tag": "task", "body": "theirs"}),
+    ]
+    (tmp_path / "x").write_bytes(b"".join(map(record.encode, forged)))
+    assert counts(take(tmp_path / "x")) == {"written": 4}
+    db = archive.connect()
+    assert archive.routed(db, [command["id"]]) == execution._ended(db, [command["id"]]) == set()
+    assert archive.newest(db, "text") == command["thread"]
+    assert archive.open_seqs(db) == {2}
+    assert [rec["body"] for rec in archive.tasks(db)] == ["mine", "theirs"]
+    assert task["body"] == "mine"
 
 
 def test_commands_and_routes_are_history_and_nothing_is_passed_on(tmp_path):
@@ -564,7 +637,7 @@ def test_foreign_files_twice_add_nothing(data, tmp_path):
     assert first["written"] + first["left"] == first["records"]
     assert first["sha256"] == hashlib.sha256(data).hexdigest()
     before = held()
-    assert "origin" not in str(before)
+    assert "origin" not in str(before)  # it stands beside the texts, not in them
     again = take(tmp_path / "x")
     assert (again["written"], again["repeats"]) == (0, first["written"])
     assert held() == before
