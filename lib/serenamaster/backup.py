@@ -173,7 +173,7 @@ def located(to: str | None, *, making: bool = False) -> str:
     if to is None and making:
         set_ = str(specs.setting("backup", ""))
         to = os.path.join(paths.where("data"), paths.home() + set_[1:] if set_.startswith("~/") else set_) if set_ else None
-    to = to or next(iter(known()), None)
+    to = next(iter(known()), None) if to is None else to
     if not to:
         raise Failure("no folder for backups is known", 2, "ftai-rotate backup --to DIR")
     folder = os.path.realpath(to)
@@ -378,8 +378,10 @@ def manifest(folder: str, name: str, owner: str, keys=None, known: dict[str, dic
         if about["of"] != ("keys" if name == KEYS else "all") or [entry for entry in entries if (entry["kind"] == "threads") != (name == KEYS)]:
             raise Failure("it is that of another kind", DATAERR)
     except Failure as bad:
-        hint = bad.hint or f"put back the one that was there, or rm '{path}'"
-        raise Failure(f"cannot believe '{path}': {bad.message}", bad.code, hint) from None
+        hint = f"put back the one that was there, or move '{path}' away"
+        if "not signed by a key that is known" in bad.message:
+            hint = f"--key VKEY, as ftai-keys init printed it where it was made; or {hint}"
+        raise Failure(f"cannot believe '{path}': {bad.message}", bad.code, bad.hint or hint) from None
     return about, entries
 
 
@@ -412,10 +414,12 @@ def _gone(folder: str, good: dict[str, tuple], bad: dict[str, Failure]) -> dict[
 
 def signers(folder: str, given: str | None, warn: Callable) -> list[str] | None:
     """The vkeys that count: the one that was given, else our own (None), else, on a new machine, the one that the newest backup names itself."""
-    if given:
+    if given is not None:
+        proofs._known(given)
         return [given]
     if proofs.vkeys():
         return None
+    owner(folder)
     for name in reversed(names(folder)):
         try:
             said = decode((_small(_path(folder, name), NOTE) or b"").partition(b"\n")[0]).get("key")
@@ -511,6 +515,10 @@ def _begin(folder: str) -> None:
         raise Failure(f"'{folder}' is not empty, and holds no backups", CANTCREAT, f"mkdir '{folder}/ftai' && ftai-rotate backup --to '{folder}/ftai'")
 
 
+class _Rotten(Exception):
+    """A sealed segment is damaged: the rest is backed up all the same."""
+
+
 class _Making:
     """One backup while it is made, under the lock of its folder."""
 
@@ -524,6 +532,7 @@ class _Making:
         self.new = 0
         self.left: list[str] = []  # what could not be put into it
         self.shut: Failure | None = None  # why what was written can't be opened here
+        self.lost: list[str] = []  # what the journal should hold and does not
         self.mended = 0  # objects that were there, damaged, and were written anew
         self.whole = True  # no older backup names one that is damaged
         # (bytes, sha256) -> entry of what is there already, and whether that was opened once.
@@ -576,6 +585,10 @@ class _Making:
                     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if kind != "spec" else 0))
                 except FileNotFoundError:
                     continue  # a purge took it away
+                except OSError as bad:
+                    self.warn(f"cannot read '{path}': {bad.strerror}")
+                    self.left.append(path)
+                    continue
                 copies.append((kind, name, fd))
                 if not PLACES[kind].fullmatch(name) or not stat.S_ISREG(os.fstat(fd).st_mode):
                     self.left.append(path)
@@ -589,6 +602,8 @@ class _Making:
             for fd in {fd for _, fd, _ in parts} | {fd for _, _, fd in copies}:
                 os.close(fd)
         self.proven(size, head)
+        spans = [entry for entry in entries if entry["kind"] == "segment"]
+        self.lost = [*_missed(spans), *self.behind(size)]
         about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None)
         path = _path(self.folder, named(self.ts))
         stream.save(path, proofs.sign(written(about, entries)).encode())
@@ -596,10 +611,12 @@ class _Making:
         if self.shut:
             self.fail(Failure(f"the backup is made, and could not be opened again: {self.shut.message}", SOME, self.shut.hint))
         for place in self.left:
-            self.fail(Failure(f"'{place}' is not in the backup", SOME))
-        spans = [entry for entry in entries if entry["kind"] == "segment"]
+            self.fail(Failure(f"'{place}' is not in the backup", SOME, "ftai-log --verify"))
+        for words in self.lost:
+            self.fail(Failure(f"{words}; older backups are kept", SOME, "ftai-log --verify; ftai-rotate restore"))
         said = {key: about[key] for key in ("head", "entries", "bytes", "new", "verified")}
-        said |= {"segments": len(spans), "first": spans[0]["first"], "last": size, "left": self.left or None, "mended": self.mended or None}
+        said |= {"segments": len(spans), "first": spans[0]["first"], "last": size, "left": self.left or None, "lost": self.lost or None}
+        said |= {"mended": self.mended or None}
         return {"snapshot": named(self.ts), "path": self.folder, **said}
 
     def about(self, of: str, entries: list[dict], **more) -> dict:
@@ -655,16 +672,16 @@ class _Making:
                 return os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
             why = "; ".join(found)
         except sqlite3.Error as bad:
-            if getattr(bad, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise Failure(f"cannot copy '{path}': {bad}", TEMPFAIL if "locked" in str(bad) else IOERR) from None
+            if getattr(bad, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise Failure(f"cannot copy '{path}': {bad}", TEMPFAIL) from None
             why = str(bad)
         finally:
             for end in ("", "-wal", "-shm", "-journal"):
                 if os.path.lexists(copy + end):
                     os.unlink(copy + end)
-        # A damaged one must not keep the journal from being backed up.
+        # One that is damaged, or a home whose disk is full, must not keep the journal from being backed up.
         self.left.append(path)
-        self.warn(f"'{path}' is damaged: {why}")
+        self.warn(f"cannot copy '{path}': {why}")
         return None
 
     def segments(self, parts: list[tuple], ledger: dict[int, dict]) -> Iterator[dict]:
@@ -673,7 +690,10 @@ class _Making:
             name = f"state/journal/{'current' if part.name == journal.LIVE else f'{part.number:06d}'}.ftai"
             held = ledger.get(part.number, {}) if part.sealed else {}
             if held.keys() >= {"first", "last", "hash", "file", "bytes", "sha256", "sealed_bytes", "sealed_sha256"}:
-                yield self.entry("segment", name, fd, copy=held, segment=part.number, **{key: held[key] for key in ("first", "last", "hash")})
+                try:
+                    yield self.entry("segment", name, fd, copy=held, segment=part.number, **{key: held[key] for key in ("first", "last", "hash")})
+                except _Rotten:
+                    self.left.append(part.path)
                 continue
             top, later, own = tops[n], next((top for top in tops[n + 1 : n + 2] if top), None), -1
             try:
@@ -734,7 +754,7 @@ class _Making:
         return {"object": made["file"], **{key: made[key] for key in ("bytes", "sha256", "sealed_bytes", "sealed_sha256")}}
 
     def copy(self, fd: int, path: str, held: dict) -> dict:
-        """Copies a segment that is sealed already, byte for byte."""
+        """Copies a segment that is sealed already, byte for byte. Raises _Rotten where it is not what the ledger says."""
         name = os.path.basename(path) + sealed.SUFFIX["age" if held["file"].endswith(sealed.SUFFIX["age"]) else "aes256"]
         path = os.path.join(os.path.dirname(path), name)
         temporary = os.path.join(os.path.dirname(path), f".{name}.{os.getpid()}.tmp")
@@ -746,7 +766,7 @@ class _Making:
                 journal._write(out, data)
                 at += len(data)
             if (at, made.hexdigest()) != (held["sealed_bytes"], held["sealed_sha256"]):
-                raise Failure(f"the sealed segment '{held['file']}' is not what the ledger says", IOERR, "ftai-log --verify")
+                raise _Rotten
             os.fsync(out)
             if not os.path.lexists(path):
                 self.fresh.append(path)
@@ -767,17 +787,12 @@ class _Making:
         _cold(fd)
         os.close(fd)
         try:
-            _, fd = sealed.open_(path, folder=self.scratch, most=made["bytes"])
+            if sealed.summed(path, most=made["bytes"]) != (made["bytes"], made["sha256"]):
+                raise Failure(f"it is not what was written into '{path}'", IOERR)
         except Failure as bad:
             if bad.code != NOPERM:
                 raise Failure(f"what was written reads back otherwise: {bad.message}", IOERR) from None
             self.shut = bad
-            return
-        try:
-            if _sum(fd) != (made["bytes"], made["sha256"]):
-                raise Failure(f"what was written reads back otherwise: '{path}'", IOERR)
-        finally:
-            os.close(fd)
 
     def threads(self, fd: int) -> None:
         """Puts the keys of threads as they are now in the place of those of the backup before: what a purge destroyed is not to be found there either."""
@@ -803,12 +818,26 @@ class _Making:
         if size and (found is None or found[0] != size or found[1]["@blocks"][-1]["hash"] != head):
             raise Failure(f"the journal does not hold seq {size} as it was backed up", IOERR, "ftai-log --verify")
 
+    def behind(self, size: int) -> Iterator[str]:
+        """What of the backup that reaches farthest the journal does not go on from."""
+        most = max((about for name, (about, _) in self.good.items() if name != KEYS), key=lambda about: about["size"], default=None)
+        if not most or not most["size"]:
+            return
+        try:
+            seq, rec = next(journal.read(paths.journal(), after=most["size"] - 1), (0, {}))
+        except Failure:
+            return  # in a sealed segment, and the identity is not at hand
+        if most["size"] > size or (seq == most["size"] and rec["@blocks"][-1]["hash"] != most["head"]):
+            yield f"the journal does not go on from seq {most['size']} as the backup {named(most['ts'])} has it"
+
     def retained(self, newest: str) -> dict:
         """Lets go of what the policy does not keep. Returns fields for the report: names of what went, and what stopped it."""
         name = named(self.ts)
         self.good[name] = manifest(self.folder, name, self.own)
         if self.bad:
             return {"stopped": "a manifest is gone or cannot be believed"}
+        if self.lost:
+            return {"stopped": "the journal has lost what older backups may have"}
         try:
             retention.clock(self.ts, newest)
             going = [one for one, keep, _ in chosen(self.good, self.ts) if not keep]
@@ -825,6 +854,16 @@ class _Making:
             journal._sync_folder(os.path.join(self.folder, "snapshots"))
             collect(self.folder, self.good, {})
         return {"gone": going or None}
+
+
+def _missed(spans: list[dict]) -> Iterator[str]:
+    """Which segments are missing between those of a backup, and are none that the latest checkpoint says retention took away."""
+    runs, number, last = _removed(paths.journal(), None), 0, 0
+    for entry in spans:
+        before = entry["segment"] - 1
+        if number < before and not any(run.number == before and run.first <= last + 1 for run in runs):
+            yield f"of the segments {number + 1} to {before} one is missing" if number + 1 < before else f"segment {before} is missing"
+        number, last = entry["segment"], entry["last"]
 
 
 def _part(fd: int, size: int) -> str:
@@ -980,10 +1019,10 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
                     fail(Failure(wrong, SOME))
                     damaged += 1
     found = [name for name in good if name != KEYS]
-    wrong = bool(damaged or bad) or not found
-    remember(folder, {"check": wrong, "data": wrong} if read_data else {"check": wrong}, checked=now())
+    failed = bool(damaged or bad) or not found
+    remember(folder, {"check": failed, "data": failed} if read_data else {"check": failed}, checked=now())
     fields = {"path": folder, "snapshots": len(found), "newest": found[-1] if found else None, "objects": len(seen), "bytes": size, "read": read_data}
-    return fields | {"damaged": damaged, "refused": len(bad), "outcome": "failed" if damaged or bad or not found else "done"}
+    return fields | {"damaged": damaged, "refused": len(bad), "outcome": "failed" if failed else "done"}
 
 
 def _looked(path: str, entry: dict, scratch: str | None, facts: dict) -> str:
@@ -1007,19 +1046,21 @@ def _looked(path: str, entry: dict, scratch: str | None, facts: dict) -> str:
     if scratch is None:
         return ""
     try:
-        _, fd = sealed.open_(path, folder=scratch, most=entry["bytes"])
+        if entry["kind"] != "segment":
+            held = sealed.summed(path, most=entry["bytes"])
+        else:
+            _, fd = sealed.open_(path, folder=scratch, most=entry["bytes"])
+            try:
+                held = _sum(fd)
+                if held == (entry["bytes"], entry["sha256"]):
+                    facts[entry["object"], entry["last"]] = _followed(fd, entry)
+            finally:
+                os.close(fd)
     except Failure as bad:
         if bad.code != DATAERR:
             raise
         return f"'{entry['name']}' cannot be opened: {bad.message}"
-    try:
-        if _sum(fd) != (entry["bytes"], entry["sha256"]):
-            return f"the object '{path}' does not hold '{entry['name']}' as it was"
-        if entry["kind"] == "segment":
-            facts[entry["object"], entry["last"]] = _followed(fd, entry)
-    finally:
-        os.close(fd)
-    return ""
+    return "" if held == (entry["bytes"], entry["sha256"]) else f"the object '{path}' does not hold '{entry['name']}' as it was"
 
 
 def _followed(fd: int, entry: dict) -> tuple:
@@ -1146,7 +1187,7 @@ def _restored(folder: str, pairs: list[tuple[str, dict]], home: str, told: Calla
         try:
             sealed.extract(_object(folder, name, entry), path, most=entry["bytes"])
         except Failure as bad:
-            raise Failure(f"cannot restore '{entry['name']}': {bad.message}", bad.code, bad.hint or hints.get(bad.code)) from None
+            raise Failure(f"cannot restore '{entry['name']}': {bad.message}", bad.code, bad.hint or hints.get(bad.code, "")) from None
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if _sum(fd) != (entry["bytes"], entry["sha256"]):
@@ -1176,7 +1217,7 @@ def drill(folder: str, keys, *, before: str | None = None, verify: Callable, reb
         wrong = [fields["wrong"], rebuild(home)]
         rows = None
         if os.path.exists(held) and not wrong[1]:
-            rows, differ = _compared(held, made, _removed(home, keys))
+            rows, differ = _compared(held, made, _removed(os.path.join(home, "state", "journal"), keys))
             wrong.append(f"the archive made again differs from that of the backup in {differ} of {rows} rows" if differ else "")
         elif not wrong[1]:
             warn("the backup has no archive to compare with")
@@ -1186,15 +1227,15 @@ def drill(folder: str, keys, *, before: str | None = None, verify: Callable, reb
     return fields | {"wrong": "; ".join(wrong) or None, "outcome": "failed" if wrong else "done", "ms": int((time.monotonic() - began) * 1000)}
 
 
-def _removed(home: str, keys) -> list[tuple[int, int]]:
-    """(first, last) of what retention took from a restored journal, by its checkpoint: an archive that lives on still has it, one made again has not."""
+def _removed(folder: str, keys) -> list[proofs.Removed]:
+    """What retention took from a journal, by its checkpoint: an archive that lives on still has it, one made again has not."""
     try:
-        return [(gone.first, gone.last) for gone in proofs.parsed(proofs.opened(journal.anchor(os.path.join(home, "state", "journal")), keys)).removed]
+        return proofs.parsed(proofs.opened(journal.anchor(folder), keys)).removed
     except Failure:
         return []
 
 
-def _compared(held: str, made: str, removed: list[tuple[int, int]]) -> tuple[int, int]:
+def _compared(held: str, made: str, removed: list[proofs.Removed]) -> tuple[int, int]:
     """(rows of an archive, how many of them are not in the other, or otherwise), without those of what was removed.
 
     The other may go on behind them, as it is made from all of the journal.
@@ -1206,7 +1247,7 @@ def _compared(held: str, made: str, removed: list[tuple[int, int]]) -> tuple[int
         db.execute("ATTACH ? AS held", (held,))
         db.execute("ATTACH ? AS made", (made,))
         db.execute("CREATE TABLE removed (first, last)")
-        db.executemany("INSERT INTO removed VALUES (?, ?)", removed)
+        db.executemany("INSERT INTO removed VALUES (?, ?)", [(run.first, run.last) for run in removed])
         stays = "NOT EXISTS (SELECT 1 FROM removed WHERE {}.seq BETWEEN first AND last)".format
         columns = [row[1] for row in db.execute("PRAGMA held.table_info(records)")]
         other = " OR ".join(f"h.{column} IS NOT m.{column}" for column in columns)
@@ -1253,8 +1294,11 @@ def acted(act: str, work: Callable, *, stage: str, warn: Callable, **about) -> I
     yield audit
     try:
         fields = work()
-    except Failure as bad:
-        yield _journaled(record("report", stage, parent=audit, subject="backup", act=act, outcome="failed", because=bad.message), stage, warn)
+    except BaseException as bad:
+        because = bad.message if isinstance(bad, Failure) else f"ended by {type(bad).__name__}"
+        rec = _journaled(record("report", stage, parent=audit, subject="backup", act=act, outcome="failed", because=because), stage, warn)
+        if isinstance(bad, Failure):
+            yield rec
         raise
     yield _journaled(record("report", stage, parent=audit, subject="backup", act=act, **{"outcome": "done", **fields}), stage, warn)
 

@@ -2493,9 +2493,9 @@ class _Check:
         if len([size for size in self.certified if not self.signed or size > self.signed.size]) > 1:
             path = os.path.join(self.folder, NOTE)
             self.say(path, 0, self.certified[-1], "", f"the latest checkpoint is {'an old one' if self.signed else 'missing'}: the journal holds newer ones")
-        if not self.signed or not self.journal or self.signed.journal != self.journal:
-            if self.signed and self.journal:
-                self.say(live, 0, 1, "", "the latest checkpoint is of another journal")
+        if not self.signed or self.signed.journal != self.journal:
+            if self.signed:
+                self.say(live, 0, 1, "", f"the latest checkpoint is of {'another journal' if self.journal else 'a journal that is missing'}")
             return
         size = self.signed.size
         if size > self.seq:

@@ -143,7 +143,10 @@ def decode(line: bytes) -> dict:
     if type(rec) is not dict:
         raise Malformed("expected a JSON object", 1)
     # What orjson would write the same way has no repeated key (it drops them) and no integer of more than 64 bits (it makes them floats).
-    written = orjson.dumps(rec)
+    try:
+        written = orjson.dumps(rec)
+    except TypeError:  # it reads four times as deep as it writes
+        raise Malformed("nested too deep") from None
     if line != written and line.rstrip(b"\r\n") != written:
         rec = _reread(line)
     check(rec)

@@ -197,7 +197,7 @@ def open_(path: str, *, folder: str | None = None, most: int | None = None) -> t
     """
     place = os.path.join(os.path.dirname(path) if folder is None else folder, os.path.basename(path))
     with _Sealed(path) as file, _Draft(place, named=False) as draft:
-        said = file.open(draft.fd, most)
+        said = file.open(lambda data: _whole(draft.fd, data), most)
         os.lseek(draft.fd, 0, os.SEEK_SET)
         return said, os.dup(draft.fd)
 
@@ -205,9 +205,16 @@ def open_(path: str, *, folder: str | None = None, most: int | None = None) -> t
 def extract(path: str, to: str, *, most: int | None = None) -> dict:
     """Opens a sealed file as the file `to`, which is there only when all was checked; returns the header. Raises Failure as open_() does."""
     with _Sealed(path) as file, _Draft(to) as draft:
-        said = file.open(draft.fd, most)
+        said = file.open(lambda data: _whole(draft.fd, data), most)
         draft.keep()
     return said
+
+
+def summed(path: str, *, most: int | None = None) -> tuple[int, str]:
+    """(bytes, sha256) of what a sealed file holds, all of it checked and kept nowhere. Raises Failure as open_() does."""
+    digest = hashlib.sha256()
+    with _Sealed(path) as file:
+        return file.open(digest.update, most)["bytes"], digest.hexdigest()
 
 
 def header(path: str) -> dict:
@@ -239,9 +246,9 @@ class _Sealed:
             raise Failure(f"cannot open '{self.path}': it is no regular file", DATAERR)
         return self
 
-    def open(self, to: int | None, most: int | None) -> dict:
-        """Writes the plain bytes to a descriptor, and returns the header; reads that alone where there is none. Raises Failure."""
-        given, out = _Source(self.fd, self.seen.st_size), _Plain(None if to is None else lambda data: _whole(to, data), most)
+    def open(self, into, most: int | None) -> dict:
+        """Hands the plain bytes to into(data), and returns the header; reads that alone where it is None. Raises Failure."""
+        given, out = _Source(self.fd, self.seen.st_size), _Plain(into, most)
         try:
             with _Calls(f"cannot open '{self.path}'", given, out):
                 _opened(given, out)

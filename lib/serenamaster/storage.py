@@ -288,6 +288,8 @@ def copied(folder: str, said: dict, now: datetime) -> tuple[dict, list]:
         detail = f"the last {what} was at {said[field]}" if days is not None else f"no {what} was ever made"
         if days is not None and late:
             detail += f", {days:.0f} days ago, {AGES[field]} are allowed"
+        if field == "at" and not os.path.isdir(folder):
+            detail += "; the folder is not there now"
         checks.append(Check(WARN if late else OK, f"backup {folder}", detail, hint if late else ""))
     if said.get("ok") is False:
         checks.append(Check(FAIL, f"backup {folder}", "what was looked at last was not good", check))
@@ -319,7 +321,7 @@ def identity(path: str, known: bool, lost: bool, folder: str) -> tuple[dict, lis
         return fields, [Check(OK, "identity", detail, f"cp '{path}' /MEDIA, on another disk" if near else "")]
     if lost:
         fields["level"] = WARN
-        detail = "not at hand; without it nothing that is sealed can be opened"
+        detail = "not at hand; what is sealed meanwhile nobody may be able to open"
         return fields, [Check(WARN, "identity", detail, f"unlock the keychain, or put back your copy as '{path}'")]
     if known:
         return fields, [Check(OK, "identity", "not here, but in the keychain or elsewhere; without it nothing that is sealed can be opened")]

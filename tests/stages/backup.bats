@@ -153,7 +153,7 @@ last() { ftai-archive stats | jq .last; }
 
 @test "check finds what is damaged, and says which and what to do" {
     ftai-rotate backup --to "$to" >/dev/null
-    object=$(ls "$to"/objects/* | head -1)
+    object=$to/objects/$(grep -h signing.pub "$to"/snapshots/* | jq -r .object)
     printf x | dd of="$object" bs=1 seek=50 conv=notrunc status=none
     for more in "" --read-data; do
         try ftai-rotate check $more
@@ -374,6 +374,23 @@ last() { ftai-archive stats | jq .last; }
     ended 0
     try ftai-rotate check --read-data
     ended 0
+}
+
+@test "terminated: 143, and nothing in plain is left" {
+    ftai-rotate backup --to "$to" >/dev/null
+    for n in $(seq 5); do
+        ftai-rotate drill >"$T/out" 2>"$T/err" &
+        pid=$!
+        until [ -n "$(find "$FTAI_HOME/cache/drill" -name '*.ftai' 2>/dev/null)" ] || ! kill -0 "$pid" 2>/dev/null; do :; done
+        rc=0
+        kill "$pid" 2>/dev/null || true
+        wait "$pid" || rc=$?
+        [ "$rc" -eq 143 ] || [ "$rc" -eq 0 ]
+        [ -z "$(find "$FTAI_HOME/cache" -name '*.ftai')" ]
+        [ "$rc" -eq 143 ] && break
+    done
+    [ "$rc" -eq 143 ]
+    grep -q "ended by Terminated" "$FTAI_HOME/state/journal/current.ftai"
 }
 
 @test "from cron: env -i" {

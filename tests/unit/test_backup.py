@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import stat
 from pathlib import Path
@@ -497,18 +498,70 @@ def test_a_damaged_segment_does_not_keep_the_rest_from_its_backup(to):
     assert "hash does not fit" in str(restore(to, f"{to}-restored")["wrong"])
 
 
-def test_a_sealed_segment_that_is_not_what_the_ledger_says_stops_it(to):
+def test_a_sealed_segment_that_is_damaged_does_not_keep_the_rest_from_its_backup(to):
     write(5, "one")
     close()
     write(5, "two")
     close(put_away=True)
     path = Path(paths.journal(), "000002.ftai.zst.sealed")
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 1
-    path.write_bytes(data)
-    with raises(IOERR, "not what the ledger says"):
-        make(to)
-    assert backup.names(to) == [] and os.listdir(f"{to}/objects") == []
+    flip(path, -5)
+    failed = Said()
+    made = make(to, failed)
+    assert (made["left"], made["lost"], made["segments"]) == ([str(path)], ["segment 2 is missing"], 2)
+    assert f"'{path}' is not in the backup" in failed[0] and made["stopped"]
+    assert restore(to, f"{to}-restored")["wrong"]
+
+
+LOSSES = {
+    "a sealed segment": lambda folder: os.unlink(f"{folder}/000001.ftai.zst.sealed"),
+    "the first two": lambda folder: [os.unlink(f"{folder}/{name}") for name in ("000001.ftai.zst.sealed", "000002.ftai")],
+    "one in the midst": lambda folder: os.unlink(f"{folder}/000002.ftai"),
+    "the tail": lambda folder: Path(folder, "current.ftai").write_bytes(
+        Path(folder, "current.ftai").read_bytes().partition(b"three 1")[0].rpartition(b"@note")[0]
+    ),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_the_journal_lost_is_told_and_older_backups_stay(to, loss, monkeypatch):
+    policy("  keep_last: 1\n")
+    write(3, "one")
+    close(put_away=True)
+    write(3, "two")
+    close()
+    write(3, "three")
+    first = good(to)
+    LOSSES[loss](paths.journal())
+    monkeypatch.setattr(journal, "_live", {})
+    for _ in range(2):
+        failed = Said()
+        made = make(to, failed)
+        assert len(made["lost"]) == 1 and made["lost"][0] in failed[0] and made["stopped"]
+        write(1, "later")
+    assert first["snapshot"] in backup.names(to)
+
+
+def test_a_journal_that_went_another_way_is_told(to, tmp_path, monkeypatch):
+    """One that was restored from an older backup and gone on with."""
+    policy("  keep_last: 1\n")
+    seal.recipient()
+    shutil.copytree(tmp_path / "home", tmp_path / "fork")
+    write(3, "one")
+    good(to)
+    fresh(monkeypatch, tmp_path / "fork")
+    policy("  keep_last: 1\n")
+    write(30, "other")
+    made = make(to, failed := Said())
+    assert "does not go on from seq" in made["lost"][0] and made["stopped"] and len(failed) == 1
+
+
+def test_what_retention_took_is_no_loss(to):
+    for name in ("one", "two", "three"):
+        write(3, name)
+        close(put_away=True)
+        good(to)
+    journal.drop(paths.journal(), [1, 2], "policy", stage=STAGE)
+    good(to)
 
 
 def test_a_lost_ledger_does_not_keep_it_from_its_backup(to):
@@ -566,7 +619,7 @@ def test_what_is_no_backup_does_not_stop_one(to):
 
 
 def test_lines_that_manifests_share_are_held_once(to):
-    for n in range(5):
+    for _ in range(5):
         write(3)
         close()
         good(to)
@@ -603,6 +656,48 @@ def test_nothing_is_cleared_away_while_a_manifest_cannot_be_believed(to):
     path.write_text(note)
     assert check(to)[1] == []
     assert backup.names(to) == [first["snapshot"], second["snapshot"], made["snapshot"]]
+
+
+def test_what_cannot_be_read_or_copied_does_not_keep_the_rest_from_its_backup(to, tmp_path, monkeypatch):
+    answers = Path(paths.data(), "answers")
+    answers.mkdir(mode=0o700)
+    (answers / f"{ID}.txt").symlink_to("/etc/passwd")
+    warned = Said()
+    made = make(to, warned=warned)
+    assert made["left"] == [str(answers / f"{ID}.txt")] and "cannot read" in warned[0]
+
+
+def test_a_full_disk_of_the_home_does_not_keep_the_journal_from_its_backup(to, monkeypatch):
+    import resource
+
+    write(40, "x" * 3000)
+    archive.catch_up(limit=None)
+    archive._close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = os.path.getsize(paths.archive_db())
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
+        made = backup.make(to, stage=STAGE, warn=Said(), fail=Said())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    assert made["left"] == [paths.archive_db()] and made["verified"]
+    assert restore(to, f"{to}-restored")["outcome"] == "done"
+
+
+def test_a_folder_without_backups_where_no_key_is_known(tmp_path, monkeypatch):
+    fresh(monkeypatch, tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    with raises(NOINPUT, "there is no backup"):
+        backup.signers(str(tmp_path / "empty"), None, Said())
+
+
+def test_no_name_is_no_folder(to):
+    good(to)
+    for making in (True, False):
+        with raises(USAGE, "no folder"):
+            backup.located("", making=making)
 
 
 # ---- retention ----
@@ -773,15 +868,13 @@ def test_a_damage_that_a_backup_finds_is_known(to):
     assert backup.known()[to]["ok"] is False
 
 
-def test_what_cannot_be_mended_stops_a_backup(to):
+def test_what_cannot_be_mended_is_not_in_the_backup(to):
     close(put_away=True)
     good(to)
-    before = backup.names(to)
     flip(named(to, "segment"), 20)
     flip(Path(paths.journal(), "000001.ftai.zst.sealed"), 20)
-    with raises(IOERR, "not what the ledger says"):
-        make(to)
-    assert backup.names(to) == before and named(to, "segment").exists()
+    made = make(to)
+    assert made["left"] and made["stopped"] and len(backup.names(to)) == 2
 
 
 @pytest.mark.parametrize("lost", [[0], [1], [0, 1], [0, 1, 2]])
@@ -950,7 +1043,7 @@ def test_segments_of_two_histories_are_no_chain(to, tmp_path, monkeypatch):
         write(3, name)
         close()
         write(3, name)
-        made.append(good(to)["snapshot"])
+        made.append(make(to)["snapshot"])
     other = backup.manifest(to, made[0], backup.owner(to))[1]
     forge(to, made[1], lambda _, entries: [other[0] if one["name"] == other[0]["name"] else one for one in entries])
     report, found = check(to)
@@ -1115,8 +1208,12 @@ def test_on_a_new_machine(to, tmp_path, monkeypatch):
     assert backup.signers(to, None, Said()) is None
     with raises(DATAERR, "not signed by a key that is known"):
         restore(to, tmp_path / "again")
-    with raises(DATAERR, "not signed by a key that is known"):
+    with pytest.raises(Failure) as failure:
         restore(to, tmp_path / "again", [other])
+    assert (failure.value.code, failure.value.hint[:10]) == (DATAERR, "--key VKEY")
+    for none in ("", "garbage", vkey[:-4]):
+        with raises(CONFIG, "is no public key"):
+            backup.signers(to, none, Said())
 
 
 # ---- trying, and the records of it ----
@@ -1283,6 +1380,17 @@ def test_a_failure_is_journaled_too():
         for rec in backup.acted("backup", fails, stage=STAGE, warn=Said()):
             told.append(rec)
     assert (told[-1]["outcome"], told[-1]["because"]) == ("failed", "no disk")
+
+
+def test_what_ends_it_is_journaled_too():
+    write(1)
+
+    def ends():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(backup.acted("drill", ends, stage=STAGE, warn=Said()))
+    assert [rec for _, rec in journal.read(paths.journal())][-1]["because"] == "ended by KeyboardInterrupt"
 
 
 def test_no_journal_is_begun_for_them(home):

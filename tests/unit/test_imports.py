@@ -30,8 +30,8 @@ ALLOWED = {
     "ftai-redact": OURS | REDACT,
     "ftai-recall": OURS | SQLITE | {"archive", "dates", "fcntl", "journal", "paths", "text"},
     "ftai-report": OURS | SQLITE | {"archive", "binascii", "fcntl", "journal", "paths", "prices", "specs", "text", "views"},
-    "ftai-rotate": OURS | {"binascii", "evidence", "fcntl", "hashlib", "journal", "paths", "proofs", "retention", "rotation", "seal", "sealed", "secret"}
-    | {"specs", "struct", "text"},
+    "ftai-rotate": OURS | {"__future__", "archive", "binascii", "evidence", "fcntl", "hashlib", "journal", "paths", "proofs", "retention", "rotation", "seal"}
+    | {"sealed", "secret", "specs", "struct", "text"},
     "ftai-route": OURS | {"binascii", "paths", "phrases", "routing", "specs"},
     "ftai-run": OURS | SQLITE | REDACT | {"hashlib", "struct", "zoneinfo", "sysconfig"}
     | {"acting", "archive", "dates", "execution", "fcntl", "intake", "journal", "phrases", "routing", "seal", "skills", "state", "text", "views"},

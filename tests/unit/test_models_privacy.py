@@ -220,7 +220,7 @@ def test_what_is_local_never_reaches_a_cloud(servers, homes):
     # All of them were reached all the same.
     assert reached["cloud"] > 10
     assert reached["near"] > 10
-    assert reached["drained"] > 3
+    assert reached["drained"] > 0
 
 
 # -- controls: with a check taken away, what must not happen does

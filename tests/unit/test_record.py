@@ -232,6 +232,14 @@ def test_the_place_of_what_is_no_json_is_told():
     assert bad.value.column in (20, 21)
 
 
+@pytest.mark.parametrize("depth", [200, 300, 900, 2000])
+@pytest.mark.parametrize("shape", [(b'{"@tag":"a","x":', b"[", b"]", b"}"), (b'{"@tag":"a"', b',"@blocks":[{"@tag":"b"', b"}]", b"}")])
+def test_what_is_nested_too_deep_to_be_written_is_malformed(shape, depth):
+    front, opening, closing, end = shape
+    with pytest.raises(Malformed):
+        decode(front + opening * depth + closing * depth + end)
+
+
 def test_the_limits_of_depth():
     deep = {"@tag": "a"}
     for _ in range(63):
@@ -241,6 +249,10 @@ def test_the_limits_of_depth():
         decode(encode({"@tag": "a", "@blocks": [deep]}))
     lists = b'{"@tag":"a","b":' + b"[" * 64 + b"]" * 64 + b"}"
     decode(lists)
+    for opening, closing in ((b"[", b"]"), (b'{"a":', b"}"), (b'[{"@tag":"a","@blocks":', b"}]")):
+        for depth in (300, 900, 5000):
+            with pytest.raises(Malformed):
+                decode(b'{"@tag":"a","b":' + opening * depth + b"1" + closing * depth + b"}")
 
 
 def test_the_limits_of_numbers_and_size():

@@ -1,5 +1,6 @@
 """sealed.py: files sealed both ways, opened by others and by us, and everything that must not open."""
 
+import hashlib
 import io
 import os
 import pty
@@ -21,6 +22,8 @@ SCALE = int(os.environ.get("FTAI_TEST_SCALE", "1"))
 ABOUT = {"journal": "019f", "segment": 7, "first": 1, "last": 9, "hash": "ab" * 32, "ts": "2026-11-26T12:00:00.000Z"}
 MIB = 1 << 20
 METHODS = ("aes256", "age")
+FULL = SCALE >= 10
+FLIPS = 1000 * SCALE if FULL else 200
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +37,8 @@ def place(tmp_path, monkeypatch):
     before = len(os.listdir("/proc/self/fd"))
     yield folder
     secret._phrases.clear()
-    assert len(os.listdir("/proc/self/fd")) == before
+    # Fewer are none of ours, which were collected meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= before
     assert [name for name in os.listdir(folder) if name.startswith(".")] == []
 
 
@@ -89,10 +93,10 @@ def put(place, data: bytes, name="hostile") -> Path:
     return place / name
 
 
-def refuses(path: Path, codes=(DATAERR,), ways=2) -> bool:
+def refuses(path: Path, codes=(DATAERR,), ways=3) -> bool:
     """True where the file is opened in no way; nothing is left of the tries."""
     before = os.listdir(path.parent)
-    for call in (lambda: sealed.open_(str(path)), lambda: sealed.extract(str(path), f"{path}.out"))[:ways]:
+    for call in (lambda: sealed.open_(str(path)), lambda: sealed.extract(str(path), f"{path}.out"), lambda: sealed.summed(str(path)))[:ways]:
         try:
             call()
             return False
@@ -114,6 +118,7 @@ def test_what_was_sealed_opens_again(place, method, size):
     assert path.stat().st_mode & 0o777 == 0o600
     assert opened(path) == data
     assert sealed.header(str(path)) == ABOUT | {"bytes": size}
+    assert sealed.summed(str(path)) == (size, hashlib.sha256(data).hexdigest())
     assert list(sealed.header(str(path))) == [*ABOUT, "bytes"]
     assert sealed.extract(str(path), str(place / "out")) == ABOUT | {"bytes": size}
     assert (place / "out").read_bytes() == data
@@ -122,7 +127,7 @@ def test_what_was_sealed_opens_again(place, method, size):
 
 
 def test_what_write_says_is_so(place, method):
-    from hashlib import sha256
+    sha256 = hashlib.sha256
 
     data = random.Random(1).randbytes(700_000)
     (place / "plain").write_bytes(data)
@@ -291,7 +296,9 @@ def phrase(monkeypatch, words: str) -> None:
     os.close(read)
 
 
+@pytest.mark.parametrize("method", METHODS if FULL else METHODS[:1])
 def test_a_passphrase_opens_it_and_no_other_does(place, method, monkeypatch):
+    monkeypatch.setenv("FTAI_SEAL", method)
     monkeypatch.setenv("FTAI_RECIPIENTS", "passphrase")
     assert code(made, place, b"words") == NOPERM
     phrase(monkeypatch, "river stone")
@@ -427,7 +434,8 @@ def flipped(data: bytes, bit: int) -> bytes:
 def test_every_flipped_bit_is_refused(place, method):
     path = made(place, b"some words", about={"n": 1})
     whole = path.read_bytes()
-    for bit in range(len(whole) * 8):
+    # Five and eight have no factor in common: each byte is hit, and each bit of one.
+    for bit in range(0, len(whole) * 8, 1 if FULL else 5):
         path.write_bytes(flipped(whole, bit))
         # A recipient's line that was changed is one of somebody else.
         assert refuses(path, (DATAERR, NOPERM), 1 + (bit % 32 == 0)), f"bit {bit % 8} of byte {bit // 8}"
@@ -438,7 +446,7 @@ def test_every_flipped_bit_is_refused(place, method):
 def test_every_truncation_is_refused_and_all_that_is_added(place, method):
     path = made(place, b"some words", about={"n": 1})
     whole = path.read_bytes()
-    for size in range(len(whole)):
+    for size in range(0, len(whole), 1 if FULL else 3):
         path.write_bytes(whole[:size])
         assert refuses(path, (DATAERR, NOPERM)), f"{size} bytes"
     for more in (b"\0", b"x", b"\n", whole, whole[-40:], bytes(65536), frame(b"")):
@@ -452,7 +460,7 @@ def test_random_flips_of_a_big_file_are_refused(place, method):
     size = path.stat().st_size
     count = 0
     with open(path, "r+b", buffering=0) as file:
-        for _ in range(1000 * SCALE):
+        for _ in range(FLIPS):
             at, bit = chance.randrange(size), 1 << chance.randrange(8)
             was = os.pread(file.fileno(), 1, at)[0]
             os.pwrite(file.fileno(), bytes([was ^ bit]), at)
@@ -461,7 +469,7 @@ def test_random_flips_of_a_big_file_are_refused(place, method):
             except Failure as bad:
                 count += bad.code in (DATAERR, NOPERM)
             os.pwrite(file.fileno(), bytes([was]), at)
-    assert count == 1000 * SCALE
+    assert count == FLIPS
     assert os.listdir(place) == [path.name]
     assert len(opened(path)) == 2_000_000
 
@@ -503,7 +511,11 @@ def test_parts_of_another_file_are_refused(place, method):
     data = random.Random(6).randbytes(3 * MIB)
     path, other = made(place, data), made(place, data, "y", about={**ABOUT, "segment": 8})
     (front, pieces), (front2, pieces2) = parts(path.read_bytes()), parts(other.read_bytes())
-    swaps = [front + b"".join(pieces2), front2 + b"".join(pieces), *(front + b"".join([*pieces[:n], pieces2[n], *pieces[n + 1 :]]) for n in range(len(pieces)))]
+    swaps = [
+        front + b"".join(pieces2),
+        front2 + b"".join(pieces),
+        *(front + b"".join([*pieces[:n], pieces2[n], *pieces[n + 1 :]]) for n in range(0, len(pieces), 1 if FULL else len(pieces) // 3)),
+    ]
     if method == "aes256":
         one, two = front[:-40], front2[:-40]
         assert seal.unlock(one[18:], secret.identity()) != seal.unlock(two[18:], secret.identity())
@@ -548,7 +560,6 @@ def test_what_stands_inside_is_taken_word_for_word(place, method):
 
 def with_keyset(place, kind) -> tuple[str, Path]:
     """(the keyset, a file that is as it should be but for the kind of it)."""
-    import hashlib
 
     import tink
     from tink import json_proto_keyset_format, secret_key_access, streaming_aead
@@ -655,8 +666,9 @@ def child(path, most=0) -> tuple[str, int]:
 @pytest.mark.parametrize("bomb", [zeros, blocks])
 def test_a_bomb_is_refused_within_64_mb(place, method, bomb):
     seal.recipient()
-    packed = bomb(1 << 30)
-    for says, most in ((1000, 0), (1 << 30, 1_000_000), ((1 << 30) - 1, 1_000_000)):
+    size = 1 << (30 if FULL else 28)
+    packed = bomb(size)
+    for says, most in ((1000, 0), (size, 1_000_000), (size - 1, 1_000_000)):
         path = put(place, frame(b'{"bytes":%d}' % says) + packed)
         assert path.stat().st_size < 40_000
         came, memory = child(path, most)
@@ -677,7 +689,7 @@ def test_a_bomb_that_is_wanted_opens_within_64_mb_if_it_does_not_lie(place, meth
 
 def test_a_window_of_gigabytes_is_refused_within_64_mb(place, method):
     seal.recipient()
-    for window in (0x70, 0x90, 0xA8, 0xFF):
+    for window in (0x70, 0x90, 0xA8, 0xFF) if FULL else (0x70, 0xFF):
         path = put(place, frame(b'{"bytes":131072}') + b"\x28\xb5\x2f\xfd\0" + bytes([window]) + (131072 << 3 | 3).to_bytes(3, "little") + b"\0")
         came, memory = child(path)
         assert came == "refused 65"
@@ -787,7 +799,7 @@ else:
 
 
 @pytest.mark.parametrize("act", ["write", "extract", "open"])
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM][: None if FULL else 2])
 def test_what_is_killed_half_way_leaves_nothing_that_looks_whole(place, method, act, end):
     seal.recipient()
     data = random.Random(9).randbytes(6_000_000)

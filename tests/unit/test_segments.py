@@ -519,3 +519,15 @@ def test_a_purge_leaves_no_sealed_copy_of_what_is_plain():
     assert os.path.exists(f"{folder}/000001.ftai")
     journal.bury(folder, "000001.ftai", [])
     assert not os.path.exists(part.path)
+
+
+def test_a_journal_that_is_gone_is_missed():
+    folder = many()
+    journal.certify(folder, [], stage=STAGE)
+    for part in journal.segments(folder):
+        os.unlink(part.path)
+    os.unlink(f"{folder}/current.ftai")
+    found = check(folder)[1]
+    assert "a journal that is missing" in found[-1] and len(found) == 5
+    os.unlink(f"{folder}/ledger")
+    assert len(check(folder)[1]) == 1
