@@ -572,7 +572,7 @@ def test_what_is_imported_says_nothing_of_what_is_done_here(tmp_path):
     db = archive.connect()
     assert archive.routed(db, [command["id"]]) == execution._ended(db, [command["id"]]) == set()
     assert archive.newest(db, "text") == command["thread"]
-    assert archive.open_seqs(db) == {2}
+    assert archive.needed() == {2}
     assert [rec["body"] for rec in archive.tasks(db)] == ["mine", "theirs"]
     assert task["body"] == "mine"
 
