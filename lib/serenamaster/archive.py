@@ -950,11 +950,18 @@ def tasks(db, status: str | None = "open") -> list[dict]:
     return [rec for rec in _updated(db, every) if status is None or rec.get("status", "open") == status]
 
 
-def open_seqs(db) -> set[int]:
-    """The seqs of the open tasks that were not imported, and of what was said of them later."""
-    own = {rec["id"] for rec in tasks(db) if "origin" not in rec}
-    found = db.execute("SELECT seq, id, updates FROM records WHERE tag = 'task' OR updates IS NOT NULL")
-    return {seq for seq, name, about in found if name in own or about in own}
+def needed() -> set[int] | None:
+    """The seqs of the open tasks, and of what was said of them later: segments with these stay. None where the archive can't tell."""
+
+    def question(db):
+        own = {rec["id"] for rec in tasks(db)}
+        found = db.execute("SELECT seq, id, updates FROM records WHERE tag = 'task' OR updates IS NOT NULL")
+        return {seq for seq, name, about in found if name in own or about in own}
+
+    try:
+        return ask(question)
+    except Failure:
+        return None
 
 
 def newest(db, via: str) -> str | None:

@@ -22,7 +22,7 @@ def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, 
     """Rotates the journal in `folder`, and yields the records that tell of it, as they are journaled; none where there is nothing to do.
 
     close: also where it is not due. dry_run: only tells, in a report. warn(message, hint), fail(Failure): for what does not end the run; what
-    failed stays as it was, and is tried again by the next run. told(name, bytes, of): how far the sealing of a segment is. before(): called when segments are
+    failed stays as it was, and is tried again by the next run. told(bytes, of, name): how far the sealing of a segment is. before(): called when segments are
     closed and before they are sealed, as who reads them then needs the identity. held(): the seqs of records that must stay, None where nobody knows.
     Raises Failure: 73 and 74 not written, 75 a purge or another rotation is under way.
     """
@@ -193,7 +193,7 @@ def _put_away(folder: str, segment, entry: dict, told) -> dict:
     fd = journal.regular(segment.path)
     try:
         size = os.fstat(fd).st_size
-        step = told and (lambda count: told(segment.name, count // 2, size))
+        step = told and (lambda count: told(count // 2, size, segment.name))
         written = sealed.write(fd, segment.path, about, check=True, told=step)
         entry = {**entry, "memories": memories(fd, size), "purges": _purges(fd, size), **written}
     finally:

@@ -22,10 +22,12 @@ class Context:
         if hint:
             stream.say(f"hint: {hint}")
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str, hint: str = "") -> None:
         """What may surprise but is no failure; --quiet leaves it out."""
         if not self.quiet:
             stream.say(f"{self.name}: warning: {message}")
+            if hint:
+                stream.say(f"hint: {hint}")
 
     def note(self, message: str) -> None:
         """What only --verbose tells."""

@@ -226,8 +226,8 @@ def test_it_tells_how_far_it_is():
     told = []
     Run(close=True, told=lambda *now: told.append(now))
     size = journal.ledger(paths.journal())[1]["bytes"]
-    assert told[-1] == ("000001.ftai", size, size)
-    assert {(name, of) for name, _, of in told} == {("000001.ftai", size)}
+    assert told[-1] == (size, size, "000001.ftai")
+    assert {(of, name) for _, of, name in told} == {(size, "000001.ftai")}
 
 
 def test_only_one_at_a_time(monkeypatch):
