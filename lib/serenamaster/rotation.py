@@ -69,13 +69,16 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, end
     closed = _tried(missed, journal.rotate, folder, lambda *_: why, stage=stage) if why else None
     fresh = [segment for segment in _plain(folder) if segment.name == closed]
     put, removed = [], ended
+    blind: list[str] = []
     if before:
         before()
     for segment, entry in (entries | _described(folder, fresh, missed)).items():
-        if done := _tried(missed, _put_away, folder, segment, entry, told):
+        if done := _tried(missed, _put_away, folder, segment, entry, told, blind):
             put.append(done)
         elif failed[-1].code in (CANTCREAT, IOERR):
             break  # a disk that is full is so for the rest too
+    if blind:
+        warn("what was sealed could not be opened here: the identity is not at hand", "unlock the keychain, or FTAI_IDENTITY=FILE; ftai-log --verify opens all")
     for entry in put:
         if "damaged" in entry:
             missed(Failure(f"sealed as it is: {entry['damaged']}", SOME, "ftai-log --verify"))
@@ -186,8 +189,11 @@ def _described(folder: str, segments: list, fail) -> dict:
     return {segment: entry for segment, entry in made.items() if entry}
 
 
-def _put_away(folder: str, segment, entry: dict, told) -> dict:
-    """Seals a closed segment in the place of the plain one, and returns its entry of the ledger. Raises Failure; then the plain one stays."""
+def _put_away(folder: str, segment, entry: dict, told, blind: list) -> dict:
+    """Seals a closed segment in the place of the plain one, and returns its entry of the ledger. Raises Failure; then the plain one stays.
+
+    blind: where it is sealed for the owner, whose identity is not at hand to open it, its name is put there.
+    """
     about = {key: entry[key] for key in ("journal", "segment", "first", "last", "prev", "hash", "root", "records") if key in entry}
     about |= {"name": segment.name, "ts": now()}
     fd = journal.regular(segment.path)
@@ -195,6 +201,8 @@ def _put_away(folder: str, segment, entry: dict, told) -> dict:
         size = os.fstat(fd).st_size
         step = told and (lambda count: told(count // 2, size, segment.name))
         written = sealed.write(fd, segment.path, about, check=True, told=step)
+        if not written.pop("opened", True):
+            blind.append(segment.name)
         entry = {**entry, "memories": memories(fd, size), "purges": _purges(fd, size), **written}
     finally:
         os.close(fd)

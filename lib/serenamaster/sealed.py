@@ -42,11 +42,11 @@ def write(source: int, path: str, about: dict, *, end: int | None = None, told=N
 
     about: what the header is to say; `bytes` is added. told: called with how many bytes were read, now and then; those of the check too.
     check: it takes its name only when it was opened again, from the disk, and held what it was to hold: see _opener(). Raises Failure 77, 65 or 74 else.
-    Returns {file, bytes, sha256, sealed_bytes, sealed_sha256, method}: file is the name in the folder. Raises Failure 73, 74, 77, 78; leaves
-    nothing behind then.
+    Returns {file, bytes, sha256, sealed_bytes, sealed_sha256, method}: file is the name in the folder; with check and `opened` false where it is
+    for the owner, and no identity of the owner's was at hand to open it. Raises Failure 73, 74, 77, 78; leaves nothing behind then.
     """
     method = specs.setting("seal", "aes256")
-    lock, keys = _locker(check)
+    lock, keys, blind = _locker(check)
     place = path + SUFFIX[method]
     size = os.fstat(source).st_size if end is None else end
     head = orjson.dumps(about | {"bytes": size})
@@ -67,7 +67,7 @@ def write(source: int, path: str, about: dict, *, end: int | None = None, told=N
         draft.keep()
     return {
         "file": os.path.basename(place), "bytes": size, "sha256": given.digest.hexdigest(),
-        "sealed_bytes": out.count, "sealed_sha256": out.digest.hexdigest(), "method": method,
+        "sealed_bytes": out.count, "sealed_sha256": out.digest.hexdigest(), "method": method, **({"opened": False} if blind else {}),
     }  # fmt: skip
 
 
@@ -109,33 +109,45 @@ def _compare(what: str, given, same, head: dict, keys: list) -> None:
             raise Failure("its header is not what it was to be", IOERR)
 
 
-def _opener(own: bool):
-    """(identity, recipient or None) to check with what is being sealed. own: it is for the owner's recipient alone.
+def _opener(own: str):
+    """(identities, recipient or None) to check with what is being sealed. own: the owner's recipient, where it is for that alone.
 
     Then it is the owner's identity, so that nothing is sealed for a recipient that nobody has the identity of. Where that is not at hand, or it is
     for others, it is an identity made for this once: one recipient more, whose identity is nowhere but in this process, and is forgotten.
     """
     import pyrage
 
-    try:
-        found = secret.identity() if own else None
-    except Failure:
-        found = None
-    if found:
-        return pyrage.x25519.Identity.from_str(found), None
+    if own:
+        try:
+            if found := secret.identity():
+                return [pyrage.x25519.Identity.from_str(found)], None
+        except (Failure, pyrage.IdentityError):
+            pass
+        try:
+            # The setting may name others, which say nothing of this recipient.
+            if mine := [one for one in _named() if isinstance(one, pyrage.x25519.Identity) and str(one.to_public()) == own]:
+                return mine, None
+        except Failure:
+            pass
     fresh = pyrage.x25519.Identity.generate()
-    return fresh, fresh.to_public()
+    return [fresh], fresh.to_public()
+
+
+def at_hand() -> bool:
+    """True where an identity is at hand that opens what is sealed for the owner's recipient. Raises Failure as seal.recipient() does."""
+    own = seal.recipient()
+    return any(str(one.to_public()) == own for one in _opener(own)[0])
 
 
 def _locker(check: bool):
-    """lock(from, to) for the recipients of the config, which reads one file whole, and writes it to the other as age does; and what opens it again
-    if it is to be checked. Raises Failure 77, 78.
+    """lock(from, to) for the recipients of the config, which reads one file whole, and writes it to the other as age does; what opens it again
+    if it is to be checked; and whether it is for the owner, but not with the owner's identity that it is checked. Raises Failure 77, 78.
     """
     import pyrage
 
     named = [one.strip() for one in str(specs.setting("recipients", "")).split(",") if one.strip()]
-    own = not named
-    named = named or [seal.recipient()]
+    own = "" if named else seal.recipient()
+    named = named or [own]
     if "passphrase" in named:
         if named != ["passphrase"]:
             raise Failure("the setting 'recipients' names a passphrase and others: age knows no file for both", CONFIG)
@@ -144,7 +156,7 @@ def _locker(check: bool):
         def lock(source, out):
             out.write(seal.lock(_all(source, "FTAI_SEAL=aes256"), passphrase=phrase))
 
-        return lock, []
+        return lock, [], False
     # What a recipient adds is shorter than its name and 64 bytes; a line more is nobody's.
     if sum(len(one) + 64 for one in named) > FRONT - 1024:
         raise Failure("the setting 'recipients' has too many of them", CONFIG)
@@ -152,11 +164,9 @@ def _locker(check: bool):
         made: list = [(pyrage.ssh if one.startswith("ssh-") else pyrage.x25519).Recipient.from_str(one) for one in named]
     except pyrage.RecipientError as bad:
         raise Failure(f"the setting 'recipients' holds no recipient: {bad}", CONFIG, "age1…, ssh-ed25519 …, ssh-rsa … or passphrase") from None
-    keys = []
-    if check:
-        key, more = _opener(own)
-        keys, made = [key], [*made, *([more] if more else [])]
-    return lambda source, out: pyrage.encrypt_io(source, out, made), keys
+    keys, more = _opener(own) if check else ([], None)
+    made += [more] if more else []
+    return lambda source, out: pyrage.encrypt_io(source, out, made), keys, bool(own and more)
 
 
 def _all(given, hint: str) -> bytes:
@@ -325,38 +335,48 @@ def _unlock(given, out, keys) -> None:
         except pyrage.DecryptError as bad:
             if str(bad) not in ("No matching keys found", "Decryption failed"):
                 raise
-    raise Failure("it was made for another identity", NOPERM)
+    raise Failure("it was made for another identity", NOPERM, "FTAI_IDENTITY=FILE, which holds that one")
 
 
 def _identities():
     """Yields the identities of the setting, and then, if these open nothing, the owner's own: what was sealed before the setting was, opens too."""
     import pyrage
 
-    if place := os.path.expanduser(str(specs.setting("identity", ""))):
-        data = secret.kept(place)
-        if data is None:
-            raise Failure(f"the identity '{place}' is missing", NOPERM)
-        blocks = re.findall(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", data, re.DOTALL)
-        for block in blocks:
-            data = data.replace(block, b"")
-        try:
-            lines = [line.strip() for line in data.decode().splitlines() if line.strip() and not line.startswith("#")]
-            found = [pyrage.x25519.Identity.from_str(line) for line in lines or ([] if blocks else [""])]
-            yield [*found, *(pyrage.ssh.Identity.from_buffer(block + b"\n") for block in blocks)]
-        except (pyrage.IdentityError, ValueError):
-            raise Failure(f"'{place}' holds no identity: expected AGE-SECRET-KEY-1…, or an SSH key without passphrase", CONFIG) from None
+    if named := _named():
+        yield named
     try:
         own = secret.identity()
         if own is None:
             raise Failure("the identity is missing", NOPERM, "unlock the keychain, or FTAI_IDENTITY=FILE")
         made = pyrage.x25519.Identity.from_str(own)
     except Failure:
-        if place:
+        if named:
             return
         raise
     except pyrage.IdentityError:
         raise Failure("the identity is damaged", CONFIG) from None
     yield [made]
+
+
+def _named() -> list:
+    """The identities in the file that the setting names, none where it names none. Raises Failure 77, 78."""
+    import pyrage
+
+    place = os.path.expanduser(str(specs.setting("identity", "")))
+    if not place:
+        return []
+    data = secret.kept(place)
+    if data is None:
+        raise Failure(f"the identity '{place}' is missing", NOPERM)
+    blocks = re.findall(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", data, re.DOTALL)
+    for block in blocks:
+        data = data.replace(block, b"")
+    try:
+        lines = [line.strip() for line in data.decode().splitlines() if line.strip() and not line.startswith("#")]
+        found = [pyrage.x25519.Identity.from_str(line) for line in lines or ([] if blocks else [""])]
+        return [*found, *(pyrage.ssh.Identity.from_buffer(block + b"\n") for block in blocks)]
+    except (pyrage.IdentityError, ValueError):
+        raise Failure(f"'{place}' holds no identity: expected AGE-SECRET-KEY-1…, or an SSH key without passphrase", CONFIG) from None
 
 
 # ---- what the libraries read and write ----

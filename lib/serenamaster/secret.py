@@ -19,7 +19,7 @@ SERVICE = "ftai"  # what our items in a keychain are filed under
 STORES = ("keychain", "file")  # what can be written to
 _KINDS = {"keychain": "keychain", "file": "file of keys"}
 # What to do where a key is known to be in a store that can't be asked for it.
-_REACHED = {"keychain": "unlock the keychain, or ask from a session where it is unlocked, then again", "file": "take the identity from a backup"}
+_REACHED = {"keychain": "unlock the keychain, or ask from a session where it is unlocked, then again", "file": "put back your copy of the identity"}
 LEAST, MOST = 8, 64 * 1024  # of a value: characters, as shorter ones could not be told from words where they are redacted; bytes
 SIZE = 64 * 1024 * 1024  # bytes of one of our files
 DEADLINE, PATIENCE, COMMAND = 2.0, 60.0, 5.0  # seconds: for a keychain, for one while a person is there, for a `cmd`
@@ -490,7 +490,7 @@ def identity(*, keychain: bool = True) -> str | None:
     if data is not None:
         found = [line for line in data.decode("utf-8", "replace").split() if line.startswith("AGE-SECRET-KEY-")]
         if len(found) != 1:
-            raise Failure(f"'{path}' holds no age identity", DATAERR, "take it from a backup: what was encrypted for it can't be read without it")
+            raise Failure(f"'{path}' holds no age identity", DATAERR, "put back your copy of it: what was encrypted for it can't be read without it")
         return found[0]
     try:
         text = _keychain("get", "identity") if keychain else None

@@ -301,28 +301,28 @@ def copied(folder: str, said: dict, now: datetime) -> tuple[dict, list]:
 
 
 def _keys():
-    from . import proofs
+    from . import proofs, sealed
 
     place = os.path.join(paths.where("state"), "keys")
+    path, known = os.path.join(place, "identity"), os.path.exists(os.path.join(place, "recipient"))
     signing = proofs.has_key()
     told = Check(OK, "signing key", f"in '{place}'") if signing else Check(WARN, "signing key", "there is none, so no checkpoint is signed", "ftai-keys init")
     yield {"subject": "key", "name": "signing", "there": signing, "level": told.level}, [told]
-    yield identity(os.path.join(place, "identity"), os.path.exists(os.path.join(place, "recipient")), _folder())
+    yield identity(path, known, known and not os.path.exists(path) and not sealed.at_hand(), _folder())
 
 
-def identity(path: str, known: bool, folder: str) -> tuple[dict, list]:
-    """The identity that opens what is sealed in `folder`. known: there is a recipient that belongs to one."""
+def identity(path: str, known: bool, lost: bool, folder: str) -> tuple[dict, list]:
+    """The identity that opens what is sealed in `folder`. known: there is a recipient that belongs to one; lost: which is not at hand."""
     fields = {"subject": "key", "name": "identity", "there": os.path.exists(path), "level": OK}
     if fields["there"]:
         near = not os.path.isdir(folder) or os.stat(path).st_dev == os.stat(folder).st_dev
         fields["same_disk"] = near
         detail = f"in '{path}'{', on the disk of what it opens' if near else ''}; without it nothing that is sealed can be opened"
         return fields, [Check(OK, "identity", detail, f"cp '{path}' /MEDIA, on another disk" if near else "")]
+    if lost:
+        fields["level"] = WARN
+        detail = "not at hand; what is sealed meanwhile nobody may be able to open"
+        return fields, [Check(WARN, "identity", detail, f"unlock the keychain, or put back your copy as '{path}'")]
     if known:
-        from . import secret
-
-        if secret.identity():
-            return fields, [Check(OK, "identity", "in the keychain; without it nothing that is sealed can be opened")]
-        gone = "neither in its file nor in a keychain that answers; what is sealed meanwhile nobody may be able to open"
-        return fields | {"level": WARN}, [Check(WARN, "identity", gone, f"unlock the keychain, or put '{path}' back")]
+        return fields, [Check(OK, "identity", "not here, but in the keychain or elsewhere; without it nothing that is sealed can be opened")]
     return fields, [Check(OK, "identity", "there is none yet; the first that is sealed makes one", "ftai-keys init")]

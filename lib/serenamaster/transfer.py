@@ -16,7 +16,7 @@ from itertools import islice
 
 from . import archive, journal, paths, specs, stream, text
 from .errors import CANTCREAT, DATAERR, IOERR, NOINPUT, NOPERM, TEMPFAIL, USAGE, Failure
-from .record import LIMIT, Malformed, decode, encode, is_id, make, stamp
+from .record import LIMIT, Malformed, decode, encode, is_id, make, shown, stamp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def export(
         why = consent(None)
     if why:
         raise Failure(f"cannot export: {why}", NOPERM, "ftai-keys consent grant export")
-    about = {"format": form, "to": to and os.path.abspath(_place(form, to)), **_said(asked)}
+    about = {"format": form, "to": to and shown(os.path.abspath(_place(form, to))), **_said(asked)}
     if dry_run:
         yield make("report", stage, subject="archive", act="export", would=["export"], records=total, **about)
         return
@@ -204,7 +204,7 @@ def _exported(asked: Asked, form: str, to: str | None, upto: int, total: int, co
             out.write(b"\n")  # which Writer puts before each record
         tail = make("report", stage, parent=head, subject="export", act="end", records=count, sha256=out.digest.hexdigest())
         out.write(writer.write(tail).encode()[1:] if writer else encode(tail))
-        made = out.keep({"name": os.path.basename(to or ""), "journal": head.get("journal"), "ts": head["ts"]})
+        made = out.keep({"name": shown(os.path.basename(to or "")), "journal": head.get("journal"), "ts": head["ts"]})
     return {"records": count, **made, **{name: number for name, number in marks.items() if number}}
 
 
@@ -341,7 +341,7 @@ def take(names, *, stage: str, fail: Callable, dry_run: bool = False, told: Call
 
 
 def _told(one: Checked) -> dict:
-    path = "standard input" if one.name == "-" else os.path.abspath(one.name)
+    path = "standard input" if one.name == "-" else shown(os.path.abspath(one.name))
     return {"path": path, "bytes": one.size, "sha256": one.sha256, "records": one.records, "journal": one.header and one.header["journal"]}
 
 
@@ -404,7 +404,10 @@ def _spooled(left: int, most: int) -> int:
             head = next(source, b"")
         if not name:
             return fd
-        plain = sealed.open_(name, folder=paths.state(), most=left)[1]
+        try:
+            plain = sealed.open_(name, folder=paths.state(), most=left)[1]
+        except Failure as bad:
+            raise Failure(bad.message.replace(f"'{name}'", "standard input"), bad.code, bad.hint) from None
     except BaseException as bad:
         os.close(fd)
         if isinstance(bad, OSError):
@@ -621,7 +624,7 @@ class _Taking:
             return
         # Of what is behind the archive only a part is looked through, and nothing is to be doubled.
         if reason := archive.catch_up(limit=None, wait=10):
-            raise Failure(f"cannot tell which records the journal holds: {reason}", TEMPFAIL, "ftai-archive rebuild")
+            raise Failure(f"cannot tell which records the journal holds: {reason}", TEMPFAIL, "again when no other import runs; else ftai-archive rebuild")
         known = archive.lookup({own for rec in batch for own in (rec["id"], rec.get("updates")) if type(own) is str})
         if known is None:
             raise Failure("cannot tell which records the journal holds", TEMPFAIL, "ftai-archive rebuild")

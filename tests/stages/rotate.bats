@@ -221,13 +221,25 @@ policy() {
 @test "the identity need not be at hand" {
     ftai-keys init >/dev/null
     mv "$FTAI_HOME/state/keys/identity" "$T/identity"
+    ftai-rotate --now -q >"$T/first"  # one more to be sealed: it is told once
+    same "$(sealed)" "000001.ftai.zst.sealed"
+    echo '{"@tag":"note","body":"x"}' | ftai-log --sink
     try ftai-rotate --now
     ended 0
+    same "$(grep -v ' *hint:' "$T/err")" "ftai-rotate: warning: what was sealed could not be opened here: the identity is not at hand"
+    same "$(sealed)" "000001.ftai.zst.sealed 000002.ftai.zst.sealed"
+    ! grep opened "$journal/ledger"
+    echo '{"@tag":"note","body":"x"}' | ftai-log --sink
+    FTAI_IDENTITY=$T/identity try ftai-rotate --now
+    ended 0
     empty "$T/err"
-    same "$(sealed)" "000001.ftai.zst.sealed"
+    echo '{"@tag":"note","body":"x"}' | ftai-log --sink
+    FTAI_RECIPIENTS=$(cat "$FTAI_HOME/state/keys/recipient") try ftai-rotate --now
+    ended 0
+    empty "$T/err"
     mv "$T/identity" "$FTAI_HOME/state/keys/identity"
     verified
-    same "$(words | wc -w)" 60
+    same "$(words | wc -w)" 63
 }
 
 @test "sealed for others: checked all the same" {

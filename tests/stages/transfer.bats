@@ -172,6 +172,19 @@ END
     same "$(ftai-report cost)" "$(cat "$T/cost")"
 }
 
+@test "a message about standard input names no file of ours" {
+    ftai-archive export --tag note --to "$T/x" >/dev/null
+    head -c -5 "$T/x.zst.sealed" >"$T/cut"
+    try ftai-archive import - <"$T/cut"
+    ended 65
+    grep -q "^ftai-archive: cannot open standard input: " "$T/err"
+    elsewhere
+    try ftai-archive import - <"$T/x.zst.sealed"
+    ended 77
+    grep -q "^ftai-archive: cannot open standard input: " "$T/err"
+    ! grep -q "$FTAI_HOME" "$T/err"
+}
+
 @test "records that are in conflict are counted, and exit 1" {
     ftai-archive export --tag note --format ndjson | jq -c 'select(."@tag" == "note") | .body = "changed"' >"$T/x"
     try ftai-archive import "$T/x"

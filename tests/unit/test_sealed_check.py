@@ -69,6 +69,8 @@ def test_without_it_what_is_sealed_is_checked_all_the_same(monkeypatch, source, 
     kept = own.read_text()
     own.unlink()
     assert secret.identity() is None
+    assert sealed.write(source, str(out), {}, check=True)["opened"] is False
+    assert "opened" not in sealed.write(source, str(out), {})
     path = write(source, out)
     assert recipients(path) == 2
     with pytest.raises(Failure, match="identity is missing"):
@@ -76,6 +78,24 @@ def test_without_it_what_is_sealed_is_checked_all_the_same(monkeypatch, source, 
     own.write_text(kept)
     own.chmod(0o600)
     assert holds(path, source)
+    assert "opened" not in sealed.write(source, str(out), {}, check=True)
+
+
+@METHODS
+def test_the_identity_may_be_that_of_the_setting(monkeypatch, source, out, method, tmp_path):
+    monkeypatch.setenv("FTAI_SEAL", method)
+    named = tmp_path / "elsewhere"
+    # Others in it say nothing of the owner's recipient.
+    named.write_text(f"{pyrage.x25519.Identity.generate()}\n")
+    named.chmod(0o600)
+    own = Path(seal.folder()) / "identity"
+    kept = own.read_text()
+    own.unlink()
+    monkeypatch.setenv("FTAI_IDENTITY", str(named))
+    assert sealed.write(source, str(out), {}, check=True)["opened"] is False
+    named.write_text(f"{named.read_text()}{kept}")
+    assert "opened" not in sealed.write(source, str(out), {}, check=True)
+    assert recipients(write(source, out)) == 1
 
 
 @METHODS

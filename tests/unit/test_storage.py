@@ -281,7 +281,7 @@ def test_backups():
 # --- keys
 
 
-def test_keys(home):
+def test_keys(home, monkeypatch):
     (signing, (check,)), (own, (other,)) = told(storage._keys)
     assert (signing["there"], check[0], check[2]) == (False, "warn", "ftai-keys init")
     assert (own["there"], other[0], other[2]) == (False, "ok", "ftai-keys init")
@@ -295,9 +295,14 @@ def test_keys(home):
     assert "on the disk of what it opens" in other[1] and other[2].startswith(f"cp '{path}'")
     with open(path) as file:
         assert file.read().strip() not in str(told(storage._keys))
-    os.unlink(path)
+    # Put elsewhere, and then lost.
+    os.rename(path, f"{path}.moved")
+    monkeypatch.setenv("FTAI_IDENTITY", f"{path}.moved")
     _, (own, (other,)) = told(storage._keys)
-    assert (own["there"], own["level"], other[0]) == (False, "warn", "warn") and "nobody may be able to open" in other[1]
+    assert (own["there"], other[0], own["level"]) == (False, "ok", "ok") and "keychain" in other[1]
+    os.unlink(f"{path}.moved")
+    _, (own, (other,)) = told(storage._keys)
+    assert (own["there"], other[0], own["level"]) == (False, "warn", "warn") and path in other[2]
 
 
 def test_all_is_told_where_one_part_cannot_be(monkeypatch):

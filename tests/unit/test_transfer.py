@@ -41,6 +41,7 @@ def forget():
     archive._desk.clear()
     archive._reading.clear()
     journal._live.clear()
+    seal._identities.clear()
     specs.forget()
 
 
@@ -597,6 +598,17 @@ def test_names_in_records_lead_nowhere(tmp_path):
     assert counts(take(tmp_path / "x")) == {"written": len(records)}
     assert tree() == before
     assert sorted(os.listdir(paths.where("state"))) == sorted({"archive.db", "archive.db-shm", "archive.db-wal", "archive.db.lock", "journal"})
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["a\x1b[31mb", "two\nlines", "\udcff", "\u202e"])
+def test_names_of_files_that_could_steer_a_terminal(form, name, tmp_path):
+    put(note("one"))
+    assert "\ufffd" in out(tmp_path / name, form)["to"]
+    report = take(f"{tmp_path / name}{suffix(form)}")
+    assert report["path"] == record.shown(f"{tmp_path / name}{suffix(form)}")
+    assert counts(report) == {"repeats": 1}
+    sound()
 
 
 def test_another_content_under_the_same_id_is_a_conflict(tmp_path):
