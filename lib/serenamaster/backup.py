@@ -824,10 +824,10 @@ class _Making:
         if not most or not most["size"]:
             return
         try:
-            seq, rec = next(journal.read(paths.journal(), after=most["size"] - 1), (0, {}))
+            found = next(journal.read(paths.journal(), after=most["size"] - 1), None)
         except Failure:
             return  # in a sealed segment, and the identity is not at hand
-        if most["size"] > size or (seq == most["size"] and rec["@blocks"][-1]["hash"] != most["head"]):
+        if most["size"] > size or (found and found[0] == most["size"] and found[1]["@blocks"][-1]["hash"] != most["head"]):
             yield f"the journal does not go on from seq {most['size']} as the backup {named(most['ts'])} has it"
 
     def retained(self, newest: str) -> dict:

@@ -412,7 +412,8 @@ def test_the_program_age_opens_ours_and_we_open_its(place, pair, monkeypatch, ki
     else:
         subprocess.run(["age", "-r", public, "-o", place / "its", source], check=True)
     assert opened(place / "its") == data
-    assert sealed.header(str(place / "its")) == {"bytes": len(data)}
+    if FULL or kind != "passphrase":  # a second more
+        assert sealed.header(str(place / "its")) == {"bytes": len(data)}
 
 
 def test_an_armored_age_file_is_none_of_ours(place, pair, monkeypatch):
@@ -434,8 +435,8 @@ def flipped(data: bytes, bit: int) -> bytes:
 def test_every_flipped_bit_is_refused(place, method):
     path = made(place, b"some words", about={"n": 1})
     whole = path.read_bytes()
-    # Five and eight have no factor in common: each byte is hit, and each bit of one.
-    for bit in range(0, len(whole) * 8, 1 if FULL else 5):
+    # Every seventh bit: one of each byte, in the end of each place.
+    for bit in range(0, len(whole) * 8, 1 if FULL else 7):
         path.write_bytes(flipped(whole, bit))
         # A recipient's line that was changed is one of somebody else.
         assert refuses(path, (DATAERR, NOPERM), 1 + (bit % 32 == 0)), f"bit {bit % 8} of byte {bit // 8}"
