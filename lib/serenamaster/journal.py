@@ -473,11 +473,13 @@ def _place(folder: str, seq: int, digest: str) -> tuple[int, str] | None:
     """
     with _Lock(folder, shared=True):
         plan = _plan(folder, max(seq - 1, 0))
-        found = next(records := _contents(plan, max(seq - 1, 0)), None)
+        # What is sealed is not opened for that: of its last record the ledger tells, where one that reads on mostly is when the next one begins.
+        found = next(records := _contents(plan, max(seq - 1, 0), True), None)
         records.close()
+        sealed = next((entry["hash"] for entry in ledger(folder).values() if entry["last"] == seq), "")
     if not plan or os.path.basename(plan[-1][0]) != LIVE:
         return None
-    held = found[2][4].decode() if found and found[0] == seq else ""
+    held = found[2][4].decode() if found and found[0] == seq else sealed
     # What is damaged where it stands is for verify() to tell of.
     there = seq == 0 or any(top.first <= seq <= until for _, _, top, _, until in plan)
     if there and (not digest or not held or held == digest):

@@ -531,3 +531,31 @@ def test_a_journal_that_is_gone_is_missed():
     assert "a journal that is missing" in found[-1] and len(found) == 5
     os.unlink(f"{folder}/ledger")
     assert len(check(folder)[1]) == 1
+
+
+def test_who_follows_needs_no_identity_for_what_was_read(home):
+    write(5, "one")
+    folder = paths.journal()
+    rec = next(rec for seq, rec in journal.read(folder, after=4))
+    part = close()
+    put_away(part)
+    shutil.move(home / "state/keys/identity", home / "identity")
+    write(2, "two")
+
+    class Enough(Exception):
+        pass
+
+    def wait():
+        raise Enough
+
+    found, warned = [], []
+    with pytest.raises(Enough):
+        for fresh in journal.follow(folder, 5, wait, digest=rec["@blocks"][-1]["hash"], warn=warned.append):
+            found += fresh
+    assert [rec["body"] for _, rec in found if "body" in rec] == ["two 0", "two 1"] and not warned
+    # With another hash it is not that record, and what stands in its place is read from the beginning.
+    shutil.move(home / "identity", home / "state/keys/identity")
+    with pytest.raises(Enough):
+        for fresh in journal.follow(folder, 5, wait, digest="0" * 64, warn=warned.append):
+            found += fresh
+    assert warned
