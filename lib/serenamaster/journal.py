@@ -2150,7 +2150,7 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
     check.purges([part for part in parts if part.path not in check.shut])
     # What is missing is so behind all that is there.
     places = {path: n for n, path in enumerate(names)}
-    check.troubles.sort(key=lambda one: (places.get(one.path, len(places)), one.message.endswith(" are missing"), one.line))
+    check.troubles.sort(key=lambda one: (places.get(one.path, len(places)), not one.line and one.message.endswith(" are missing"), one.line))
     if folder:
         notes += check.notes
         notes += [f"the purge at seq {seq} is under way or was interrupted: ftai-archive purge --finish ends it" for seq in sorted(check.open.values())]
