@@ -29,11 +29,6 @@ WHOLE = 16 * 1024 * 1024  # bytes of an age file for a passphrase: the library h
 WORK = 20  # the power of two that a passphrase may cost: seconds, and 1 GiB of memory
 
 
-def is_sealed(name: str) -> bool:
-    """True for the name of a sealed file."""
-    return name.endswith(tuple(SUFFIX.values()))
-
-
 # ---- sealing ----
 
 
@@ -217,16 +212,6 @@ def summed(path: str, *, most: int | None = None) -> tuple[int, str]:
         return file.open(digest.update, most)["bytes"], digest.hexdigest()
 
 
-def header(path: str) -> dict:
-    """What a sealed file says of itself, with no more of it read than that needs: damage behind it is not seen. Raises Failure as open_() does."""
-    with _Sealed(path) as file:
-        return file.open(None, None)
-
-
-class _Enough(Exception):
-    pass
-
-
 class _Sealed:
     """`with _Sealed(path) as file:` a regular file that is there, and no link. Raises Failure 65, 66, 74, 77."""
 
@@ -247,13 +232,10 @@ class _Sealed:
         return self
 
     def open(self, into, most: int | None) -> dict:
-        """Hands the plain bytes to into(data), and returns the header; reads that alone where it is None. Raises Failure."""
+        """Hands the plain bytes to into(data), and returns the header. Raises Failure."""
         given, out = _Source(self.fd, self.seen.st_size), _Plain(into, most)
-        try:
-            with _Calls(f"cannot open '{self.path}'", given, out):
-                _opened(given, out)
-        except _Enough:
-            pass
+        with _Calls(f"cannot open '{self.path}'", given, out):
+            _opened(given, out)
         return out.header
 
     def __exit__(self, *_) -> None:
@@ -510,7 +492,7 @@ class _Plain:
     """Takes what was encrypted, as a file to be written, and hands the plain bytes on to into(data).
 
     It takes one skippable frame with the header and one frame with as many bytes as that says, and nothing else; it walks from block to block by
-    itself, as the library would go on behind the frame. Raises Failure 65; without `into` _Enough, when the header is known.
+    itself, as the library would go on behind the frame. Raises Failure 65.
     """
 
     def __init__(self, into, most: int | None):
@@ -546,8 +528,6 @@ class _Plain:
         self.header = _read_header((yield size))
         if self.most is not None and self.header["bytes"] > self.most:
             raise Failure(f"it holds {self.header['bytes']} bytes, expected at most {self.most}", DATAERR)
-        if self.into is None:
-            raise _Enough
         unpack = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_writer(_Counted(self, self.into), write_size=BLOCK, closefd=False)
         # RFC 8878, 3.1.1.1: its mark, what there is of a frame's header, how big the window is, a number of a dictionary, how many bytes it holds.
         front = yield 5
