@@ -205,7 +205,7 @@ class Disk:
         for path in (self.place, self.other):
             path.mkdir()
         with self.image.open("wb") as file:
-            file.truncate(96 << 20)
+            file.truncate((96 << 20) * writers.SCALE)  # what is written until the last cut must fit
         subprocess.run(["mkfs.ext4", "-q", "-F", self.image], check=True)
         # Of a disk that is in use nothing is to be written by itself for a while: what is there was synced.
         self.mounted = not subprocess.run(["mount", "-o", "loop,commit=300", self.image, self.place], capture_output=True, check=False).returncode
