@@ -177,7 +177,8 @@ def test_a_day_after_the_other(clock):
 def test_the_header_of_what_is_sealed_says_what_it_is():
     write("one")
     Run(close=True)
-    header = sealed.header(f"{paths.journal()}/{SEALED[1]}")
+    header, fd = sealed.open_(f"{paths.journal()}/{SEALED[1]}")
+    os.close(fd)
     entry = journal.ledger(paths.journal())[1]
     assert all(header[key] == entry[key] for key in ("journal", "segment", "first", "last", "prev", "hash", "root", "records", "bytes"))
     assert header["name"] == "000001.ftai"
