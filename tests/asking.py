@@ -8,7 +8,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
-from serenamaster import acting, archive, execution, journal, limits, paths, record, seal, specs, state, waiting  # noqa: E402
+from serenamaster import acting, archive, canonical, execution, journal, limits, paths, record, seal, specs, state, waiting  # noqa: E402
 
 
 def entry(tag: str, **fields) -> str:
@@ -127,7 +127,7 @@ def drain(ctx=None, stop=None) -> list[dict]:
         for item in work.tasks(stop or type("", (), {"number": 0})()):
             specs.forget()
             route, command = (record.decode(line) for line in item.lines)
-            stored = lambda recs: [record.encode(rec) for rec in seal.cover(journal.cleared(recs))]  # noqa: E731
+            stored = lambda recs: [record.encode(rec) for rec in seal.cover(canonical.cleared(recs))]  # noqa: E731
             waiting.once(work, item, route, runner.drained(route, command), ctx.name, stored=stored, **ways)
     put = lambda recs, known: journal.append(paths.journal(), recs, stage=ctx.name, known=known, clear=recs, covered=True)  # noqa: E731
     return made + waiting.hand_over((), put, archive.lookup, lambda: journal.read(paths.journal()))

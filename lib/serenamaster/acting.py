@@ -101,9 +101,9 @@ def _models(ctx):
 
 def _later(job, end, warn) -> str:
     """Keeps a job in the queue, as the journal would keep its texts: redacted, and sealed where the config says so. Returns when it is tried next."""
-    from . import journal, record, redact, seal, waiting
+    from . import canonical, record, redact, seal, waiting
 
-    lines = tuple(record.encode(rec) for rec in seal.cover(journal.cleared([job.route, job.command], warn)))
+    lines = tuple(record.encode(rec) for rec in seal.cover(canonical.cleared([job.route, job.command], warn)))
     # What is sealed in its record is not to stand beside it.
     error = end.kind if any(b'"[sealed:' in line for line in lines) else redact.text(end.body, warn)
     priority, until = job.command.get("priority"), end.fields.get("not_before")

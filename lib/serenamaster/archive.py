@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import journal, paths, stream
+from . import chain, journal, paths, segments, stream
 from .errors import IOERR, TEMPFAIL, USAGE, Failure
 from .record import encode, is_id, make
 
@@ -284,7 +284,7 @@ def _unlink(path: str) -> None:
 def _seen(folder: str) -> str | None:
     """What a stat tells of the live segment: as long as it is the same, nothing is new. None where there is no journal."""
     try:
-        now = os.stat(os.path.join(folder, journal.LIVE))
+        now = os.stat(os.path.join(folder, chain.LIVE))
     except FileNotFoundError:
         return None
     return f"{now.st_dev} {now.st_ino} {now.st_size} {now.st_mtime_ns}"
@@ -292,18 +292,18 @@ def _seen(folder: str) -> str | None:
 
 def _identity(folder: str) -> str | None:
     """The journal's own id; None where there is no journal."""
-    for name in (journal.LIVE, *journal.closed(folder)[-1:]):
+    for name in (chain.LIVE, *chain.closed(folder)[-1:]):
         try:
-            fd = journal.regular(os.path.join(folder, name))
+            fd = chain.regular(os.path.join(folder, name))
         except FileNotFoundError:
             continue
         try:
-            head = journal.head(os.pread(fd, journal.WINDOW, 0))
+            head = chain.head(os.pread(fd, chain.WINDOW, 0))
         finally:
             os.close(fd)
         if head is not None:
             return head.journal
-    return next((entry["journal"] for entry in journal.ledger(folder).values()), None)
+    return next((entry["journal"] for entry in chain.ledger(folder).values()), None)
 
 
 _caught: dict = {}  # the last state in which nothing was left to do
@@ -387,7 +387,7 @@ def _follow(db, folder: str, limit, told: Callable | None = None) -> str | None:
 def _stood(folder: str) -> dict[str, str]:
     """{name: what a stat tells} of the closed segments: they change where a purge rewrites them, or where they come back from a backup."""
     found = {}
-    for name in journal.closed(folder):
+    for name in chain.closed(folder):
         now = os.stat(os.path.join(folder, name))
         found[name] = f"{now.st_ino} {now.st_size} {now.st_mtime_ns}"
     return found
@@ -396,7 +396,7 @@ def _stood(folder: str) -> dict[str, str]:
 def _bury(db, folder: str, names: Iterable[str]) -> None:
     """Makes rows agree with the tombstones of these closed segments."""
     last = db.execute("SELECT max(seq) FROM records").fetchone()[0] or 0
-    stale = [_row(seq, rec) for name in (names if last else ()) for seq, rec in journal.tombstones(folder, name) if seq <= last and not _held(db, seq, rec)]
+    stale = [_row(seq, rec) for name in (names if last else ()) for seq, rec in segments.tombstones(folder, name) if seq <= last and not _held(db, seq, rec)]
     if not stale:
         return
     # What is deleted is overwritten with zeros within the file: https://sqlite.org/pragma.html#pragma_secure_delete
@@ -667,7 +667,7 @@ def tend(*, stage: str, warn: Callable | None = None, dry_run: bool = False) -> 
         return rec
 
     def audit(outcome, **more):
-        return kept(make("audit", stage, parent=intent, **said, who=journal._user(), outcome=outcome, **more))
+        return kept(make("audit", stage, parent=intent, **said, who=journal.user(), outcome=outcome, **more))
 
     if not dry_run:
         yield (intent := audit("intended"))
@@ -875,7 +875,7 @@ def _lookup(ids: Iterable[str]) -> tuple[int, dict[str, tuple[int, bytes]]] | No
     from . import text
 
     folder, path = paths.journal(), paths.archive_db()
-    key = (_inode(path), _inode(os.path.join(folder, journal.LIVE)), os.getpid())
+    key = (_inode(path), _inode(os.path.join(folder, chain.LIVE)), os.getpid())
     if None in key or _desk.get("key") != key:
         _desk.clear()
         catch_up()
@@ -1048,8 +1048,8 @@ def _applied(rec: dict, change: dict) -> dict:
     if blocks:
         tags = {block.get("@tag") for block in blocks}
         kept = [block for block in rec.get("@blocks", ()) if block.get("@tag") not in tags]
-        chain = [block for block in kept if block.get("@tag") == "chain"]
-        changed["@blocks"] = [block for block in kept if block.get("@tag") != "chain"] + blocks + chain
+        changed["@blocks"] = [block for block in kept if block.get("@tag") != "chain"]
+        changed["@blocks"] += blocks + [block for block in kept if block.get("@tag") == "chain"]
     first, second = rec.get("privacy"), change.get("privacy")
     if first != second:
         # Absent means what the config says, which may be local: it is never made `cloud`.

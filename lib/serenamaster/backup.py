@@ -14,7 +14,7 @@ import stat
 import sys
 import time
 
-from . import journal, paths, proofs, retention, sealed, specs, stream
+from . import canonical, chain, journal, paths, proofs, retention, sealed, segments, specs, stream
 from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOME, TEMPFAIL, Failure
 from .record import Malformed, decode, encode, is_id, new_id, now
 from .record import make as record
@@ -255,7 +255,7 @@ def _cold(fd: int) -> None:
 
 def _sum(fd: int) -> tuple[int, str]:
     """(bytes, sha256) of a file. Raises OSError."""
-    made, at = journal._sha256()(), 0
+    made, at = chain.hashing()(), 0
     while data := os.pread(fd, CHUNK, at):
         made.update(data)
         at += len(data)
@@ -477,12 +477,12 @@ def _unwritten(bad: OSError, folder: str) -> Failure:
 def _journal() -> str:
     """The id of our journal. Raises Failure 66 where there is none."""
     try:
-        fd, _, top = journal._open(os.path.join(paths.journal(), journal.LIVE))
+        fd, _, top = chain.open_plain(os.path.join(paths.journal(), chain.LIVE))
     except FileNotFoundError:
         raise Failure(f"there is no journal in '{paths.journal()}'", NOINPUT) from None
     os.close(fd)
     if top is None:
-        raise Failure(f"'{paths.journal()}/{journal.LIVE}' has no head", DATAERR, "ftai-log --verify")
+        raise Failure(f"'{paths.journal()}/{chain.LIVE}' has no head", DATAERR, "ftai-log --verify")
     return top.journal
 
 
@@ -494,10 +494,10 @@ def _newest(stage: str) -> str:
     after = max(journal.position(folder) - RECENT, 0)
     # Behind a rotation there is nothing in the live segment but what this stage wrote: only then is a sealed one opened.
     for plain in (True, False):
-        with journal._Lock(folder, shared=True):
-            plan = journal._plan(folder, after)
+        with chain.Lock(folder, shared=True):
+            plan = chain.plan(folder, after)
         try:
-            times = [journal._ts(content) for _, content, _ in journal._contents(plan, after, plain) if own not in content]
+            times = [canonical.ts(content) for _, content, _ in chain.contents(plan, after, plain) if own not in content]
         except Failure:
             return "unknown"
         if newest := next(filter(None, reversed(times)), ""):
@@ -572,7 +572,7 @@ class _Making:
         entries: list[dict] = []
         copies, parts, ledger = self.gathered()
         self.total = sum(size for *_, size in parts) + sum(os.fstat(fd).st_size for *_, fd in copies)
-        size, head = 0, journal.root(self.own)
+        size, head = 0, chain.root(self.own)
         try:
             for fields in self.segments(parts, ledger):
                 entries.append(fields)
@@ -625,7 +625,7 @@ class _Making:
         return {"@tag": "backup", **fields, "entries": len(entries), "bytes": total, **{key: value for key, value in more.items() if value is not None}}
 
     def gathered(self) -> tuple[list[tuple], list[tuple], dict[int, dict]]:
-        """([(kind, name, fd)] of copies of what changes, the segments as journal.snapshot() gives them, the ledger): as of one moment, between purges."""
+        """([(kind, name, fd)] of copies of what changes, the segments as segments.snapshot() gives them, the ledger): as of one moment, between purges."""
         folder, copies = paths.journal(), []
         state, keys = paths.state(), os.path.join(paths.state(), "keys")
         whole = (("state", "state/state.db", os.path.join(state, "state.db")), ("archive", "state/archive.db", os.path.join(state, "archive.db")))
@@ -637,11 +637,11 @@ class _Making:
                 # Before the segments, which then reach at least as far.
                 for kind, name in (("checkpoint", "checkpoint"), ("accepted", ".accepted")):
                     try:
-                        copies.append((kind, f"state/journal/{name}", journal.regular(os.path.join(folder, name))))
+                        copies.append((kind, f"state/journal/{name}", chain.regular(os.path.join(folder, name))))
                     except FileNotFoundError:
                         continue
                 _roomy()
-                return copies, journal.snapshot(folder), journal.ledger(folder)
+                return copies, segments.snapshot(folder), chain.ledger(folder)
         except BaseException:
             for _, _, fd in copies:
                 os.close(fd)
@@ -685,9 +685,9 @@ class _Making:
         return None
 
     def segments(self, parts: list[tuple], ledger: dict[int, dict]) -> Iterator[dict]:
-        tops = [None if part.sealed else journal.head(os.pread(fd, journal.WINDOW, 0)) for part, fd, _ in parts]
+        tops = [None if part.sealed else chain.head(os.pread(fd, chain.WINDOW, 0)) for part, fd, _ in parts]
         for n, (part, fd, size) in enumerate(parts):
-            name = f"state/journal/{'current' if part.name == journal.LIVE else f'{part.number:06d}'}.ftai"
+            name = f"state/journal/{'current' if part.name == chain.LIVE else f'{part.number:06d}'}.ftai"
             held = ledger.get(part.number, {}) if part.sealed else {}
             if held.keys() >= {"first", "last", "hash", "file", "bytes", "sha256", "sealed_bytes", "sealed_sha256"}:
                 try:
@@ -699,12 +699,12 @@ class _Making:
             try:
                 if part.sealed:
                     # Where the ledger is lost, nobody knows what it should be: it is opened, and sealed anew.
-                    own, size, top = journal.open_segment(part)
+                    own, size, top = chain.open_segment(part)
                     fd = own
-                seq, prev, *_ = journal._tail(fd, top, size) if top else (0, "0" * 64)
+                seq, prev, *_ = chain.tail(fd, top, size) if top else (0, "0" * 64)
                 if top and later and later.first - 1 < seq:
                     # An error of fsync left what stands behind in doubt, and the next segment took its place.
-                    seq, prev, *_ = journal._tail(fd, top, size, later.first - 1)
+                    seq, prev, *_ = chain.tail(fd, top, size, later.first - 1)
                 if top and top.journal != self.own:
                     raise Failure(f"'{part.path}' is of another journal", IOERR, "ftai-log --verify")
                 yield self.entry("segment", name, fd, size=size, segment=part.number, first=top.first if top else 0, last=seq, hash=prev)
@@ -712,7 +712,7 @@ class _Making:
                 if own >= 0:
                     os.close(own)
 
-    def entry(self, kind: str, name: str, fd: int, *, copy: dict | None = None, size: int | None = None, **chain) -> dict:
+    def entry(self, kind: str, name: str, fd: int, *, copy: dict | None = None, size: int | None = None, **place) -> dict:
         """The entry of a file, which is in the folder when it returns: written and opened again, or once opened and still what it was.
 
         copy: of a sealed one what the ledger says.
@@ -736,7 +736,7 @@ class _Making:
         else:
             opened = False
             path = os.path.join(self.folder, "objects" if kind != "threads" else "latest", own)
-            made = self.copy(fd, path, copy) if copy else self.seal(fd, path, size, {"journal": self.own, "kind": kind, "name": name, "ts": self.ts, **chain})
+            made = self.copy(fd, path, copy) if copy else self.seal(fd, path, size, {"journal": self.own, "kind": kind, "name": name, "ts": self.ts, **place})
             self.new += made["sealed_bytes"]
         if not opened:
             self.reopen(os.path.join(self.folder, "objects" if kind != "threads" else "latest", made["object"]), made)
@@ -746,7 +746,7 @@ class _Making:
         self.done += made["bytes"]
         if self.told:
             self.told(self.done, max(self.total, self.done))
-        return {**fields, **made, **chain}
+        return {**fields, **made, **place}
 
     def seal(self, fd: int, path: str, size: int, about: dict) -> dict:
         made = sealed.write(fd, path, about, end=size)
@@ -760,10 +760,10 @@ class _Making:
         temporary = os.path.join(os.path.dirname(path), f".{name}.{os.getpid()}.tmp")
         out = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            made, at = journal._sha256()(), 0
+            made, at = chain.hashing()(), 0
             while data := os.pread(fd, CHUNK, at):
                 made.update(data)
-                journal._write(out, data)
+                chain.write(out, data)
                 at += len(data)
             if (at, made.hexdigest()) != (held["sealed_bytes"], held["sealed_sha256"]):
                 raise _Rotten
@@ -776,7 +776,7 @@ class _Making:
             raise
         finally:
             os.close(out)
-        journal._sync_folder(os.path.dirname(path))
+        chain.sync_folder(os.path.dirname(path))
         return {"object": name, **{key: held[key] for key in ("bytes", "sha256", "sealed_bytes", "sealed_sha256")}}
 
     def reopen(self, path: str, made: dict) -> None:
@@ -851,7 +851,7 @@ class _Making:
             os.unlink(_path(self.folder, one))
             del self.good[one]
         if going:
-            journal._sync_folder(os.path.join(self.folder, "snapshots"))
+            chain.sync_folder(os.path.join(self.folder, "snapshots"))
             collect(self.folder, self.good, {})
         return {"gone": going or None}
 
@@ -868,7 +868,7 @@ def _missed(spans: list[dict]) -> Iterator[str]:
 
 def _part(fd: int, size: int) -> str:
     """The sha256 of the first so many bytes of a file."""
-    made, at = journal._sha256()(), 0
+    made, at = chain.hashing()(), 0
     while at < size and (data := os.pread(fd, min(CHUNK, size - at), at)):
         made.update(data)
         at += len(data)
@@ -931,7 +931,7 @@ def _clear(place: str, kept: set[str] | None) -> list[str]:
             os.unlink(os.path.join(place, name))
             gone.append(name)
     if gone:
-        journal._sync_folder(place)
+        chain.sync_folder(place)
     return gone
 
 
@@ -949,9 +949,9 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
         warn(f"{failure.message}; nothing is removed meanwhile: {failure.hint}")
     present = now()
     there = {(entry["bytes"], entry["sha256"]) for _, entries in good.values() for entry in entries}
-    sizes, entries, would, fresh = {size for size, _ in there}, journal.ledger(paths.journal()), 0, 0
+    sizes, entries, would, fresh = {size for size, _ in there}, chain.ledger(paths.journal()), 0, 0
     _roomy()
-    for part, fd, size in journal.snapshot(paths.journal()):
+    for part, fd, size in segments.snapshot(paths.journal()):
         held = entries.get(part.number) if part.sealed else None
         key = (held["bytes"], held["sha256"]) if held else (size, _part(fd, size) if size in sizes else "")
         os.close(fd)
@@ -1065,11 +1065,11 @@ def _looked(path: str, entry: dict, scratch: str | None, facts: dict) -> str:
 
 def _followed(fd: int, entry: dict) -> tuple:
     """(head, the last seq and its hash, how many records are not what the chain says) of a segment up to the end that its entry tells."""
-    top = journal.head(os.pread(fd, journal.WINDOW, 0))
+    top = chain.head(os.pread(fd, chain.WINDOW, 0))
     if top is None:
         return None, 0, "", 0
     last, prev, odd = top.first - 1, top.prev, 0
-    for _, _, _, seq, stored, wrong in journal.walk(fd, top.start, entry["bytes"], last, prev):
+    for _, _, _, seq, stored, wrong in chain.walk(fd, top.start, entry["bytes"], last, prev):
         if seq > entry["last"]:
             break
         if wrong:
@@ -1081,7 +1081,7 @@ def _followed(fd: int, entry: dict) -> tuple:
 
 def _chained(name: str, entries: list[dict], facts: dict, own: str, warn: Callable) -> Iterator[str]:
     """What is wrong with the chain over the segments of a backup. What retention took away leaves gaps; that they are signed, a drill verifies."""
-    before: tuple = (0, journal.root(own))
+    before: tuple = (0, chain.root(own))
     for entry in entries:
         found = facts.get((entry["object"], entry["last"])) if entry["kind"] == "segment" else None
         if found is None:
@@ -1143,7 +1143,7 @@ def restore(
         try:
             os.rename(scratch.path, into)
             scratch.kept = True
-            journal._sync_folder(os.path.dirname(into))
+            chain.sync_folder(os.path.dirname(into))
         except OSError as bad:
             raise Failure(f"cannot put the restored files into '{into}': {bad.strerror}", CANTCREAT) from None
     last = max((entry["last"] for _, entry in pairs if entry["kind"] == "segment"), default=0)
@@ -1230,7 +1230,7 @@ def drill(folder: str, keys, *, before: str | None = None, verify: Callable, reb
 def _removed(folder: str, keys) -> list[proofs.Removed]:
     """What retention took from a journal, by its checkpoint: an archive that lives on still has it, one made again has not."""
     try:
-        return proofs.parsed(proofs.opened(journal.anchor(folder), keys)).removed
+        return proofs.parsed(proofs.opened(segments.anchor(folder), keys)).removed
     except Failure:
         return []
 
@@ -1290,7 +1290,7 @@ def acted(act: str, work: Callable, *, stage: str, warn: Callable, **about) -> I
 
     Where there is no journal, as on a machine that one is restored to, none is begun for them. Raises Failure as work() does, behind a report of it.
     """
-    audit = _journaled(record("audit", stage, act=act, subject="backup", who=journal._user(), outcome="intended", **about), stage, warn)
+    audit = _journaled(record("audit", stage, act=act, subject="backup", who=journal.user(), outcome="intended", **about), stage, warn)
     yield audit
     try:
         fields = work()
@@ -1305,7 +1305,7 @@ def acted(act: str, work: Callable, *, stage: str, warn: Callable, **about) -> I
 
 def _journaled(rec: dict, stage: str, warn: Callable) -> dict:
     folder = os.path.join(paths.where("state"), "journal")
-    if os.path.exists(os.path.join(folder, journal.LIVE)) or journal.segments(folder):
+    if os.path.exists(os.path.join(folder, chain.LIVE)) or chain.segments(folder):
         kind, _, reason = journal.append(folder, [rec], stage=stage, warn=warn)[0]
         if kind != "written":
             raise Failure(f"cannot write the journal: {reason or kind}", IOERR)

@@ -7,7 +7,7 @@ import os
 import re
 from collections import namedtuple
 
-from . import journal, proofs, stream
+from . import canonical, chain, journal, proofs, segments, stream, verification
 from .errors import DATAERR, NOINPUT, NOPERM, SOME, TEMPFAIL, USAGE, Failure
 from .record import encode, is_id
 
@@ -24,7 +24,7 @@ Proof = namedtuple("Proof", "segment index size before path note stored")
 def latest(folder: str) -> proofs.Checkpoint | None:
     """What the latest checkpoint says; None where there is none that we signed, of this or of any journal. Raises Failure 77, OSError."""
     try:
-        note = journal.anchor(folder)
+        note = segments.anchor(folder)
         return proofs.parsed(proofs.opened(note)) if note else None
     except Failure as bad:
         if bad.code == DATAERR:
@@ -35,7 +35,7 @@ def latest(folder: str) -> proofs.Checkpoint | None:
 def due(folder: str, warn=None, known: dict[int, dict] | None = None) -> tuple[int, list] | None:
     """(seq, segments) that a checkpoint is to sign: where the journal ends, and what was closed since the last one, (number, first, last, root) each.
 
-    known: {number: what journal.describe() gave}, for those of which that is known.
+    known: {number: what segments.describe() gave}, for those of which that is known.
     None where nothing was written since. Of a segment that is damaged, or can't be opened here, there is no root: warn(message).
     Raises Failure 1 where the journal does not go on from the last checkpoint: with a new one, nobody would see it any more.
     """
@@ -43,12 +43,12 @@ def due(folder: str, warn=None, known: dict[int, dict] | None = None) -> tuple[i
     if before:
         _extends(folder, before)
     fresh = []
-    for part in journal.segments(folder):
+    for part in chain.segments(folder):
         if before and part.number <= before.closed:
             continue
         try:
             # The ledger is not signed, and what is signed here must not come from it: known are those that this process has looked at itself.
-            entry = (known or {}).get(part.number) or journal.describe(folder, part)
+            entry = (known or {}).get(part.number) or segments.describe(folder, part)
             if "damaged" in entry:
                 raise Failure(entry["damaged"])
             fresh.append((part.number, entry["first"], entry["last"], entry["root"]))
@@ -68,7 +68,7 @@ def _extends(folder: str, before: proofs.Checkpoint) -> None:
         return
     # What retention took away is not there to be compared.
     if not seq or (seq == before.size and rec["@blocks"][-1]["hash"] != before.head):
-        hint = f"ftai-log --verify tells more; once you know why, mv '{os.path.join(folder, journal.NOTE)}' elsewhere"
+        hint = f"ftai-log --verify tells more; once you know why, mv '{os.path.join(folder, chain.NOTE)}' elsewhere"
         raise Failure(f"the journal does not go on from its last checkpoint, of seq {before.size}", SOME, hint)
 
 
@@ -82,12 +82,12 @@ def checkpoint(folder: str, *, stage: str, warn=None, known: dict[int, dict] | N
         return None
     _, fresh = found
     before = latest(folder)
-    return journal.certify(folder, proofs.lines(fresh[-1][0] if fresh else before.closed if before else 0, fresh), stage=stage)
+    return segments.certify(folder, proofs.lines(fresh[-1][0] if fresh else before.closed if before else 0, fresh), stage=stage)
 
 
 def anchor(folder: str) -> str:
     """The latest checkpoint, to be kept elsewhere. Raises Failure 66 where there is none, 65 where it is damaged or signed with another key, 78."""
-    note = journal.anchor(folder)
+    note = segments.anchor(folder)
     if not note:
         raise Failure("there is no checkpoint yet", NOINPUT, "ftai-log --checkpoint")
     proofs.parsed(proofs.opened(note))
@@ -96,9 +96,9 @@ def anchor(folder: str) -> str:
 
 def notes(folder: str, after: int = 0):
     """Yields (note, what it says) of the checkpoints that we signed: the latest first, then those in the journal behind segment `after`, oldest first."""
-    found = [journal.anchor(folder)]
-    live = os.path.join(folder, journal.LIVE)
-    parts = [*(part for part in journal.segments(folder) if part.number > after), journal.Segment(0, journal.LIVE, live, False)]
+    found = [segments.anchor(folder)]
+    live = os.path.join(folder, chain.LIVE)
+    parts = [*(part for part in chain.segments(folder) if part.number > after), chain.Segment(0, chain.LIVE, live, False)]
     while found or parts:
         for note in found:
             try:
@@ -110,23 +110,23 @@ def notes(folder: str, after: int = 0):
         found = _noted(parts.pop(0)) if parts else []
 
 
-def _noted(part: journal.Segment) -> list[str]:
+def _noted(part: chain.Segment) -> list[str]:
     """The notes of the checkpoints in a segment. Whether the chain holds is not asked: they prove themselves."""
     try:
-        fd, size, top = journal.open_segment(part)
+        fd, size, top = chain.open_segment(part)
     except (FileNotFoundError, Failure):
         return []
     found: list[str] = []
 
     def each(_, piece):
         try:
-            found.append(str(journal.parse(piece[1 : piece.find(journal.MARK) + 1]).get("note")))
+            found.append(str(canonical.parse(piece[1 : piece.find(chain.MARK) + 1]).get("note")))
         except ValueError:
             pass
 
     try:
         if top:
-            journal.dig(fd, top.start, size, lambda piece: piece.startswith(b"\n@checkpoint\n") and b"\n  note: " in piece, each)
+            segments.dig(fd, top.start, size, lambda piece: piece.startswith(b"\n@checkpoint\n") and b"\n  note: " in piece, each)
     finally:
         os.close(fd)
     return found
@@ -136,7 +136,7 @@ def _noted(part: journal.Segment) -> list[str]:
 
 
 class Anchor:
-    """A checkpoint that was kept elsewhere, compared with the journal while that is verified: seen() is for journal.verify(), then troubles()."""
+    """A checkpoint that was kept elsewhere, compared with the journal while that is verified: seen() is for verification.verify(), then troubles()."""
 
     def __init__(self, path: str):
         """Raises Failure 66, 65 for what we did not sign, 78."""
@@ -158,18 +158,18 @@ class Anchor:
             self._now[3](own)
 
     def troubles(self, folder: str, summary) -> list:
-        """What the journal does not hold of what the anchor says. summary: of journal.verify(); folder: "" where it was of files."""
+        """What the journal does not hold of what the anchor says. summary: of verification.verify(); folder: "" where it was of files."""
         said = self.said
         if summary.journal != said.journal:
             return [self._trouble(1, f"it is of the journal '{said.journal}', and this is '{summary.journal}'" if summary.journal else "there is no journal")]
         runs = {run for _, each in notes(folder) if each.journal == said.journal for run in each.removed} if folder else set()
-        entries = journal.ledger(folder) if folder else {}
+        entries = chain.ledger(folder) if folder else {}
         out = self._tail(summary, runs, entries)
         out += [trouble for part, tree in self.trees.values() if (trouble := self._root(part, tree, summary, runs, entries))]
         return out
 
     def _trouble(self, seq: int, message: str):
-        return journal.Trouble(self.path, 0, seq, "", message)
+        return verification.Trouble(self.path, 0, seq, "", message)
 
     def _tail(self, summary, runs: set, entries: dict) -> list:
         """Compares the hash at the seq that the anchor covers."""
@@ -251,11 +251,11 @@ def prove(folder: str, own: str, at: int | None = None) -> str:
             found = _found(fd, size, top, own)
             if found is None:
                 continue
-            if part.name == journal.LIVE:
+            if part.name == chain.LIVE:
                 raise Failure(f"'{own}' is in the live segment, whose root nobody has signed yet", TEMPFAIL, "ftai-rotate --now")
             note, line = _rooted(folder, top.number, top.journal)
             hashes, tree = [], proofs.Tree()
-            for _, _, _, seq, one, wrong in journal.walk(fd, top.start, size, top.first - 1, top.prev):
+            for _, _, _, seq, one, wrong in chain.walk(fd, top.start, size, top.first - 1, top.prev):
                 if wrong or seq > line.last:
                     break
                 hashes.append(one)
@@ -272,14 +272,14 @@ def prove(folder: str, own: str, at: int | None = None) -> str:
 
 def _around(folder: str, at: int | None):
     """Yields (segment, fd, size, head) of the segment that holds seq `at`, else of all, the newest first; the caller closes each fd."""
-    live = journal.Segment(0, journal.LIVE, os.path.join(folder, journal.LIVE), False)
-    entries = journal.ledger(folder)
-    for part in (live, *reversed(journal.segments(folder))):
+    live = chain.Segment(0, chain.LIVE, os.path.join(folder, chain.LIVE), False)
+    entries = chain.ledger(folder)
+    for part in (live, *reversed(chain.segments(folder))):
         entry = entries.get(part.number) if part.sealed else None
         if at is not None and entry and at < entry["first"]:
             continue
         try:
-            fd, size, top = journal.open_segment(part)
+            fd, size, top = chain.open_segment(part)
         except FileNotFoundError:
             continue
         if top is None or (at is not None and at < top.first):
@@ -288,10 +288,10 @@ def _around(folder: str, at: int | None):
         yield part, fd, size, top
 
 
-def _found(fd: int, size: int, top: journal.Head, own: str):
-    """Where the record with this id is, as journal.dig() tells; None where it is not there. Raises Failure 1 where it is damaged."""
+def _found(fd: int, size: int, top: chain.Head, own: str):
+    """Where the record with this id is, as segments.dig() tells; None where it is not there. Raises Failure 1 where it is damaged."""
     needle, found = f'\n  id: "{own}"\n'.encode(), []
-    journal.dig(fd, top.start, size, lambda piece: needle in piece, lambda one, _: found.append(one))
+    segments.dig(fd, top.start, size, lambda piece: needle in piece, lambda one, _: found.append(one))
     if found and found[0].seq is None:
         raise Failure(f"the record '{own}' is damaged", SOME, "ftai-log --verify")
     return found[0] if found else None
@@ -342,14 +342,14 @@ def checked(words: str, keys=None) -> tuple[str, int, str, str, proofs.Segment]:
     line = next((line for line in said.segments if line.number == proof.segment), None)
     if line is None or proof.size != line.last - line.first + 1 or not 0 <= proof.index < proof.size:
         raise Failure(f"the note has no root of {proof.size} records of segment {proof.segment}", DATAERR)
-    piece = b"\n" + proof.stored.encode().removesuffix(journal.END)
-    cut = piece.find(journal.MARK) + 1
-    chain = journal.CHAIN.fullmatch(piece, cut + 9) if cut else None
-    if not chain or not chain[2] or not piece.startswith(b"\n@") or journal.END in piece or not proof.stored.endswith("\n@end\n"):
+    piece = b"\n" + proof.stored.encode().removesuffix(chain.END)
+    cut = piece.find(chain.MARK) + 1
+    found = chain.CHAIN.fullmatch(piece, cut + 9) if cut else None
+    if not found or not found[2] or not piece.startswith(b"\n@") or chain.END in piece or not proof.stored.endswith("\n@end\n"):
         raise Failure("no record with a @chain is in the proof", DATAERR)
-    seq, content = int(chain[1]), piece[1:cut]
-    own = sha256(f"ftai-journal/1 {seq} {proof.before} {sha256(chain[2] + content).hexdigest()}\n".encode()).hexdigest()
-    if own != chain[4].decode() or seq != line.first + proof.index:
+    seq, content = int(found[1]), piece[1:cut]
+    own = sha256(f"ftai-journal/1 {seq} {proof.before} {sha256(found[2] + content).hexdigest()}\n".encode()).hexdigest()
+    if own != found[4].decode() or seq != line.first + proof.index:
         raise Failure("the record in the proof is not what its @chain says", DATAERR)
     if proofs.climb(own, proof.index, proof.size, proof.path) != line.root:
         raise Failure("the record in the proof is not under the root that was signed", DATAERR)
@@ -382,7 +382,7 @@ def answer(ctx, files, asked: dict, folder, at, dry_run: bool = False) -> None:
 def _verify(ctx, folder: str, files, since, against) -> None:
     kept = Anchor(against) if against is not None else None
     try:
-        summary, troubles = journal.verify(folder, files, since=_instant(since), seen=kept and kept.seen)
+        summary, troubles = verification.verify(folder, files, since=_instant(since), seen=kept and kept.seen)
     except FileNotFoundError as bad:
         raise Failure(f"cannot read '{bad.filename}': no such file", NOINPUT) from None
     if kept:

@@ -13,7 +13,7 @@ import stat
 import time
 from collections import namedtuple
 
-from . import archive, journal, paths, stream, text
+from . import archive, canonical, chain, journal, paths, segments, stream, text
 from .errors import USAGE, Failure
 from .record import is_id, make
 
@@ -84,9 +84,9 @@ class Choice:
             return True
         if any(name in piece for name in self.answers):
             return True
-        content = piece[1 : piece.find(journal.MARK) + 1] if journal.MARK in piece else piece
+        content = piece[1 : piece.find(chain.MARK) + 1] if chain.MARK in piece else piece
         try:
-            rec = journal.parse(content)
+            rec = canonical.parse(content)
         except ValueError:  # damage, in which nobody can say what is an escape
             whole = content.decode("utf-8", "replace")
             return self._text([whole, text.unescape(whole)])
@@ -207,7 +207,7 @@ def _texts(rec: dict, whole: bool) -> list[str]:
 class _Part:
     """A segment as it was searched: how far, and what of it is to go."""
 
-    def __init__(self, segment: journal.Segment, top: journal.Head | None):
+    def __init__(self, segment: chain.Segment, top: chain.Head | None):
         self.segment, self.top = segment, top
         self.name = segment.name.partition(".zst.")[0]
         self.size = 0
@@ -236,8 +236,8 @@ class _Search:
     def look(self) -> None:
         parts = {}
         self.shut = []
-        live = journal.Segment(0, journal.LIVE, os.path.join(self.folder, journal.LIVE), False)
-        for segment in [*journal.segments(self.folder), live]:
+        live = chain.Segment(0, chain.LIVE, os.path.join(self.folder, chain.LIVE), False)
+        for segment in [*chain.segments(self.folder), live]:
             try:
                 seen = os.stat(segment.path, follow_symlinks=False)
                 key = seen.st_dev, seen.st_ino
@@ -245,7 +245,7 @@ class _Search:
                 if segment.sealed and key in self.parts:
                     parts[key] = self.parts[key]
                     continue
-                fd, size, top = journal.open_segment(segment)
+                fd, size, top = chain.open_segment(segment)
             except FileNotFoundError:
                 continue
             except Failure:
@@ -257,15 +257,15 @@ class _Search:
                 part = parts[key] = self.parts.get(key) or _Part(segment, top)
                 part.size = size
                 if size > part.at:
-                    part.at = journal.dig(fd, part.at, size, self.wanted, lambda found, piece, part=part: self.each(part, found, piece))
+                    part.at = segments.dig(fd, part.at, size, self.wanted, lambda found, piece, part=part: self.each(part, found, piece))
             finally:
                 os.close(fd)
         # The end of the live segment may be torn, and cut before it is closed: that one is searched again.
-        self.parts = {key: part for key, part in parts.items() if part.name != journal.LIVE}
+        self.parts = {key: part for key, part in parts.items() if part.name != chain.LIVE}
         self.all = list(parts.values())
 
     def wanted(self, piece: bytes) -> bool:
-        return journal.PURGE in piece or piece.startswith(b"\n@tombstone\n  @chain\n") or self.choice is not None and self.choice.maybe(piece)
+        return canonical.PURGE in piece or piece.startswith(b"\n@tombstone\n  @chain\n") or self.choice is not None and self.choice.maybe(piece)
 
     def each(self, part: _Part, found, piece: bytes) -> None:
         if found.seq is not None and not found.salted:
@@ -297,7 +297,7 @@ class _Search:
 
     def standing(self) -> set[str]:
         """Puts what audit records say was purged, and what stands all the same, to what is to go. Returns "SEQ DIGEST" of each."""
-        names = {words for rec in self.proofs.values() for words in journal.named(rec)} - self.stones.keys()
+        names = {words for rec in self.proofs.values() for words in canonical.named(rec)} - self.stones.keys()
         names -= {f"{found.seq} {found.digest}" for part in self.parts.values() for found in part.found}
         numbers = {words.split()[0].encode() for words in names}
         broken = {tuple(words.split()) for rec in self.proofs.values() for words in rec.get("damage", ())}
@@ -306,7 +306,7 @@ class _Search:
             here = {int(at) for name, long, at in broken if (name, long) == (part.name, str(part.size))}
             if not numbers and not here:
                 continue
-            fd, size, _ = journal.open_segment(part.segment)
+            fd, size, _ = chain.open_segment(part.segment)
 
             def each(found, _, part=part, here=here, known=known):
                 if found.at not in known and (f"{found.seq} {found.digest}" in names and found.salted or found.at in here and found.seq is None):
@@ -314,7 +314,7 @@ class _Search:
 
             try:
                 start = part.top.start if part.top else 0
-                journal.dig(fd, start, size, (lambda _: True) if here else (lambda piece: journal._number(piece) in numbers), each)
+                segments.dig(fd, start, size, (lambda _: True) if here else (lambda piece: chain.number(piece) in numbers), each)
             finally:
                 os.close(fd)
         return names
@@ -322,7 +322,7 @@ class _Search:
 
 def _proof(piece: bytes) -> dict | None:
     """The record, where it is one of ours that proves the chain: of a purge, or of a closing."""
-    return journal.proof(piece[1 : piece.find(journal.MARK) + 1])
+    return canonical.proof(piece[1 : piece.find(chain.MARK) + 1])
 
 
 # ---- the purge ----
@@ -442,7 +442,7 @@ def doubts(rec: dict):
 
 
 def _fits(choice: Choice | None) -> Callable | None:
-    return (lambda rec: choice.fits(journal.prepare(rec)[1])) if choice else None
+    return (lambda rec: choice.fits(canonical.prepare(rec)[1])) if choice else None
 
 
 def _sayable(choice: Choice | None, names: list[str]) -> list[str]:
@@ -469,7 +469,7 @@ def _about(asked: Asked | None) -> dict:
 def _would(search: _Search) -> list[str]:
     names = [part.name for part in search.all if part.found]
     clean = names or _unended(search.proofs)
-    return [f"close {name}" for name in names if name == journal.LIVE] + [f"rewrite {name}" for name in names] + ["clean the archive"] * bool(clean)
+    return [f"close {name}" for name in names if name == chain.LIVE] + [f"rewrite {name}" for name in names] + ["clean the archive"] * bool(clean)
 
 
 def _unended(proofs: dict[int, dict]) -> list[int]:
@@ -490,12 +490,12 @@ def _effects(search: _Search) -> dict:
 def _name(search: _Search, asked: Asked | None, because: str, count: int, stage: str, warn) -> dict:
     """Journals the intent, closes the live segment where it holds some of the records, and names each. Returns the intent."""
     effects = _effects(search)
-    said: dict = {"act": "purge", "subject": "journal", "who": journal._user()}
+    said: dict = {"act": "purge", "subject": "journal", "who": journal.user()}
     intent = make("audit", stage, **said, outcome="intended", because=because, **_about(asked), records=count, **effects)
     at = journal.append(search.folder, [intent], stage=stage, warn=warn)[0][1]
-    live = [found.seq for part in search.all if part.name == journal.LIVE for found in part.found]
+    live = [found.seq for part in search.all if part.name == chain.LIVE for found in part.found]
     if live:
-        journal.close(search.folder, max((seq for seq in live if seq), default=1 << 62), stage=stage)
+        segments.close(search.folder, max((seq for seq in live if seq), default=1 << 62), stage=stage)
     # What others have written since the first look is found too.
     search.look()
     said |= {"about": intent["id"]}
@@ -542,11 +542,11 @@ def _erase(search: _Search, intents: set[str], clean: Callable | None, backups) 
     for part in search.parts.values():
         if part.found:
             if part.segment.sealed:  # ftai-rotate seals it again
-                part.segment = journal.bring_back(search.folder, part.segment)
-            journal.bury(search.folder, part.name, sorted(part.found))
+                part.segment = segments.bring_back(search.folder, part.segment)
+            segments.bury(search.folder, part.name, sorted(part.found))
     mine = [rec for rec in search.proofs.values() if rec.get("about") in intents]
     stones = {f"{found.seq} {found.hash}" for part in search.parts.values() for found in part.found}
-    stones |= {f"{words.split()[0]} {search.stones[words]}" for rec in mine for words in journal.named(rec) if words in search.stones}
+    stones |= {f"{words.split()[0]} {search.stones[words]}" for rec in mine for words in canonical.named(rec) if words in search.stones}
     blanked = any(found.seq is None for part in search.parts.values() for found in part.found) or any(rec.get("damage") for rec in mine)
     archive.purge({words for words in stones if not words.startswith("None")}, blanked)
     if clean:
@@ -592,7 +592,7 @@ def _swept(search: _Search) -> tuple[list[str], list[str]]:
     state, cache = paths.state(), paths.where("cache")
     answers = {name for rec in search.proofs.values() for name in rec.get("answers", ())} | search.answers.keys()
     removed, left = [], []
-    journal.leftovers(search.folder)
+    segments.leftovers(search.folder)
 
     def missed(bad):
         left.append(str(bad.filename))
@@ -652,7 +652,7 @@ def _certify(search: _Search, stage: str, intent: dict, done: dict, began: float
     """The certificate of a purge: what was asked, what was done, and what it could not reach."""
     audits = {seq: rec for seq, rec in sorted(search.proofs.items()) if rec["@tag"] == "audit" and "id" in intent and rec.get("about") == intent["id"]}
     named = [seq for seq, rec in audits.items() if "of" in rec]
-    seqs = sorted({int(words.split()[0]) for rec in [intent, *audits.values()] for words in journal.named(rec)})
+    seqs = sorted({int(words.split()[0]) for rec in [intent, *audits.values()] for words in canonical.named(rec)})
     damage = sum(len(rec.get("damage", ())) for rec in audits.values())
     last = audits[named[-1]]["of"] if named else intent.get("records", 0)
     runs: list[list[int]] = []
@@ -663,7 +663,7 @@ def _certify(search: _Search, stage: str, intent: dict, done: dict, began: float
             runs.append([seq, seq])
     firsts = sorted((part.first, part.name) for part in search.parts.values())
     ends = [first for first, _ in firsts[1:]] + [1 << 63]
-    segments = [name for (first, name), end in zip(firsts, ends, strict=False) if any(low < end and high >= first for low, high in runs)]
+    rewritten = [name for (first, name), end in zip(firsts, ends, strict=False) if any(low < end and high >= first for low, high in runs)]
     said = {name: intent.get(name) for name in ("asked", "ids", "since", "until", "because")}
     files = sorted({path for rec in [intent, *audits.values()] for path in rec.get("files", ()) if os.path.lexists(path)})
     head, digest = journal.enter(search.folder, [], stage=stage)
@@ -681,7 +681,7 @@ def _certify(search: _Search, stage: str, intent: dict, done: dict, began: float
         seqs=runs if len(runs) <= PAIRS else None,
         named=[named[0], named[-1]] if named else None,
         damage=damage or None,
-        segments=segments,
+        segments=rewritten,
         files=files or None,
         hidden=sum(rec.get("hidden", 0) for rec in [intent, *audits.values()]) or None,
         last=head,

@@ -9,7 +9,7 @@ import os
 import re
 import time
 
-from . import evidence, journal, retention, sealed, specs, stream
+from . import canonical, chain, evidence, journal, retention, sealed, segments, specs, stream
 from .errors import CANTCREAT, CONFIG, IOERR, SOME, Failure
 from .record import LIMIT, make, now
 
@@ -37,8 +37,8 @@ def run(folder: str, *, stage: str, close: bool = False, dry_run: bool = False, 
     with stream.Lock(os.path.join(folder, ".purge"), WAIT, "a purge or another rotation is under way"):
         try:
             _sweep(folder)
-            ended = _tried(fail, journal.finish, folder) or []
-            _tried(fail, journal.relist, folder)
+            ended = _tried(fail, segments.finish, folder) or []
+            _tried(fail, segments.relist, folder)
             why, old = _due(folder, stage, close, policy), _old(folder, policy, held)
             entries = _described(folder, _plain(folder), fail)
             # Before there is anything of ours: with a wrong clock we write too, and that is no proof that it is right.
@@ -62,11 +62,11 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, end
         else:
             missed(bad)
 
-    what = [f"close {journal.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in entries]
+    what = [f"close {chain.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in entries]
     what += [f"remove {name}" for name in ended] + [f"remove {name}: {reason}" for name, reason in _old(folder, policy, held).values()]
-    intent = make("audit", stage, act="rotate", subject="journal", who=journal._user(), outcome="intended", what=what or None)
+    intent = make("audit", stage, act="rotate", subject="journal", who=journal.user(), outcome="intended", what=what or None)
     yield _journaled(folder, intent, warn)
-    closed = _tried(missed, journal.rotate, folder, lambda *_: why, stage=stage) if why else None
+    closed = _tried(missed, segments.rotate, folder, lambda *_: why, stage=stage) if why else None
     fresh = [segment for segment in _plain(folder) if segment.name == closed]
     put, removed = [], ended
     blind: list[str] = []
@@ -87,7 +87,7 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, end
         yield signed
     old = _old(folder, policy, held)
     sure = old and _timely(newest, missed) and _tried(missed, _sure, folder, stage, list(old))
-    if sure and (signed := _tried(missed, journal.drop, folder, list(old), "retention", stage=stage)):
+    if sure and (signed := _tried(missed, segments.drop, folder, list(old), "retention", stage=stage)):
         yield signed
         removed = [*ended, *(name for name, _ in old.values())]
     sizes = {key: sum(entry[key] for entry in put) for key in ("bytes", "sealed_bytes")} if put else {}
@@ -121,7 +121,7 @@ def _journaled(folder: str, rec: dict, warn) -> dict:
 def _rehearsed(folder: str, stage: str, close: bool, policy: dict, fail, held) -> dict:
     """What a run would do, as a report."""
     why = _due(folder, stage, close, policy)
-    would = [f"close and seal {journal.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in _plain(folder)]
+    would = [f"close and seal {chain.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in _plain(folder)]
     old = _old(folder, policy, held)
     if old and _timely(_tried(fail, _newest, folder, stage), fail):
         would += [f"remove {name}: {reason}" for name, reason in old.values()]
@@ -154,11 +154,11 @@ def due(policy: dict, size: int, first: str, present: str) -> str:
 def _due(folder: str, stage: str, close: bool, policy: dict) -> str:
     """due() of the live segment; "" too where it holds nothing but what rotations wrote, so that an idle journal stays as it is."""
     try:
-        fd, size, top = journal._open(os.path.join(folder, journal.LIVE))
+        fd, size, top = chain.open_plain(os.path.join(folder, chain.LIVE))
     except FileNotFoundError:
         return ""
     try:
-        pieces = journal._pieces(fd, top.start, size) if top else ()
+        pieces = chain.pieces(fd, top.start, size) if top else ()
         first = next((_time(piece) or "-" for _, piece in pieces if not _is_own(piece, stage)), "")
     finally:
         os.close(fd)
@@ -180,13 +180,13 @@ def _time(piece: bytes) -> str:
 
 def _plain(folder: str) -> list:
     """The closed segments that are not sealed yet. A sealed file that is there too is of a run that was killed: nobody trusts it, and it is made anew."""
-    return [segment for segment in journal.segments(folder) if not segment.sealed]
+    return [segment for segment in chain.segments(folder) if not segment.sealed]
 
 
-def _described(folder: str, segments: list, fail) -> dict:
+def _described(folder: str, parts: list, fail) -> dict:
     """{segment: entry of the ledger} of closed segments, those left out that are damaged."""
-    made = {segment: _tried(fail, journal.describe, folder, segment) for segment in segments}
-    return {segment: entry for segment, entry in made.items() if entry}
+    made = {part: _tried(fail, segments.describe, folder, part) for part in parts}
+    return {part: entry for part, entry in made.items() if entry}
 
 
 def _put_away(folder: str, segment, entry: dict, told, blind: list) -> dict:
@@ -196,7 +196,7 @@ def _put_away(folder: str, segment, entry: dict, told, blind: list) -> dict:
     """
     about = {key: entry[key] for key in ("journal", "segment", "first", "last", "prev", "hash", "root", "records") if key in entry}
     about |= {"name": segment.name, "ts": now()}
-    fd = journal.regular(segment.path)
+    fd = chain.regular(segment.path)
     try:
         size = os.fstat(fd).st_size
         step = told and (lambda count: told(count // 2, size, segment.name))
@@ -206,7 +206,7 @@ def _put_away(folder: str, segment, entry: dict, told, blind: list) -> dict:
         entry = {**entry, "memories": memories(fd, size), "purges": _purges(fd, size), **written}
     finally:
         os.close(fd)
-    journal.put_away(folder, segment, entry)
+    segments.put_away(folder, segment, entry)
     return entry
 
 
@@ -241,9 +241,9 @@ def memories(fd: int, size: int) -> list[list[str]]:
     """
     newest: dict[str, str] = {}
     for at in _places(fd, size, b"\n@memory"):
-        piece = os.pread(fd, journal.WINDOW, at)
-        if journal.END not in piece:
-            piece = os.pread(fd, LIMIT + journal.WINDOW, at)
+        piece = os.pread(fd, chain.WINDOW, at)
+        if chain.END not in piece:
+            piece = os.pread(fd, LIMIT + chain.WINDOW, at)
         if found := MEMORY.match(piece):
             said = dict(re.findall(rb"^  (tier|ts): ([^\n]*)$", found[1], re.MULTILINE))
             tier, when = (re.fullmatch(r'"([^"\\]*)"', said.get(name, empty).decode("utf-8", "replace")) for name, empty in ((b"tier", b'""'), (b"ts", b"")))
@@ -255,13 +255,13 @@ def memories(fd: int, size: int) -> list[list[str]]:
 
 def _purges(fd: int, size: int) -> bool:
     """True where a plain segment holds what a purge says of itself, or what looks like it: it proves tombstones in older ones."""
-    return next(_places(fd, size, journal.PURGE), None) is not None
+    return next(_places(fd, size, canonical.PURGE), None) is not None
 
 
 def _places(fd: int, size: int, mark: bytes):
     """Yields the offsets at which `mark` stands in a file."""
-    for base in range(0, size, journal.CHUNK):
-        data = os.pread(fd, journal.CHUNK + len(mark) - 1, base)
+    for base in range(0, size, chain.CHUNK):
+        data = os.pread(fd, chain.CHUNK + len(mark) - 1, base)
         at = data.find(mark)
         while at >= 0:
             yield base + at
@@ -274,8 +274,8 @@ def _rules(policy: dict) -> bool:
 
 def _judged(folder: str, policy: dict, held=tuple) -> dict[int, tuple[str, bool, str]]:
     """{segment: (name, keep, why)} of the sealed segments. held: as run() has it."""
-    names = {segment.number: segment.name for segment in journal.segments(folder) if segment.sealed}
-    ledger = {number: entry for number, entry in journal.ledger(folder).items() if number in names}
+    names = {segment.number: segment.name for segment in chain.segments(folder) if segment.sealed}
+    ledger = {number: entry for number, entry in chain.ledger(folder).items() if number in names}
     # The last record may have come from elsewhere, and be of any time; the first of the next segment tells when this one was closed.
     times = {number: [entry.get("until"), ledger.get(number + 1, {}).get("since")] for number, entry in sorted(ledger.items())}
     items = [(number, max(both, key=lambda ts: retention.seconds(ts) or 0.0)) for number, both in times.items()]
@@ -308,15 +308,15 @@ def _sure(folder: str, stage: str, numbers: list[int]) -> bool:
 
     Raises Failure else: 77 where one can't be opened, 75 for the clock.
     """
-    ledger, times, recent = journal.ledger(folder), [], (retention.seconds(now()) or 0.0) - 2 * 86400
-    for segment in journal.segments(folder):
+    ledger, times, recent = chain.ledger(folder), [], (retention.seconds(now()) or 0.0) - 2 * 86400
+    for segment in chain.segments(folder):
         since, until = (str(ledger.get(segment.number, {}).get(name)) for name in ("since", "until"))
         # Of the last days it must be known record by record.
         times += [since, until] if (retention.seconds(until) or 0.0) < recent else _times(folder, segment, stage)
     retention.steady([*times, *_times(folder, None, stage)], now())
-    for segment in journal.segments(folder):
+    for segment in chain.segments(folder):
         if segment.number in numbers:
-            fd, size, _ = journal.open_segment(segment)
+            fd, size, _ = chain.open_segment(segment)
             found = memories(fd, size), _purges(fd, size)
             os.close(fd)
             if found != (ledger[segment.number]["memories"], ledger[segment.number]["purges"]):
@@ -361,7 +361,7 @@ def _timely(newest: str | None, fail) -> bool:
 
 def _newest(folder: str, stage: str) -> str:
     """The time of the newest record that no rotation wrote; "" where there is none. Raises Failure 77 where that is sealed and can't be opened here."""
-    for segment in [None, *reversed(journal.segments(folder))]:
+    for segment in [None, *reversed(chain.segments(folder))]:
         if times := _times(folder, segment, stage):
             return times[-1]
     return ""
@@ -370,11 +370,11 @@ def _newest(folder: str, stage: str) -> str:
 def _times(folder: str, segment, stage: str) -> list[str]:
     """The times of the records of a segment, of the live one where that is None, that no rotation wrote. Raises Failure as _newest()."""
     try:
-        fd, size, top = journal.open_segment(segment) if segment else journal._open(os.path.join(folder, journal.LIVE))
+        fd, size, top = chain.open_segment(segment) if segment else chain.open_plain(os.path.join(folder, chain.LIVE))
     except FileNotFoundError:
         return []
     try:
-        pieces = journal._pieces(fd, top.start, size) if top else ()
+        pieces = chain.pieces(fd, top.start, size) if top else ()
         return [found for _, piece in pieces if not _is_own(piece, stage) and (found := _time(piece))]
     finally:
         os.close(fd)

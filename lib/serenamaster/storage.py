@@ -57,11 +57,11 @@ def part(name: str, path: str, sizes: dict, growth: Growth | None, why: str = ""
 
 
 def _journal(grown: dict):
-    from . import journal
+    from . import chain, journal
 
     folder = _folder()
-    found, entries = journal.segments(folder), journal.ledger(folder)
-    live = os.path.join(folder, journal.LIVE)
+    found, entries = chain.segments(folder), chain.ledger(folder)
+    live = os.path.join(folder, chain.LIVE)
     sizes = {"live": health.size(live), "closed": 0, "sealed": 0}
     for one in found:
         sizes["sealed" if one.sealed else "closed"] += health.size(one.path)
@@ -82,11 +82,11 @@ def _journal(grown: dict):
 
 def _spans(folder: str, found: list, entries: dict) -> list[Span]:
     """Of all segments, oldest first. A time that can't be right is that of the one before; the first began with the journal's id at the earliest."""
-    from . import archive, journal
+    from . import archive, chain
 
     spans: list[Span] = []
     now = datetime.now(UTC)
-    for path, entry in [(one.path, entries.get(one.number) if one.sealed else None) for one in found] + [(os.path.join(folder, journal.LIVE), None)]:
+    for path, entry in [(one.path, entries.get(one.number) if one.sealed else None) for one in found] + [(os.path.join(folder, chain.LIVE), None)]:
         if entry:
             own, first, size, ts = entry["journal"], entry["first"], entry["bytes"], entry.get("since")
         else:
@@ -103,19 +103,19 @@ def _spans(folder: str, found: list, entries: dict) -> list[Span]:
 
 def _begin(path: str) -> tuple:
     """(journal id, first seq, bytes, time of the first record or None) of a plain segment. Raises ValueError for what is none, FileNotFoundError."""
-    from . import journal
+    from . import canonical, chain
 
-    fd = journal.regular(path)
+    fd = chain.regular(path)
     try:
-        data, size = os.pread(fd, journal.WINDOW, 0), os.fstat(fd).st_size
+        data, size = os.pread(fd, chain.WINDOW, 0), os.fstat(fd).st_size
     finally:
         os.close(fd)
-    top = journal.head(data)
+    top = chain.head(data)
     if top is None:
         raise ValueError("no head")
-    content = data[top.start + 1 :].split(journal.MARK, 1)[0] + b"\n"
+    content = data[top.start + 1 :].split(chain.MARK, 1)[0] + b"\n"
     try:
-        return top.journal, top.first, size, journal.parse(content).get("ts")
+        return top.journal, top.first, size, canonical.parse(content).get("ts")
     except ValueError:
         return top.journal, top.first, size, None  # longer than what was read
 
@@ -230,14 +230,14 @@ def _stamp(at: float) -> str:
 
 
 def _rotation():
-    from . import journal
+    from . import chain
 
     folder = _folder()
-    found = journal.segments(folder)
+    found = chain.segments(folder)
     closed = [(one.name, os.path.getmtime(one.path)) for one in found if not one.sealed]
     last = max((os.path.getmtime(one.path) for one in found if one.sealed), default=None)
-    lost = sorted(journal.ledger(folder).keys() - {one.number for one in found})
-    yield rotation(closed, last, lost, bool(health.size(os.path.join(folder, journal.LIVE))), datetime.now(UTC))
+    lost = sorted(chain.ledger(folder).keys() - {one.number for one in found})
+    yield rotation(closed, last, lost, bool(health.size(os.path.join(folder, chain.LIVE))), datetime.now(UTC))
 
 
 def rotation(closed: list, last: float | None, lost: list[int], live: bool, now: datetime) -> tuple[dict, list]:

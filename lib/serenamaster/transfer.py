@@ -14,7 +14,7 @@ import time
 from collections import namedtuple
 from itertools import islice
 
-from . import archive, journal, paths, specs, stream, text
+from . import archive, canonical, journal, paths, specs, stream, text
 from .errors import CANTCREAT, DATAERR, IOERR, NOINPUT, NOPERM, TEMPFAIL, USAGE, Failure
 from .record import LIMIT, Malformed, decode, encode, is_id, make, shown, stamp
 
@@ -84,7 +84,7 @@ def export(
     if dry_run:
         yield make("report", stage, subject="archive", act="export", would=["export"], records=total, **about)
         return
-    intent = make("audit", stage, act="export", subject="journal", who=journal._user(), outcome="intended", records=total, **about)
+    intent = make("audit", stage, act="export", subject="journal", who=journal.user(), outcome="intended", records=total, **about)
     _journal(intent, stage, warn)
     yield intent
     archive.opened_by(opened)
@@ -169,7 +169,7 @@ def _selected(asked: Asked, upto: int, warn) -> Iterator[list[dict]]:
     only = asked.threads[0] if len(threads) == 1 else None
     for page in archive.follow(since=asked.since, until=asked.until, tags=asked.tags, thread=only, warn=warn):
         fits = [rec for seq, rec in page if seq <= upto and (not threads or str(rec.get("thread")) in threads)]
-        if fits := [rec for rec in fits if rec.get("@tag") != "tombstone" and not journal.is_own(rec)]:
+        if fits := [rec for rec in fits if rec.get("@tag") != "tombstone" and not canonical.is_own(rec)]:
             yield fits
 
 
@@ -460,7 +460,7 @@ def _check(name: str, fd: int, most: int, told) -> Checked:
                 last = rec
             else:
                 count += 1
-                heads += rec.get("@tag") in journal.FOREIGN
+                heads += rec.get("@tag") in canonical.FOREIGN
         if count > most:
             limit = specs.setting("import_records", 1_000_000)
             raise Failure(f"'{stream.shown(name)}': more than {limit} records; nothing was imported", DATAERR, "FTAI_IMPORT_RECORDS=… takes more")
@@ -489,7 +489,7 @@ def _tail(fd: int, size: int, cut: int, form: str) -> dict | None:
     try:
         if form == "line":
             return decode(data) if data.endswith(b"}\n") else None
-        return journal.parse(data.removesuffix(b"@end\n")) if data.endswith(b"\n@end\n") else None
+        return canonical.parse(data.removesuffix(b"@end\n")) if data.endswith(b"\n@end\n") else None
     except ValueError:
         return None
 
@@ -516,7 +516,7 @@ def _items(name: str, fd: int, size: int, form: str, seen) -> Iterator[list[tupl
                     rec = decode(line)
                 except Malformed as bad:
                     raise _bad(name, number, bad.column, bad.reason) from None
-                if not journal.is_own(rec):
+                if not canonical.is_own(rec):
                     out.append((rec, number))
             yield out
         return
@@ -535,7 +535,7 @@ def _plain(name: str, items: list) -> list[tuple[dict, int]]:
     out = []
     for item in items:
         if type(item) is dict:
-            if not journal.is_own(item):
+            if not canonical.is_own(item):
                 out.append((item, 0))
         elif item.refused or item.level == "error":
             raise _bad(name, item.line, item.column, item.message)
@@ -544,7 +544,7 @@ def _plain(name: str, items: list) -> list[tuple[dict, int]]:
 
 def _take(one: Checked, stage: str, fail, told, warn) -> Iterator[dict]:
     begun = time.monotonic()
-    intent = make("audit", stage, act="import", subject="journal", who=journal._user(), outcome="intended", **_told(one))
+    intent = make("audit", stage, act="import", subject="journal", who=journal.user(), outcome="intended", **_told(one))
     _journal(intent, stage, warn)
     yield intent
     taking = _Taking(one, stage, fail, warn)
@@ -607,16 +607,16 @@ class _Taking:
     def named(self, rec: dict, number: int) -> dict:
         """The record with an id of its own, which is the same each time the file is read; what can't have one as the text that it is."""
         if rec.get("@tag") in (None, "ftai", "intent"):
-            made = journal.stored(rec)
+            made = canonical.stored(rec)
             rec = {key: made[key] for key in ("@tag", "part_of", "body")}
         if not is_id(rec.get("id")):
             words = hashlib.sha256(f"{self.one.sha256} {number}".encode()).hexdigest()
             own = f"{words[:8]}-{words[8:12]}-8{words[13:16]}-a{words[17:20]}-{words[20:32]}"
             rest = {("ref" if key == "id" else key): value for key, value in rec.items() if key not in ("@tag", "ref" if "id" in rec else "")}
             rec = {"@tag": rec["@tag"], "id": own} | rest
-        if rec["@tag"] in journal.FOREIGN:
+        if rec["@tag"] in canonical.FOREIGN:
             # Now, so that what is added later stands beside its text, and not in it.
-            rec = {key: value for key, value in journal.stored(rec).items() if key in rec or key in ("part_of", "body")}
+            rec = {key: value for key, value in canonical.stored(rec).items() if key in rec or key in ("part_of", "body")}
         return rec
 
     def put(self, batch: list[dict]) -> None:
@@ -683,7 +683,7 @@ class _Taking:
         foreign: set[str] = set()
         for rec in came:
             if rec["id"] in held:
-                made.append(_as(rec, journal.parse(held[rec["id"]][1])))
+                made.append(_as(rec, canonical.parse(held[rec["id"]][1])))
                 continue
             if "updates" in rec and not self.is_foreign(rec["updates"], held, foreign):
                 rec = _renamed(rec, "updates", _free(rec))
@@ -695,7 +695,7 @@ class _Taking:
         """True for the id of a record that came from elsewhere, in this batch or before."""
         if type(own) is not str or own not in held:
             return type(own) is str and own in foreign
-        return "origin" in journal.parse(held[own][1])
+        return "origin" in canonical.parse(held[own][1])
 
     def origin(self, rec: dict) -> str:
         """Where a record comes from that says nothing of it."""

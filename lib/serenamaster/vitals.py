@@ -23,10 +23,10 @@ Lack = namedtuple("Lack", "code what hint")  # what is missing, for the program,
 
 def written(seen: dict):
     """The journal: whole where it is small, its end where it is large. Leaves its position and its newest time in `seen`."""
-    from . import journal, paths
+    from . import chain, journal, paths, verification
 
     folder = os.path.join(paths.where("state"), "journal")
-    if not os.path.exists(os.path.join(folder, journal.LIVE)):
+    if not os.path.exists(os.path.join(folder, chain.LIVE)):
         yield Check(OK, "journal", "nothing was written yet")
         return
     seen["position"] = position = journal.position(folder)
@@ -37,7 +37,7 @@ def written(seen: dict):
         if os.path.exists(os.path.join(folder, ".suspect")):
             yield Check(WARN, "journal", "an error of fsync left its end in doubt; the next record that is written settles it")
         return
-    summary, troubles = journal.verify(folder)
+    summary, troubles = verification.verify(folder)
     for trouble in troubles[:5]:
         yield Check(FAIL, "journal", f"{trouble.path}:{trouble.line}: {trouble.message}", "ftai-doctor --accept" if trouble.damage else "ftai-log --verify")
     for note in summary.notes:

@@ -14,7 +14,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "lib"))
-from serenamaster import archive, backup, journal, paths, proofs, record, seal, sealed  # noqa: E402
+from serenamaster import archive, backup, chain, journal, paths, proofs, record, seal, sealed, segments, verification  # noqa: E402
 
 COUNT = 1_000_000 if os.environ.get("FTAI_BENCH") == "full" or int(os.environ.get("FTAI_TEST_SCALE", "1")) >= 10 else 20_000
 WORDS = [f"{a}{b}{c}" for a in ("bor", "kel", "mur", "tan", "vis", "zul") for b in ("a", "e", "i", "o", "u") for c in range(1000)]
@@ -27,13 +27,13 @@ def fill() -> None:
         batch = [record.make("note", "ftai-notes", body=" ".join(chance.choices(WORDS, k=10)), privacy="local") for _ in range(min(5000, COUNT - start))]
         journal.append(folder, batch, stage=STAGE)
         if start // (COUNT // 4 + 1) != (start + 5000) // (COUNT // 4 + 1):
-            journal.rotate(folder, lambda *_: "bench", stage=STAGE)
-    for segment in journal.segments(folder)[:2]:
-        entry = journal.describe(folder, segment)
-        fd = journal.regular(segment.path)
+            segments.rotate(folder, lambda *_: "bench", stage=STAGE)
+    for segment in chain.segments(folder)[:2]:
+        entry = segments.describe(folder, segment)
+        fd = chain.regular(segment.path)
         entry |= sealed.write(fd, segment.path, entry)
         os.close(fd)
-        journal.put_away(folder, segment, entry)
+        segments.put_away(folder, segment, entry)
 
 
 def timed(work) -> float:
@@ -47,7 +47,7 @@ def fails(bad) -> None:
 
 
 def verified(home: str, segment=None) -> str:
-    _, troubles = journal.verify(os.path.join(home, "state", "journal"))
+    _, troubles = verification.verify(os.path.join(home, "state", "journal"))
     return str(troubles[0]) if troubles else ""
 
 

@@ -12,7 +12,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "lib"))
-from serenamaster import evidence, journal, paths, proofs, record  # noqa: E402
+from serenamaster import chain, evidence, journal, paths, proofs, record, segments, verification  # noqa: E402
 
 PARTS, MANY = 4, 25_000
 ROUNDS = 5
@@ -40,7 +40,7 @@ def build() -> None:
         for at in range(0, len(made), 1000):
             journal.append(paths.journal(), made[at : at + 1000], stage="bench")
         if part < PARTS:
-            journal.rotate(paths.journal(), lambda *_: "now", stage="ftai-bench")
+            segments.rotate(paths.journal(), lambda *_: "now", stage="ftai-bench")
 
 
 def took(function, *args) -> float:
@@ -50,14 +50,14 @@ def took(function, *args) -> float:
 
 
 def bare(how: str) -> float:
-    names = [part.path for part in journal.segments(paths.journal())]
+    names = [part.path for part in chain.segments(paths.journal())]
     command = [sys.executable, "-c", HASHES, how, *names]
     return took(lambda: subprocess.run(command, check=True)) - took(lambda: subprocess.run([sys.executable, "-c", "import hashlib"], check=True))
 
 
 def verify(anchor: str | None) -> None:
     kept = evidence.Anchor(anchor) if anchor else None
-    summary, troubles = journal.verify(paths.journal(), seen=kept and kept.seen)
+    summary, troubles = verification.verify(paths.journal(), seen=kept and kept.seen)
     troubles += kept.troubles(paths.journal(), summary) if kept else []
     assert not troubles and summary.records > PARTS * MANY, troubles
 

@@ -12,7 +12,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "lib"))
-from serenamaster import journal, record  # noqa: E402
+from serenamaster import record, verification  # noqa: E402
 
 EACH = 3_000
 MANY = 60_000
@@ -152,7 +152,7 @@ def verify(folder: str, segment: str) -> None:
     took, bare = [], []
     for _ in range(ROUNDS):
         begun = time.perf_counter()
-        summary, troubles = journal.verify(files=[segment])
+        summary, troubles = verification.verify(files=[segment])
         took.append(time.perf_counter() - begun)
         assert summary.records == MANY and not troubles
         bare.append(seconds(["python", "-c", HASHES, segment], env) - start)

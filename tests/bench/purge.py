@@ -15,7 +15,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "lib"))
-from serenamaster import archive, journal, paths, purge, record  # noqa: E402
+from serenamaster import archive, journal, paths, purge, record, segments  # noqa: E402
 
 COUNT = 1_000_000 if os.environ.get("FTAI_BENCH") == "full" or int(os.environ.get("FTAI_TEST_SCALE", "1")) >= 10 else 20_000
 WORDS = [f"{a}{b}{c}" for a in ("bor", "kel", "mur", "tan", "vis", "zul") for b in ("a", "e", "i", "o", "u") for c in range(1000)]
@@ -34,7 +34,7 @@ def fill() -> str:
         if start == COUNT // 2:
             chosen = thread
         if start // (COUNT // 4 + 1) != (start + 5000) // (COUNT // 4 + 1):
-            journal.close(folder, 1 << 62, stage="ftai-bench")
+            segments.close(folder, 1 << 62, stage="ftai-bench")
     return chosen
 
 

@@ -15,7 +15,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "lib"))
-from serenamaster import archive, journal, paths, record, seal, secret  # noqa: E402
+from serenamaster import archive, chain, journal, paths, record, seal, secret  # noqa: E402
 
 BYTES = 1_000_000_000 if os.environ.get("FTAI_BENCH") == "full" or int(os.environ.get("FTAI_TEST_SCALE", "1")) >= 10 else 64_000_000
 WORDS = [f"{a}{b}{c}" for a in ("bor", "kel", "mur", "tan", "vis", "zul") for b in ("a", "e", "i", "o", "u") for c in range(1000)]
@@ -25,7 +25,7 @@ def fill(size: int) -> None:
     """Appends records until the live segment has so many bytes."""
     folder, chance = paths.journal(), random.Random(1)
     pool = " ".join(chance.choices(WORDS, k=2_000_000))
-    live = os.path.join(folder, journal.LIVE)
+    live = os.path.join(folder, chain.LIVE)
     while not os.path.exists(live) or os.path.getsize(live) < size:
         starts = [chance.randrange(len(pool) - 1200) for _ in range(min(5000, size // 1200))]
         journal.enter(folder, [record.make("note", "ftai-bench", body=pool[at : at + 1200]) for at in starts], stage="ftai-bench")
@@ -74,7 +74,7 @@ def bare(folder: str) -> float:
     """Seconds in which zstd and age pack and encrypt the live segment, and open and compare it; 0 where there are no such programs."""
     if not shutil.which("zstd") or not shutil.which("age"):
         return 0
-    place, out, key = os.path.join(folder, journal.LIVE), os.path.join(folder, "bare"), os.path.join(folder, "key")
+    place, out, key = os.path.join(folder, chain.LIVE), os.path.join(folder, "bare"), os.path.join(folder, "key")
     with open(os.open(key, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
         file.write(secret.identity() or "")
     begun = time.perf_counter()

@@ -15,7 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "lib"))
 HOME = tempfile.mkdtemp()
 os.environ["FTAI_HOME"] = HOME
-from serenamaster import journal, paths, record, seal, sealed  # noqa: E402
+from serenamaster import chain, journal, paths, record, seal, sealed  # noqa: E402
 
 ROUNDS = 5
 SIZE = 64_000_000
@@ -32,7 +32,7 @@ def written(words: bool) -> str:
         chance, folder = random.Random(1), paths.journal()
         made = [record.make("note", "ftai-bench", body=" ".join(chance.choices(WORDS, k=20))) for _ in range(20_000)]
         journal.append(folder, made, stage="ftai-bench")
-        with open(os.path.join(folder, journal.LIVE), "rb") as file:
+        with open(os.path.join(folder, chain.LIVE), "rb") as file:
             data = file.read()
     with open(path, "wb") as file:
         while file.tell() < SIZE:

@@ -12,7 +12,7 @@ from collections import namedtuple
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "lib"))
-from serenamaster import archive, journal, paths, record, state, waiting  # noqa: E402
+from serenamaster import archive, canonical, journal, paths, record, state, waiting  # noqa: E402
 
 COUNT = 1000
 End = namedtuple("End", "status body code kind fields", defaults=("", 0, None, {}))
@@ -63,7 +63,7 @@ def drain() -> float:
     with waiting.Drain() as work:
         for item in work.tasks(Stop()):
             route = record.decode(item.lines[0])
-            ways = {"show": None, "flush": None, "stored": lambda made: [record.encode(rec) for rec in journal.cleared(made)], "stopped": lambda: False}
+            ways = {"show": None, "flush": None, "stored": lambda made: [record.encode(rec) for rec in canonical.cleared(made)], "stopped": lambda: False}
             how, made = waiting.once(work, item, route, perform(route), "ftai-queue", **ways)
             assert how == "done"
             waiting.hand_over({rec["id"] for rec in made}, enter, archive.lookup, lambda: ())

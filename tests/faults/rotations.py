@@ -12,7 +12,7 @@ from collections import Counter, namedtuple
 from pathlib import Path
 
 import writers
-from serenamaster import journal
+from serenamaster import chain, journal, segments, verification
 
 CALLS = ("link", "rename", "unlink", "fsync", "fdatasync")
 # What a system call was about to do, by its name and the name of the file: the steps of a rotation in their order.
@@ -73,12 +73,12 @@ class Home(writers.Home):
         """Fails unless all but the live segment is sealed, as the ledger tells, and nothing is left over."""
         odd = [name for name in self.names() if not KEPT.fullmatch(name)]
         assert not odd, odd
-        parts, entries = journal.segments(str(self.journal)), journal.ledger(str(self.journal))
+        parts, entries = chain.segments(str(self.journal)), chain.ledger(str(self.journal))
         assert [part.number for part in parts] == sorted(entries) == list(range(1, len(parts) + 1))
         for part in parts:
             entry = entries[part.number]
-            assert journal.describe(str(self.journal), part).items() <= entry.items(), part
-            fd, size, _ = journal.open_segment(part)
+            assert segments.describe(str(self.journal), part).items() <= entry.items(), part
+            fd, size, _ = chain.open_segment(part)
             with open(fd, "rb") as plain:
                 assert (entry["bytes"], entry["sha256"]) == (size, digest(plain.read()))
             data = Path(part.path).read_bytes()
@@ -93,7 +93,7 @@ class Home(writers.Home):
             ids[rec["id"]] += 1
         assert seqs == list(range(1, len(seqs) + 1))
         assert not [own for own, count in ids.items() if count > 1]
-        summary, troubles = journal.verify(str(self.journal))
+        summary, troubles = verification.verify(str(self.journal))
         assert not troubles
         assert not [note for note in summary.notes if "could not be opened" in note]
         return summary.segments

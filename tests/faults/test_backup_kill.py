@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import writers
-from serenamaster import archive, journal, record
+from serenamaster import archive, journal, record, segments, verification
 
 FULL = writers.SCALE >= 10
 KILLS = 6 * writers.SCALE if FULL else 4
@@ -44,7 +44,7 @@ def full(tmp_path_factory):
     home = writers.Home(tmp_path_factory.mktemp("full") / "home")
     given = writers.supply(home.path.parent / "given", RECORDS)
     assert home.run(given)[0] == 0
-    journal.rotate(str(home.journal), lambda *_: "test", stage="test")
+    segments.rotate(str(home.journal), lambda *_: "test", stage="test")
     journal._live.clear()
     assert home.run(given)[0] == 0
     subprocess.run(["ftai-keys", "init"], env=home.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
@@ -80,7 +80,7 @@ def usable(home, before: dict) -> None:
     assert not changed
     into = home.path / "restored"
     done(home, "restore", "--into", into)
-    assert journal.verify(str(into / "state" / "journal"))[1] == []
+    assert verification.verify(str(into / "state" / "journal"))[1] == []
     assert journal.position(str(into / "state" / "journal")) >= 2 * RECORDS
     shutil.rmtree(into)
 

@@ -11,7 +11,7 @@ import re
 import shutil
 
 import pytest
-from serenamaster import archive, evidence, journal, paths, proofs, record, sealed
+from serenamaster import archive, chain, evidence, journal, paths, proofs, record, sealed, segments, verification
 
 SCALE = int(os.environ.get("FTAI_TEST_SCALE", "1"))
 EDITS = 1000 * SCALE
@@ -41,14 +41,14 @@ def build() -> None:
         journal.append(paths.journal(), made, stage=STAGE)
         if n == 4:
             break
-        name = journal.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
-        part = next(part for part in journal.segments(paths.journal()) if part.name == name)
+        name = segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
+        part = next(part for part in chain.segments(paths.journal()) if part.name == name)
         if n % 2 == 0:
-            entry = journal.describe(paths.journal(), part)
-            fd = journal.regular(part.path)
+            entry = segments.describe(paths.journal(), part)
+            fd = chain.regular(part.path)
             entry |= sealed.write(fd, part.path, entry)
             os.close(fd)
-            journal.put_away(paths.journal(), part, entry)
+            segments.put_away(paths.journal(), part, entry)
     evidence.checkpoint(paths.journal(), stage=STAGE)
 
 
@@ -59,14 +59,14 @@ class File:
         self.path, self.sealed = path, is_sealed
         with open(path, "rb") as file:
             self.data = file.read()
-        top = journal.head(plain)
+        top = chain.head(plain)
         self.start, self.first, self.prev = top.start, top.first, top.prev
         self.records = []
         at = top.start
-        for piece in plain[top.start :].split(journal.END)[:-1]:
+        for piece in plain[top.start :].split(chain.END)[:-1]:
             own = re.search(rb'\n  id: "([^"]*)"', piece)
-            end = at + len(piece) + len(journal.END)
-            self.records.append((at, end, int(journal.CHAIN.search(piece)[1]), own[1].decode() if own else ""))
+            end = at + len(piece) + len(chain.END)
+            self.records.append((at, end, int(chain.CHAIN.search(piece)[1]), own[1].decode() if own else ""))
             at = end
 
     def seq(self, at: int) -> int:
@@ -76,8 +76,8 @@ class File:
 
 def files(folder: str) -> list[File]:
     made = []
-    for part in [*journal.segments(folder), journal.Segment(0, journal.LIVE, f"{folder}/current.ftai", False)]:
-        fd, size, _ = journal.open_segment(part)
+    for part in [*chain.segments(folder), chain.Segment(0, chain.LIVE, f"{folder}/current.ftai", False)]:
+        fd, size, _ = chain.open_segment(part)
         made.append(File(part.path, os.pread(fd, size, 0), part.sealed))
         os.close(fd)
     return made
@@ -87,11 +87,11 @@ def rehashed(piece: bytes, prev: str, old: bytes, new: bytes) -> bytes:
     """A record with other content and a hash that fits: what comes behind it does not."""
     from hashlib import sha256
 
-    cut = piece.find(journal.MARK) + 1
-    chain = journal.CHAIN.search(piece, cut)
+    cut = piece.find(chain.MARK) + 1
+    found = chain.CHAIN.search(piece, cut)
     content = piece[1:cut].replace(old, new)
-    own = sha256(f"ftai-journal/1 {int(chain[1])} {prev} {sha256(chain[2] + content).hexdigest()}\n".encode()).hexdigest()
-    return b"\n" + content + piece[cut:].replace(chain[4], own.encode())
+    own = sha256(f"ftai-journal/1 {int(found[1])} {prev} {sha256(found[2] + content).hexdigest()}\n".encode()).hexdigest()
+    return b"\n" + content + piece[cut:].replace(found[4], own.encode())
 
 
 def edit(dice: random.Random, file: File, whole: list[File]):
@@ -149,8 +149,8 @@ def edit(dice: random.Random, file: File, whole: list[File]):
         a, b, *_ = dice.choice(source.records)
         # Of a record that stands there twice, the second is one too many.
         return how, data[:at] + source.data[a:b] + data[at:], {seq + (source.data[a:b] == piece)}, ""
-    prev = journal.CHAIN.search(data, *file.records[n - 1][:2])[4].decode() if n else file.prev
-    new = data[:at] + rehashed(piece[: -len(journal.END)], prev, b"\n  ts: ", b"\n  more: 1\n  ts: ") + journal.END + data[end:]
+    prev = chain.CHAIN.search(data, *file.records[n - 1][:2])[4].decode() if n else file.prev
+    new = data[:at] + rehashed(piece[: -len(chain.END)], prev, b"\n  ts: ", b"\n  more: 1\n  ts: ") + chain.END + data[end:]
     return how, new, {seq + 1}, ""
 
 
@@ -162,7 +162,7 @@ def put(path: str, data: bytes) -> None:
 def test_every_change_is_found_and_the_right_record_named(home):
     whole = files(home)
     assert [one.sealed for one in whole] == [True, False, True, False, False]
-    assert journal.verify(home)[1] == []
+    assert verification.verify(home)[1] == []
     seed = int(os.environ.get("FTAI_TEST_SEED", "0")) or random.randrange(1 << 32)
     dice = random.Random(seed)
     done: dict = {}
@@ -175,7 +175,7 @@ def test_every_change_is_found_and_the_right_record_named(home):
             continue
         how, new, seqs, own = made
         put(file.path, new)
-        found = journal.verify(home)[1]
+        found = verification.verify(home)[1]
         where = f"seed {seed}, change {sum(done.values())}: {how} in {os.path.basename(file.path)}, expected {seqs} {own}"
         assert found, f"{where}: not found"
         first = next((trouble for trouble in found if trouble.line), found[0])  # rather than one of the file as a whole
@@ -184,7 +184,7 @@ def test_every_change_is_found_and_the_right_record_named(home):
         assert not own or first.id == own, f"{where}: {first}"
         put(file.path, file.data)
         done[how, file.sealed] = done.get((how, file.sealed), 0) + 1
-    assert journal.verify(home)[1] == []
+    assert verification.verify(home)[1] == []
     assert len(done) == 12, done
 
 
@@ -199,27 +199,27 @@ def test_a_tail_that_was_cut_behind_a_checkpoint_is_found(home, tmp_path):
     for n in range(CUTS):
         at = dice.randrange(live.start, covered) if n % 2 else dice.choice([one[0] for one in live.records if one[1] <= covered])
         put(live.path, live.data[:at])
-        summary, troubles = journal.verify(home)
+        summary, troubles = verification.verify(home)
         assert any(trouble.seq <= file_seq <= size for trouble in troubles for file_seq in [summary.last + 1]), at
         assert any(f"to {size} are missing" in str(trouble) for trouble in troubles), (at, troubles)
         kept = evidence.Anchor(str(anchor))
-        summary, _ = journal.verify(home, seen=kept.seen)
+        summary, _ = verification.verify(home, seen=kept.seen)
         assert any("the anchor covers them" in str(trouble) for trouble in kept.troubles(home, summary))
     put(live.path, live.data)
     # The live segment and the one before it.
     shutil.copytree(home, tmp_path / "kept")
     os.unlink(live.path)
     os.rename(whole[-2].path, live.path)
-    assert any(f"to {size} are missing" in str(trouble) for trouble in journal.verify(home)[1])
+    assert any(f"to {size} are missing" in str(trouble) for trouble in verification.verify(home)[1])
     os.rename(live.path, whole[-2].path)
     put(live.path, live.data)
-    assert journal.verify(home)[1] == []
+    assert verification.verify(home)[1] == []
 
 
 def test_control_without_a_checkpoint_a_cut_tail_is_not_found(home):
     live = files(home)[-1]
     shutil.move(f"{home}/checkpoint", f"{home}/elsewhere")
     put(live.path, live.data[: live.records[-3][0]])
-    assert journal.verify(home)[1] == []
+    assert verification.verify(home)[1] == []
     put(live.path, live.data)
     shutil.move(f"{home}/elsewhere", f"{home}/checkpoint")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import writers
-from serenamaster import journal
+from serenamaster import chain
 
 WRITERS = 8
 KILLS = 20 * writers.SCALE
@@ -55,7 +55,7 @@ def test_nothing_is_lost(tmp_path):
     assert (code, len(last)) == (0, 1), said
     assert not home.lost(acknowledged + last)
     assert not home.troubles()
-    assert not journal.closed(str(home.journal)), "a kill is no reason to close a segment"
+    assert not chain.closed(str(home.journal)), "a kill is no reason to close a segment"
 
 
 def test_control_without_the_lock(tmp_path):

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 import writers
-from serenamaster import journal
+from serenamaster import chain, journal, verification
 
 # libc's write, which for the live segment writes a part of what it is given, and may then kill the process. Says in a file what it did.
 SHIM = r"""
@@ -137,7 +137,7 @@ def test_an_error_of_fsync(home, strace, tmp_path):
     assert tags == ["note"] * 4 + ["checkpoint"] + ["note"] * 20
     found = home.troubles()
     assert len(found) == 1 and found[0].path.endswith("000001.ftai") and "damage behind seq 4" in found[0].message
-    assert journal.accept(str(home.journal)) == found and not home.troubles()
+    assert verification.accept(str(home.journal)) == found and not home.troubles()
 
 
 def test_an_error_of_fsync_in_the_first_batch_of_all(home, strace, tmp_path):
@@ -160,7 +160,7 @@ def test_a_write_that_fails(home, strace, tmp_path):
     assert home.current.stat().st_size == size and not home.troubles()
     code, more, said = home.run(given)
     assert (code, len(more)) == (0, 20)
-    assert not home.lost(before + more) and not home.troubles() and not journal.closed(str(home.journal))
+    assert not home.lost(before + more) and not home.troubles() and not chain.closed(str(home.journal))
 
 
 def test_a_write_that_fails_half_way_is_cut_back(home, strace, shim, tmp_path):
@@ -190,7 +190,7 @@ def test_killed_while_a_segment_is_closed(home, tmp_path, call):
         pytest.skip("STRACE IS MISSING: a closing is not interrupted")
     one = writers.supply(tmp_path / "one", 1)
     before = home.run(one)[1] + home.run(one)[1]
-    number = journal.head(home.current.read_bytes()).number
+    number = chain.head(home.current.read_bytes()).number
     (home.journal / ".suspect").write_text(f"{journal.position(str(home.journal))} {number}\n")
     watched = [str(home.current), str(home.journal / ".new"), str(home.journal / ".suspect")]
     prefix = [program, "-f", "-o", str(tmp_path / "trace"), *[word for path in watched for word in ("-P", path)], "-e", f"inject={call}:signal=KILL:when=1"]
@@ -202,4 +202,4 @@ def test_killed_while_a_segment_is_closed(home, tmp_path, call):
     code, more, said = home.run(one)
     assert (code, len(more)) == (0, 1), said
     assert not home.lost(before + more) and not home.troubles()
-    assert len(journal.closed(str(home.journal))) == 1
+    assert len(chain.closed(str(home.journal))) == 1

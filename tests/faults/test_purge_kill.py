@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import writers
-from serenamaster import journal
+from serenamaster import journal, segments, verification
 
 KILLS = 6 * writers.SCALE
 CALLS = "rename,link,linkat,unlink,unlinkat,fsync,fdatasync,ftruncate"
@@ -32,7 +32,7 @@ def fill(home) -> list:
         passed += more
         if turn < 2:
             journal._live.clear()
-            journal.close(str(home.journal), 1 << 62, stage="test")
+            segments.close(str(home.journal), 1 << 62, stage="test")
     (home.journal / ".torn").write_text(WORD)
     return [rec for rec in passed if WORD not in rec["body"]]
 
@@ -75,7 +75,7 @@ def ended(home, stay) -> None:
     """The purge is done, and all that was to stay is there."""
     assert traces(home) == []
     assert not home.lost(stay)
-    seen, troubles = journal.verify(str(home.journal))
+    seen, troubles = verification.verify(str(home.journal))
     assert (troubles, seen.notes) == ([], [])
     subprocess.run(["ftai-archive", "stats"], env=home.environment, stdout=subprocess.DEVNULL, check=True)
     before = rows(home)
@@ -143,7 +143,7 @@ def test_what_was_interrupted_is_told_and_ended(full, again, strace):
     home = again("one")
     inject = [strace, "-f", "-o", os.devnull, "-P", str(home.journal / ".000001.ftai.new"), "-e", "inject=rename:signal=SIGKILL"]
     assert purge(home, "--pattern", WORD, "--because", "test", prefix=inject).returncode in (-signal.SIGKILL, 137)
-    seen, troubles = journal.verify(str(home.journal))
+    seen, troubles = verification.verify(str(home.journal))
     assert len(troubles) == 3 * RECORDS // 5
     assert all("it stands" in trouble.message for trouble in troubles)
     assert "was interrupted" in seen.notes[0]

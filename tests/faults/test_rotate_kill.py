@@ -15,7 +15,7 @@ import pytest
 import rotations
 import writers
 from rotations import CALLS, Home, Writers, step, tracing, until
-from serenamaster import journal
+from serenamaster import chain, verification
 from serenamaster.errors import Failure
 
 KILLS = 40 if writers.SCALE == 1 else 100 * writers.SCALE  # at least half of them of the rotator
@@ -107,7 +107,7 @@ def test_control_a_copy_that_is_cut_short_loses(home):
     pool = Writers(home, codes=None)
     for _ in range(60):
         pool.wait(20)
-        last = max((int(name[:-5]) for name in home.names() if journal.is_closed(name)), default=0)
+        last = max((int(name[:-5]) for name in home.names() if chain.is_closed(name)), default=0)
         shutil.copy(home.current, home.journal / f"{last + 1:06d}.ftai")
         os.truncate(home.current, 0)
         pool.renew()
@@ -149,7 +149,7 @@ def test_a_disk_that_is_full_while_sealing(small_disk, tmp_path):
         code, said = home.rotate()
         assert code in (1, 73, 74) and "No space left on device" in said, (code, said)
         assert [name for name in home.names() if ".tmp" in name] == [], "a part of a sealed file is left"
-        assert not [part for part in journal.segments(str(home.journal)) if part.sealed], "it was sealed: the disk was not full"
+        assert not [part for part in chain.segments(str(home.journal)) if part.sealed], "it was sealed: the disk was not full"
         filler.unlink()
         assert not home.lost(acknowledged) and not home.troubles()
         seen = os.statvfs(home.path)
@@ -189,7 +189,7 @@ def test_a_disk_that_fails_to_sync(home):
     assert fired == len(calls)
     assert codes.keys() - {0}, "no error was told of"
     home.settled()
-    assert journal.accept(str(home.journal)), "no sync of the live segment failed"
+    assert verification.accept(str(home.journal)), "no sync of the live segment failed"
     home.whole(acknowledged)
 
 
@@ -280,7 +280,7 @@ def power(disk, monkeypatch, seed: int, *, writer=None, rotator=False):
 def test_nothing_is_lost_where_the_power_is_cut(disk, monkeypatch):
     cuts = middle = 0
     for after, acknowledged in power(disk, monkeypatch, 5):
-        middle += any(not part.sealed for part in journal.segments(str(after.journal)))
+        middle += any(not part.sealed for part in chain.segments(str(after.journal)))
         assert not after.lost(acknowledged), "before anybody looked after it"
         code, said = after.rotate()
         assert code == 0, said

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 import writers
 from rotations import Home, Writers, until
-from serenamaster import archive, journal, record
+from serenamaster import archive, chain, journal, record, segments
 from serenamaster.errors import Failure
 
 ROUNDS = 6 * writers.SCALE
@@ -128,12 +128,12 @@ def test_the_archive_is_row_for_row_the_same_before_and_after_sealing(home):
     given = writers.supply(home.path.parent / "given", 400)
     for _ in range(3):
         assert home.run(given)[0] == 0
-        journal.close(str(home.journal), 1 << 62, stage="test")
+        segments.close(str(home.journal), 1 << 62, stage="test")
     run(home, "ftai-archive", "rebuild")
     before = rows(home)
-    assert len(before) > 1200 and [part.sealed for part in journal.segments(str(home.journal))] == [False] * 3
+    assert len(before) > 1200 and [part.sealed for part in chain.segments(str(home.journal))] == [False] * 3
     assert home.rotate()[0] == 0
-    assert [part.sealed for part in journal.segments(str(home.journal))] == [True] * len(journal.segments(str(home.journal)))
+    assert [part.sealed for part in chain.segments(str(home.journal))] == [True] * len(chain.segments(str(home.journal)))
     for name in ("archive.db", "archive.db-wal", "archive.db-shm"):
         (home.path / "state" / name).unlink(missing_ok=True)
     run(home, "ftai-archive", "rebuild")
@@ -169,7 +169,7 @@ def test_without_the_identity(home):
     # It seals for the recipient, which is still there.
     code, said = home.rotate()
     assert code == 0, said
-    assert [part.sealed for part in journal.segments(str(home.journal))] == [True, True]
+    assert [part.sealed for part in chain.segments(str(home.journal))] == [True, True]
     identity.write_bytes(kept)
     identity.chmod(0o600)
     run(home, "ftai-archive", "rebuild")
@@ -182,7 +182,7 @@ def test_control_a_segment_that_is_removed_before_it_is_sealed_is_missed(home):
     """What the tests above would see of a rotation that removes too early."""
     one = writers.supply(home.path.parent / "one", 5)
     assert home.run(one)[0] == 0
-    journal.close(str(home.journal), 1 << 62, stage="test")
+    segments.close(str(home.journal), 1 << 62, stage="test")
     assert home.run(one)[0] == 0
     before = len(list(journal.read(str(home.journal))))
     (home.journal / "000001.ftai").unlink()

@@ -14,7 +14,7 @@ SCALE = int(os.environ.get("FTAI_TEST_SCALE", "1"))
 if str(ROOT / "lib") not in sys.path:
     sys.path.insert(0, str(ROOT / "lib"))
 
-from serenamaster import journal, record  # noqa: E402
+from serenamaster import canonical, chain, journal, record, verification  # noqa: E402
 
 
 class Home:
@@ -47,7 +47,7 @@ class Home:
 
     def held(self) -> dict:
         """id -> record of all that the journal holds; the last one where an id stands twice."""
-        return {rec["id"]: journal.stored(rec) for _, rec in journal.read(str(self.journal)) if "id" in rec}
+        return {rec["id"]: canonical.stored(rec) for _, rec in journal.read(str(self.journal)) if "id" in rec}
 
     def lost(self, acknowledged: list) -> list:
         """Those of the records that passed that the journal does not hold as they passed."""
@@ -55,7 +55,7 @@ class Home:
         return [rec for rec in acknowledged if held.get(rec["id"]) != rec]
 
     def troubles(self) -> list:
-        return journal.verify(str(self.journal))[1]
+        return verification.verify(str(self.journal))[1]
 
 
 def passed(out) -> list:
@@ -86,11 +86,11 @@ def main(without: str, files: list) -> None:
             def __exit__(self, *_):
                 pass
 
-        journal._Lock = Open  # type: ignore[assignment,misc]
+        chain.Lock = Open  # type: ignore[assignment,misc]
     elif without == "repair":
-        journal._last = _trusting(journal._last)
+        chain.good = _trusting(chain.good)
     elif without == "short":
-        journal._write = lambda fd, data: os.write(fd, data)  # type: ignore[assignment,return-value]
+        chain.write = lambda fd, data: os.write(fd, data)  # type: ignore[assignment,return-value]
     elif without == "sync":
         os.fsync = os.fdatasync = lambda fd: None
     else:

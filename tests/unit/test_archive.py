@@ -10,7 +10,7 @@ import pytest
 import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serenamaster import archive, journal, paths, record, text
+from serenamaster import archive, chain, journal, paths, record, text
 from serenamaster.errors import Failure
 
 LIB = os.path.dirname(os.path.dirname(archive.__file__))
@@ -157,7 +157,7 @@ def test_rows_that_the_journal_lost_go(home, monkeypatch):
     first = [note(f"first {n}") for n in range(6)]
     put(*first)
     archive.catch_up()
-    live = os.path.join(paths.journal(), journal.LIVE)
+    live = os.path.join(paths.journal(), chain.LIVE)
     with open(live, "rb") as file:
         backup = file.read()
     lost = note("the lost one")
@@ -183,7 +183,7 @@ def test_what_a_failed_sync_put_in_doubt_goes_with_its_segment(home):
         mark.write("5 1\n")
     journal._live.clear()
     put(note("new"))
-    assert journal.closed(paths.journal()) == ["000001.ftai"]
+    assert chain.closed(paths.journal()) == ["000001.ftai"]
     assert archive.catch_up() is None
     assert rows()[0] == expected()
     assert [row[0] for row in rows()[0]] == [1, 2, 3, 4, 5, 6, 7]

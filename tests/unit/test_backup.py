@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serenamaster import archive, backup, journal, paths, proofs, purge, record, seal, sealed, specs
+from serenamaster import archive, backup, canonical, chain, journal, paths, proofs, purge, record, seal, sealed, segments, specs, verification
 from serenamaster.errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, TEMPFAIL, USAGE, Failure
 
 STAGE = "ftai-test"
@@ -58,14 +58,14 @@ def write(count: int = 1, name: str = "n", **fields) -> list[dict]:
 def close(*, put_away: bool = False) -> int:
     """Closes the live segment, and seals it; returns its number."""
     folder = paths.journal()
-    name = journal.rotate(folder, lambda *_: "now", stage=STAGE)
-    segment = next(part for part in journal.segments(folder) if part.name == name)
+    name = segments.rotate(folder, lambda *_: "now", stage=STAGE)
+    segment = next(part for part in chain.segments(folder) if part.name == name)
     if put_away:
-        entry = journal.describe(folder, segment)
-        fd = journal.regular(segment.path)
+        entry = segments.describe(folder, segment)
+        fd = chain.regular(segment.path)
         entry |= sealed.write(fd, segment.path, entry)
         os.close(fd)
-        journal.put_away(folder, segment, entry)
+        segments.put_away(folder, segment, entry)
     return segment.number
 
 
@@ -98,7 +98,7 @@ def check(to, read_data: bool = True, keys=None) -> tuple[dict, list]:
 def verify(home, segment=None) -> str:
     folder = os.path.join(home, "state", "journal")
     files = [os.path.join(folder, name) for name in os.listdir(folder)] if segment else ()
-    _, troubles = journal.verify("" if segment else folder, files)
+    _, troubles = verification.verify("" if segment else folder, files)
     return str(troubles[0]) if troubles else ""
 
 
@@ -355,7 +355,7 @@ def test_all_that_is_to_be_there_and_nothing_else(to):
     (state / "trusted").write_text("x\n")
     (state / "keys" / "keys.age").write_text("KEYSAGE")
     (state / "keys" / "identity").chmod(0o600)
-    journal.certify(paths.journal(), ["closed 0"], stage=STAGE)
+    segments.certify(paths.journal(), ["closed 0"], stage=STAGE)
     from serenamaster import state as state_
 
     state_.connect(paths.state_db()).close()
@@ -560,7 +560,7 @@ def test_what_retention_took_is_no_loss(to):
         write(3, name)
         close(put_away=True)
         good(to)
-    journal.drop(paths.journal(), [1, 2], "policy", stage=STAGE)
+    segments.drop(paths.journal(), [1, 2], "policy", stage=STAGE)
     good(to)
 
 
@@ -1269,11 +1269,11 @@ def test_a_drill_does_not_miss_what_retention_took_away(to):
         close(put_away=True)
     write(3, "three")
     archive.catch_up(limit=None)
-    journal.drop(paths.journal(), [1], "policy", stage=STAGE)
+    segments.drop(paths.journal(), [1], "policy", stage=STAGE)
     good(to)
     report = drill(to)
     assert (report["outcome"], report["wrong"]) == ("done", None)
-    held = journal.segments(paths.journal())[0].number
+    held = chain.segments(paths.journal())[0].number
     with sqlite3.connect(paths.archive_db()) as db:
         rows = db.execute("SELECT count(*), min(seq) FROM records").fetchone()
         db.execute("UPDATE records SET text = 'x' WHERE seq = (SELECT max(seq) FROM records)")
@@ -1361,7 +1361,7 @@ def test_what_stands_in_the_place_of_the_lock_keeps_nobody_from_reading(to, tmp_
 def test_records_are_journaled_as_they_are_told():
     write(1)
     told = list(backup.acted("backup", lambda: {"path": "x"}, stage=STAGE, warn=Said(), path="x"))
-    held = [journal.stored(rec) for _, rec in journal.read(paths.journal())][-2:]
+    held = [canonical.stored(rec) for _, rec in journal.read(paths.journal())][-2:]
     assert told == held
     assert [(rec["@tag"], rec["subject"], rec["act"], rec["outcome"]) for rec in told] == [
         ("audit", "backup", "backup", "intended"),

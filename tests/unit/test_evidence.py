@@ -8,7 +8,7 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serenamaster import archive, evidence, journal, paths, proofs, purge, record, sealed
+from serenamaster import archive, chain, evidence, journal, paths, proofs, purge, record, sealed, segments, verification
 from serenamaster.errors import CONFIG, DATAERR, NOINPUT, SOME, TEMPFAIL, USAGE, Failure
 
 STAGE = "ftai-test"
@@ -33,17 +33,17 @@ def write(count: int, name: str = "n") -> list[str]:
     return [rec["id"] for rec in made]
 
 
-def close() -> journal.Segment:
-    name = journal.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
-    return next(part for part in journal.segments(paths.journal()) if part.name == name)
+def close() -> chain.Segment:
+    name = segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
+    return next(part for part in chain.segments(paths.journal()) if part.name == name)
 
 
-def put_away(segment: journal.Segment) -> None:
-    entry = journal.describe(paths.journal(), segment)
-    fd = journal.regular(segment.path)
+def put_away(segment: chain.Segment) -> None:
+    entry = segments.describe(paths.journal(), segment)
+    fd = chain.regular(segment.path)
     entry |= sealed.write(fd, segment.path, entry)
     os.close(fd)
-    journal.put_away(paths.journal(), segment, entry)
+    segments.put_away(paths.journal(), segment, entry)
 
 
 def sign(**more) -> dict | None:
@@ -72,7 +72,7 @@ def fails(call, *args, **more) -> Failure:
 def against(path, **more):
     """(what is proven, notes, troubles) of the journal, by an anchor in this file."""
     kept = evidence.Anchor(str(path))
-    summary, troubles = journal.verify(paths.journal(), seen=kept.seen, **more)
+    summary, troubles = verification.verify(paths.journal(), seen=kept.seen, **more)
     troubles += kept.troubles(paths.journal(), summary)
     return kept.proven, kept.notes, [str(trouble) for trouble in troubles]
 
@@ -96,8 +96,8 @@ def test_a_checkpoint_signs_the_end_of_the_chain_and_what_was_closed():
         assert (said.size, said.head) == (rec["size"], rec["hash"]) == (rec["size"], hashes[rec["size"]])
     assert (first.closed, first.segments) == (0, [])
     assert second.closed == 2
-    for part, line in zip(journal.segments(folder), second.segments, strict=True):
-        entry = journal.describe(folder, part)
+    for part, line in zip(chain.segments(folder), second.segments, strict=True):
+        entry = segments.describe(folder, part)
         assert line == (part.number, entry["first"], entry["last"], entry["root"])
         tree = proofs.Tree()
         for seq in range(line.first, line.last + 1):
@@ -160,7 +160,7 @@ def test_a_journal_that_was_cut_is_not_signed_over(tmp_path):
     # It is longer again, and other.
     assert fails(sign).code == SOME
     assert evidence.anchor(folder) == kept
-    assert any("is signed for another hash" in str(trouble) for trouble in journal.verify(folder)[1])
+    assert any("is signed for another hash" in str(trouble) for trouble in verification.verify(folder)[1])
 
 
 # ---- anchors ----
@@ -188,7 +188,7 @@ def test_an_old_state_of_the_journal_does_not_pass_a_newer_anchor(tmp_path, monk
     kept = keep(tmp_path / "anchor")
     os.chmod(tmp_path / "old" / "state", 0o700)
     begin(monkeypatch, tmp_path / "old")
-    assert journal.verify(paths.journal())[1] == [], "by itself it looks whole"
+    assert verification.verify(paths.journal())[1] == [], "by itself it looks whole"
     proven, _, troubles = against(kept)
     assert not [what for what in proven if what.startswith("seq")]
     assert any(f"the records from seq {before + 1} to" in trouble for trouble in troubles)
@@ -199,17 +199,17 @@ def anew(folder: str, old: bytes, new: bytes) -> None:
     """Writes all plain segments anew from the first that holds `old` on, with `new` in its place, and a chain that is right: as the owner could."""
     from hashlib import sha256
 
-    names = [*(part.name for part in journal.segments(folder)), "current.ftai"]
+    names = [*(part.name for part in chain.segments(folder)), "current.ftai"]
     prev = None
     for name in names:
         path = f"{folder}/{name}"
         data = pathlib.Path(path).read_bytes()
-        top = journal.head(data)
+        top = chain.head(data)
         prev = prev or top.prev
-        out = [journal.heading(top.journal, top.number, top.first, prev, top.tags)]
+        out = [chain.heading(top.journal, top.number, top.first, prev, top.tags)]
         fd = os.open(path, os.O_RDONLY)
-        for _, piece, cut, seq, _, _ in list(journal.walk(fd, top.start, len(data), top.first - 1, top.prev)):
-            salt = journal.CHAIN.fullmatch(piece, cut + 9)[2]
+        for _, piece, cut, seq, _, _ in list(chain.walk(fd, top.start, len(data), top.first - 1, top.prev)):
+            salt = chain.CHAIN.fullmatch(piece, cut + 9)[2]
             content = piece[1:cut].replace(old, new)
             prev = sha256(f"ftai-journal/1 {seq} {prev} {sha256(salt + content).hexdigest()}\n".encode()).hexdigest()
             out.append(b'\n%b  @chain\n    seq: %d\n    salt: "%b"\n    hash: "%b"\n  @end\n@end\n' % (content, seq, salt, prev.encode()))
@@ -240,9 +240,9 @@ def test_what_retention_removed_is_said_as_such(tmp_path):
     early = keep(tmp_path / "early", next(rec["note"] for _, rec in journal.read(paths.journal()) if "note" in rec))
     late = keep(tmp_path / "late")
     size = proofs.parsed(proofs.opened(late.read_text())).size
-    first, second = journal.segments(paths.journal())
-    entry = journal.describe(paths.journal(), first)
-    journal.drop(paths.journal(), [1], "retention", stage=STAGE)
+    first, second = chain.segments(paths.journal())
+    entry = segments.describe(paths.journal(), first)
+    segments.drop(paths.journal(), [1], "retention", stage=STAGE)
     proven, notes, troubles = against(late)
     assert (proven, troubles) == ([f"seq {entry['last'] + 1} to {size}", "segment 2"], [])
     assert notes == ["segment 1 was removed, as a signed checkpoint says: nothing is proven of what it held"]
@@ -261,7 +261,7 @@ def test_an_anchor_at_the_end_of_what_was_removed_still_proves_where_the_rest_go
     kept = keep(tmp_path / "anchor", note)
     close()
     write(3)
-    journal.drop(paths.journal(), [1], "retention", stage=STAGE)
+    segments.drop(paths.journal(), [1], "retention", stage=STAGE)
     proven, _, troubles = against(kept)
     assert (proven, troubles) == (["seq 3"], [])
     wrong = keep(tmp_path / "wrong", proofs.sign(proofs.text(journal_end()[0], 3, "00" * 32, proofs.lines(0))))
@@ -270,7 +270,7 @@ def test_an_anchor_at_the_end_of_what_was_removed_still_proves_where_the_rest_go
 
 def journal_end() -> tuple:
     with open(f"{paths.journal()}/current.ftai", "rb") as file:
-        name = journal.head(file.read(journal.WINDOW)).journal
+        name = chain.head(file.read(chain.WINDOW)).journal
     seq, rec = list(journal.read(paths.journal()))[-1]
     return name, seq, rec["@blocks"][-1]["hash"]
 
@@ -283,7 +283,7 @@ def test_without_the_identity_the_ledger_speaks_for_a_sealed_segment(tmp_path):
     assert (proven[1:], troubles) == (["segment 2"], [])
     assert notes == ["segment 1 can't be opened here: by the ledger alone its root is the one that was signed"]
     ledger = pathlib.Path(paths.journal(), "ledger").read_text()
-    root = journal.ledger(paths.journal())[1]["root"]
+    root = chain.ledger(paths.journal())[1]["root"]
     with open(f"{paths.journal()}/ledger", "w") as file:
         file.write(ledger.replace(root, "00" * 32))
     assert any("the root of segment 1" in trouble for trouble in against(kept)[2])
@@ -299,7 +299,7 @@ def test_since_verifies_from_the_segment_that_was_live_then(tmp_path, monkeypatc
             close()
     sign()
     kept = keep(tmp_path / "anchor")
-    path = journal.segments(paths.journal())[0].path
+    path = chain.segments(paths.journal())[0].path
     data = pathlib.Path(path).read_bytes()
     with open(path, "wb") as file:
         file.write(data.replace(b"one 1", b"one X"))
@@ -406,7 +406,7 @@ def test_a_purged_record_has_no_proof_and_its_neighbours_do():
 
 def test_of_a_segment_that_was_changed_nothing_is_proven():
     ids = three()
-    path = journal.segments(paths.journal())[1].path
+    path = chain.segments(paths.journal())[1].path
     data = pathlib.Path(path).read_bytes()
     for old, new in ((b"two 3", b"two X"), (b"two 1", b"two X")):
         with open(path, "wb") as file:

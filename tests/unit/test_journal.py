@@ -14,7 +14,7 @@ import pytest
 import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serenamaster import journal, record, text
+from serenamaster import canonical, chain, journal, record, segments, text, verification
 from serenamaster.errors import IOERR, TEMPFAIL, USAGE, Failure
 
 ROOT = Path(__file__).parent.parent.parent
@@ -61,11 +61,11 @@ def bodies(folder, after=0):
 
 def bare(rec):
     """A record without its own `@chain`."""
-    return journal.stored(rec)
+    return canonical.stored(rec)
 
 
 def troubles(folder="", files=()):
-    return journal.verify(folder, files)[1]
+    return verification.verify(folder, files)[1]
 
 
 # ---- the chain ----
@@ -73,7 +73,7 @@ def troubles(folder="", files=()):
 
 @pytest.mark.parametrize("vector", VECTORS)
 def test_vector_verifies(vector):
-    summary, found = journal.verify(files=[str(vector)])
+    summary, found = verification.verify(files=[str(vector)])
     assert not found
     assert summary.records == summary.last and summary.first == 1
 
@@ -154,9 +154,9 @@ def test_tombstone_needs_its_audit(tmp_path):
     # A chain that is right in every hash, and whose audit record names another seq.
     first, second, other = note("one"), note("two"), record.make("audit", "test", act="purge", purged=[f"3 {digest}"])
     own = record.new_id()
-    sealed = journal._seal([journal.prepare(rec)[1] for rec in (first, second, other)])
-    body, _ = journal._link(sealed, 0, journal.root(own))
-    whole = (journal.heading(own, 1, 1, journal.root(own), ["chain"]) + body).decode()
+    sealed = chain.digests([canonical.prepare(rec)[1] for rec in (first, second, other)])
+    body, _ = chain.link(sealed, 0, chain.root(own))
+    whole = (chain.heading(own, 1, 1, chain.root(own), ["chain"]) + body).decode()
     a = whole.index("@note\n", whole.index("seq: 1\n"))
     b = whole.index("  @chain\n", a)
     gone = whole[:a] + "@tombstone\n" + whole[b:].replace(f'salt: "{sealed[1][1]}"', f'digest: "{sealed[1][2]}"', 1)
@@ -166,7 +166,7 @@ def test_tombstone_needs_its_audit(tmp_path):
 
 def test_a_purge_while_it_is_verified_is_no_finding(folder):
     put(folder, note("one"), note("two"))
-    journal.close(folder, 1, stage="test")
+    segments.close(folder, 1, stage="test")
     segment = f"{folder}/000001.ftai"
     seen = []
 
@@ -177,12 +177,12 @@ def test_a_purge_while_it_is_verified_is_no_finding(folder):
         seen.append(event)
         found = []
         with open(segment, "rb") as file:
-            journal.dig(file.fileno(), journal.head(file.read()).start, os.path.getsize(segment), lambda _: True, lambda one, _: found.append(one))
+            segments.dig(file.fileno(), chain.head(file.read()).start, os.path.getsize(segment), lambda _: True, lambda one, _: found.append(one))
         journal.enter(folder, [record.make("audit", "test", act="purge", purged=[f"{found[1].seq} {found[1].digest}"])], stage="test")
-        journal.bury(folder, "000001.ftai", found[1:])
+        segments.bury(folder, "000001.ftai", found[1:])
 
     sys.addaudithook(purge)
-    assert journal.verify(folder)[1] == []
+    assert verification.verify(folder)[1] == []
     assert len(seen) == 1
     assert b"@tombstone" in Path(segment).read_bytes()
 
@@ -190,7 +190,7 @@ def test_a_purge_while_it_is_verified_is_no_finding(folder):
 def test_a_digest_makes_no_record_a_tombstone(folder, tmp_path):
     put(folder, note("one"), note("two"))
     data = current(folder).read_bytes()
-    content = journal.prepare(bare(next(journal.read(folder))[1]))[1]
+    content = canonical.prepare(bare(next(journal.read(folder))[1]))[1]
     salt = re.search(rb'salt: "(\w+)"', data)[1]
     from hashlib import sha256
 
@@ -200,11 +200,11 @@ def test_a_digest_makes_no_record_a_tombstone(folder, tmp_path):
 
 
 def test_empty_and_missing(folder, tmp_path):
-    assert journal.verify(folder)[1] == [] and journal.position(folder) == 0 and list(journal.read(folder)) == []
+    assert verification.verify(folder)[1] == [] and journal.position(folder) == 0 and list(journal.read(folder)) == []
     (tmp_path / "empty").write_bytes(b"")
     assert troubles(files=[str(tmp_path / "empty")])
     with pytest.raises(FileNotFoundError):
-        journal.verify(files=[str(tmp_path / "none")])
+        verification.verify(files=[str(tmp_path / "none")])
 
 
 # ---- what is written ----
@@ -228,12 +228,12 @@ def test_what_was_written_is_read_back(folder):
 @given(strategies.record)
 def test_fast_reading_is_the_reader(rec):
     try:
-        _, content, _ = journal.prepare(rec)
+        _, content, _ = canonical.prepare(rec)
     except text.Unwritable:
         return
     records, _ = text.read(content + b"@end\n")
-    assert [journal.parse(content)] == records
-    assert list(journal.parse(content)) == list(records[0])
+    assert [canonical.parse(content)] == records
+    assert list(canonical.parse(content)) == list(records[0])
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_fast_reading_is_the_reader(rec):
 )
 def test_what_is_not_canonical_is_read_by_the_reader(content):
     records, _ = text.read(content + b"@end\n")
-    assert [journal.parse(content)] == records[:1]
+    assert [canonical.parse(content)] == records[:1]
 
 
 @settings(max_examples=30 * SCALE, deadline=None)
@@ -342,7 +342,7 @@ def test_what_others_declared_counts(folder):
 
 WRITER = """
 import sys
-from serenamaster import journal, record
+from serenamaster import journal, record, canonical, chain, segments, verification
 print(journal.append(sys.argv[1], [record.make(tag, "other") for tag in sys.argv[2:]]))
 """
 
@@ -401,7 +401,7 @@ def test_what_the_archive_knows_counts(folder):
     old = [note(f"old {n}") for n in range(3)]
     put(folder, *old)
     forget(folder)
-    held = {rec["id"]: (seq, journal.prepare(rec)[1]) for seq, rec in journal.read(folder)}
+    held = {rec["id"]: (seq, canonical.prepare(rec)[1]) for seq, rec in journal.read(folder)}
     assert kinds(put(folder, *old, known=None)) == ["written"] * 3  # nobody knows: an equal repeat is no fault
     forget(folder)
     assert put(folder, old[0], old[1] | {"body": "x"}, known=(3, held))[0][0] == "repeat"
@@ -425,7 +425,7 @@ def test_what_others_wrote_meanwhile_counts(folder):
 def test_what_was_redacted_is_equal_to_any_text_in_its_place(folder):
     was = note("my key is [redacted:aws:1234], keep it", n=1)
     put(folder, was)
-    for known in (None, (1, {was["id"]: (1, journal.prepare(was)[1])})):
+    for known in (None, (1, {was["id"]: (1, canonical.prepare(was)[1])})):
         assert kinds(put(folder, was | {"body": "my key is AKIA, keep it"}, known=known)) == ["repeat"]
         others = ("my key is AKIA, lose it", "my key is , keep it", "my key is [redacted:aws:1235], keep it", 7)
         for changed in ({"n": 2}, *({"body": body} for body in others)):
@@ -442,7 +442,7 @@ def test_other_words_beside_a_secret_are_a_conflict(folder, process):
     known = None
     if process != "same":
         forget(folder)
-        known = (1, {first["id"]: (1, next(journal._contents(journal._plan(folder, 0), 0))[1])}) if process == "archive" else (0, {})
+        known = (1, {first["id"]: (1, next(chain.contents(chain.plan(folder, 0), 0))[1])}) if process == "archive" else (0, {})
     others = ["pay Eve 9999, cancelled", "pay Eve 100, call 212-555-0147", "pay Bob 100, call 212-555-0148", "[redacted:phone:0000]", "[withheld:31]"]
     for body in [*others, "[redacted:", "pay Bob 100, call [redacted:phone:0000]", "[sealed:x", f"[sealed:{'a' * 43}:{'b' * 60}]"]:
         assert kinds(put(folder, first | {"body": body}, known=known)) == ["conflict"], body
@@ -470,21 +470,21 @@ def test_a_text_is_equal_to_itself_redacted_and_to_no_other(words, secrets, chan
     rec = note(" ".join(parts))
     at = chance.choice([n for n, part in enumerate(parts) if part in words])
     other = rec | {"body": " ".join([*parts[:at], "h" + parts[at], *parts[at + 1 :]])}
-    forms = [journal.prepare(one)[1] for one in (rec, *journal.cleared([rec]))]
-    others = [journal.prepare(one)[1] for one in (other, *journal.cleared([other]))]
+    forms = [canonical.prepare(one)[1] for one in (rec, *canonical.cleared([rec]))]
+    others = [canonical.prepare(one)[1] for one in (other, *canonical.cleared([other]))]
     assert not secrets or forms[0] != forms[1]
     for form in forms:
-        assert all(journal.equal(form, same, rec) and journal.equal(same, form, rec) for same in forms)
-    assert not any(journal.equal(form, changed, other) or journal.equal(changed, form, rec) for form in forms for changed in others)
+        assert all(canonical.equal(form, same, rec) and canonical.equal(same, form, rec) for same in forms)
+    assert not any(canonical.equal(form, changed, other) or canonical.equal(changed, form, rec) for form in forms for changed in others)
 
 
 def test_many_secrets_are_compared_in_little_time():
     rec = note()
     mails = " ".join(f"x{n}@example.org" for n in range(3000))
-    forms = [journal.prepare(rec | {"body": f"{mails} {end}"})[1] for end in ("end", "and")]
+    forms = [canonical.prepare(rec | {"body": f"{mails} {end}"})[1] for end in ("end", "and")]
     marked = [re.sub(rb"x[0-9]+@example[.]org", b"[redacted:email:12ab]", form) for form in forms]
-    assert journal.equal(marked[0], forms[0]) and journal.equal(forms[0], marked[0])
-    assert not journal.equal(marked[0], forms[1]) and not journal.equal(marked[0], marked[1])
+    assert canonical.equal(marked[0], forms[0]) and canonical.equal(forms[0], marked[0])
+    assert not canonical.equal(marked[0], forms[1]) and not canonical.equal(marked[0], marked[1])
 
 
 def test_many_ids_are_forgotten_once_the_archive_has_them(folder, monkeypatch):
@@ -593,13 +593,13 @@ def test_a_whole_but_wrong_last_record_closes_the_segment(folder):
     point, audit = got[2:4]
     assert (point["segment"], point["last"], point["hash"]) == (1, 2, got[1]["@blocks"][-1]["hash"])
     assert audit["subject"] == "000001.ftai" and audit["from"] == "test"
-    top = journal.head(current(folder).read_bytes())
+    top = chain.head(current(folder).read_bytes())
     assert (top.number, top.first, top.prev) == (2, 3, point["hash"])
     # The damage stays where it is, is told of, and can be accepted as it is.
     assert '"x"' in Path(folder, "000001.ftai").read_text()
     found = troubles(folder)
     assert [(trouble.seq, bool(trouble.damage)) for trouble in found] == [(3, True)] and "damage behind seq 2" in found[0].message
-    assert journal.accept(folder) == found
+    assert verification.accept(folder) == found
     assert not troubles(folder)
     with open(os.path.join(folder, "000001.ftai"), "a") as file:
         file.write("more")
@@ -614,7 +614,7 @@ def test_damage_before_a_segment_that_is_lost_can_be_accepted(folder, accepted, 
     forget(folder)
     put(folder, note("c"), note("d"), note("e"))
     if accepted:
-        journal.accept(folder)
+        verification.accept(folder)
         assert not troubles(folder)
     for _ in range(losses):
         current(folder).write_bytes(bytes(current(folder).stat().st_size))
@@ -622,7 +622,7 @@ def test_damage_before_a_segment_that_is_lost_can_be_accepted(folder, accepted, 
         put(folder, note("f"))
     found = troubles(folder)
     assert [trouble.seq for trouble in found] == (1 - accepted) * [2] + losses * [2] and all(trouble.damage for trouble in found)
-    journal.accept(folder)
+    verification.accept(folder)
     assert not troubles(folder)
     assert [body for body in bodies(folder) if body] == ["a", "f"]
 
@@ -634,22 +634,22 @@ def test_damage_in_a_good_part_can_not_be_accepted(folder):
     put(folder, note("d"))
     first = Path(folder, "000001.ftai")
     first.write_text(first.read_text().replace('"a"', '"y"'))
-    journal.accept(folder)
+    verification.accept(folder)
     assert [trouble.seq for trouble in troubles(folder)] == [1]
 
 
 def test_an_error_of_fsync_closes_the_segment(folder, monkeypatch):
     put(folder, note("a"))
-    real = journal.sync
+    real = chain.sync
 
     def broken(fd):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(journal, "sync", broken)
+    monkeypatch.setattr(chain, "sync", broken)
     with pytest.raises(Failure) as caught:
         put(folder, note("b"), note("c"))
     assert caught.value.code == IOERR
-    monkeypatch.setattr(journal, "sync", real)
+    monkeypatch.setattr(chain, "sync", real)
     assert Path(folder, ".suspect").read_text() == "1 1\n"
     assert bodies(folder) == ["a"] and journal.position(folder) == 1
     assert "in doubt" in troubles(folder)[0].message
@@ -659,7 +659,7 @@ def test_an_error_of_fsync_closes_the_segment(folder, monkeypatch):
     assert not Path(folder, ".suspect").exists() and said
     assert put(folder, note("e"))[0][1] == 4
     assert len(troubles(folder)) == 1
-    journal.accept(folder)
+    verification.accept(folder)
     assert not troubles(folder)
 
 
@@ -669,7 +669,7 @@ def test_a_mark_that_could_not_be_written_is_believed(folder):
     forget(folder)
     assert "in doubt" in troubles(folder)[0].message and bodies(folder) == ["a"]
     assert put(folder, note("b")) == [("written", 3, None)]
-    assert not troubles(folder) and journal.closed(folder) == ["000001.ftai"]
+    assert not troubles(folder) and chain.closed(folder) == ["000001.ftai"]
 
 
 def test_a_mark_about_another_segment_is_old(folder):
@@ -705,7 +705,7 @@ def test_a_failed_write_is_cut_back(folder, monkeypatch):
     assert not troubles(folder) and not torn(folder)
 
 
-@pytest.mark.parametrize("step", ["link", "_sync_folder", "start", "unlink"])
+@pytest.mark.parametrize("step", ["link", "sync_folder", "start", "unlink"])
 def test_closing_can_be_interrupted_anywhere(folder, monkeypatch, step):
     put(folder, note("a"))
     put(folder, note("b"))
@@ -719,7 +719,7 @@ def test_closing_can_be_interrupted_anywhere(folder, monkeypatch, step):
     def crash(*_):
         raise Crash
 
-    owner = {"link": os, "unlink": os, "_sync_folder": journal, "start": journal._Live}[step]
+    owner = {"link": os, "unlink": os, "sync_folder": chain, "start": journal.Live}[step]
     with monkeypatch.context() as patch, pytest.raises(Crash):
         patch.setattr(owner, step, crash)
         put(folder, note("c"))
@@ -762,7 +762,7 @@ def test_a_live_segment_without_a_head(folder, before, garbage):
     put(folder, note("b"))
     assert [body for body in bodies(folder) if body] == (["a", "b"] if before else ["b"])
     assert [trouble.message for trouble in troubles(folder)] == ["it does not begin with the head of a segment"]
-    journal.accept(folder)
+    verification.accept(folder)
     assert not troubles(folder)
 
 
@@ -799,7 +799,7 @@ def test_a_record_that_gets_its_stamp_here_is_a_repeat_when_it_comes_again(folde
     known = None
     if process in ("new", "archive"):
         forget(folder)
-        known = (1, {rec["id"]: (1, journal.prepare(first)[1])}) if process == "archive" else (0, {})
+        known = (1, {rec["id"]: (1, canonical.prepare(first)[1])}) if process == "archive" else (0, {})
     # With a record of its own between them, so that there is something to write; and twice in one batch.
     other = note("other")
     again = passed(folder, other, rec, rec, known=known)
@@ -823,10 +823,10 @@ def test_a_stamp_is_given_once_within_a_batch(folder, monkeypatch):
 def test_segments_must_agree(folder):
     for body in ("a", "b", "c"):
         put(folder, note(body))
-        Path(folder, ".suspect").write_text(f"{journal.position(folder)} {journal.head(current(folder).read_bytes()).number}\n")
+        Path(folder, ".suspect").write_text(f"{journal.position(folder)} {chain.head(current(folder).read_bytes()).number}\n")
         forget(folder)
     put(folder, note("d"))
-    names = [*journal.closed(folder), "current.ftai"]
+    names = [*chain.closed(folder), "current.ftai"]
     assert names == ["000001.ftai", "000002.ftai", "000003.ftai", "current.ftai"] and not troubles(folder)
     assert bodies(folder, after=3) == [None, "c", None, "d"]
     second = Path(folder, names[1])
@@ -834,8 +834,8 @@ def test_segments_must_agree(folder):
     for old, new, words in [
         ("segment: 2", "segment: 3", "segment 3"),
         ("first: 2", "first: 3", "first 3"),
-        (f'journal: "{journal.head(data.encode()).journal}"', f'journal: "{record.new_id()}"', "the journal is"),
-        (f'prev: "{journal.head(data.encode()).prev}"', f'prev: "{"0" * 64}"', "prev"),
+        (f'journal: "{chain.head(data.encode()).journal}"', f'journal: "{record.new_id()}"', "the journal is"),
+        (f'prev: "{chain.head(data.encode()).prev}"', f'prev: "{"0" * 64}"', "prev"),
         ('"@note"', '"@nots"', "'@nots'"),
         ("records: 1", "records: 2", "head"),
     ]:
@@ -856,20 +856,20 @@ def test_segments_must_agree(folder):
 
 def test_the_lock_is_waited_for_and_given_up(folder, monkeypatch):
     put(folder, note("a"))
-    monkeypatch.setattr(journal, "WAIT", 0.05)
-    with journal._Lock(folder):
-        for call in (lambda: put(folder, note("b")), lambda: list(journal.read(folder)), lambda: journal.verify(folder)):
+    monkeypatch.setattr(chain, "WAIT", 0.05)
+    with chain.Lock(folder):
+        for call in (lambda: put(folder, note("b")), lambda: list(journal.read(folder)), lambda: verification.verify(folder)):
             with pytest.raises(Failure) as caught:
                 call()
             assert caught.value.code == TEMPFAIL
-    with journal._Lock(folder, shared=True):
+    with chain.Lock(folder, shared=True):
         assert bodies(folder) == ["a"]
     put(folder, note("b"))
 
 
 def test_a_lock_that_was_removed_keeps_nobody_out(folder):
     put(folder, note("a"))
-    lock = journal._Lock(folder)
+    lock = chain.Lock(folder)
     with lock:
         os.unlink(lock.path)
         put(folder, note("b"))
@@ -1066,7 +1066,7 @@ def test_reading_while_others_write(folder):
 
 def facts(*records):
     """What the journal may hold of these."""
-    return journal.cleared(list(records))
+    return canonical.cleared(list(records))
 
 
 def asked(body, **fields):
@@ -1120,10 +1120,10 @@ def test_a_hidden_request_in_a_thread_does_not_hide_the_rest_of_it():
 
 
 def test_hidden_requests_are_not_kept_in_mind_for_ever(monkeypatch):
-    monkeypatch.setattr(journal, "GAP", 10)
+    monkeypatch.setattr(canonical, "FACTS", 10)
     for _ in range(50):
         facts(asked("x"))
-        assert 0 < len(journal._facts) <= 20
+        assert 0 < len(canonical._facts) <= 20
 
 
 def test_a_foreign_document_can_be_hidden(folder):
@@ -1186,7 +1186,7 @@ def test_a_secret_cut_over_two_records_is_found_however_they_are_written(folder)
 def test_a_record_is_the_same_redacted_or_not(folder, first, process):
     """The journal may have held it before its secret was known, or since."""
     rec = note(f"it is {fake()}", n=1)
-    clear = journal.cleared([rec])
+    clear = canonical.cleared([rec])
     other = [rec | {"n": 2}]
     one, two = ([rec], clear) if first == "plain" else (clear, [rec])
     if process == "batch":
@@ -1195,10 +1195,10 @@ def test_a_record_is_the_same_redacted_or_not(folder, first, process):
     known = None
     if process in ("new", "archive"):
         forget(folder)
-        known = (1, {rec["id"]: (1, journal.prepare(one[0])[1])}) if process == "archive" else (0, {})
+        known = (1, {rec["id"]: (1, canonical.prepare(one[0])[1])}) if process == "archive" else (0, {})
     assert kinds(put(folder, rec, clear=two, known=known)) == ["repeat"]
     assert kinds(put(folder, *other, clear=other, known=known)) == ["conflict"]
-    assert kinds(put(folder, *other, clear=journal.cleared(other), known=known)) == ["conflict"]
+    assert kinds(put(folder, *other, clear=canonical.cleared(other), known=known)) == ["conflict"]
 
 
 def test_a_record_that_gets_its_stamp_here_is_a_repeat_redacted(folder, monkeypatch):

@@ -12,7 +12,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from serenamaster import archive, journal, paths, purge, record
+from serenamaster import archive, canonical, chain, journal, paths, purge, record, segments, verification
 from serenamaster.errors import Failure
 
 ROOT = Path(__file__).parents[2]
@@ -59,10 +59,10 @@ def rows():
 
 def sound():
     """The chain holds, for us and for the script of ftai(5), and the archive is what a rebuild makes."""
-    summary, troubles = journal.verify(paths.journal())
+    summary, troubles = verification.verify(paths.journal())
     assert (troubles, summary.notes) == ([], [])
     folder = paths.journal()
-    segments = [os.path.join(folder, name) for name in [*journal.closed(folder), journal.LIVE]]
+    segments = [os.path.join(folder, name) for name in [*chain.closed(folder), chain.LIVE]]
     ran = subprocess.run(["sh", ROOT / "tests" / "vectors" / "verify.sh", *segments], capture_output=True, text=True, timeout=300, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert archive.catch_up(limit=None) is None
@@ -175,7 +175,7 @@ def test_nothing_found_leaves_nothing_behind():
     told = gone(pattern="two")
     assert [(rec["@tag"], rec["records"]) for rec in told] == [("report", 0)]
     assert len(held()) == 1
-    assert journal.closed(paths.journal()) == []
+    assert chain.closed(paths.journal()) == []
 
 
 def test_dry_run_changes_nothing(home):
@@ -303,17 +303,17 @@ def test_by_thread_no_word_of_it_is_left(home):
 
 def test_damage_goes_too(home):
     put(note("one"), note("geheim4711"), note("three"), note("four"))
-    live = Path(paths.journal()) / journal.LIVE
+    live = Path(paths.journal()) / chain.LIVE
     data = live.read_bytes()
     # A record that is not what the chain says, and one without a chain.
     live.write_bytes(data.replace(b'"geheim4711"', b'"geheim4711 x"') + b'\n@note\n  body: "geheim4711"\n@end\n')
     journal._live.clear()
     put(note("five"))
-    assert len(journal.verify(paths.journal())[1]) == 2
+    assert len(verification.verify(paths.journal())[1]) == 2
     told = gone(pattern="geheim4711")
     assert (told[-1]["records"], told[-1]["damage"]) == (1, 1)
     assert traces(home, "geheim4711") == []
-    assert [trouble.seq for trouble in journal.verify(paths.journal())[1]] == [2], "the record that was wrong is wrong"
+    assert [trouble.seq for trouble in verification.verify(paths.journal())[1]] == [2], "the record that was wrong is wrong"
     assert [rec["body"] for rec in held().values() if "body" in rec] == ["one", "three", "four", "five"]
 
 
@@ -395,7 +395,7 @@ def test_many_are_named_in_several_records(monkeypatch):
 
 def test_a_record_of_names_is_below_a_mebibyte():
     words = [f"{10**9 + n} {'a' * 64}" for n in range(purge.NAMES)]
-    assert len(journal.prepare(record.make("audit", "test", act="purge", purged=words))[1]) < 1024 * 1024
+    assert len(canonical.prepare(record.make("audit", "test", act="purge", purged=words))[1]) < 1024 * 1024
 
 
 def test_cursors_and_followers_go_on(home):
@@ -442,13 +442,13 @@ def test_who_catches_up_later_sees_rewritten_segments(home):
 
 def test_who_catches_up_in_the_middle_does_no_harm(home, monkeypatch):
     put(note("one"), note("geheim4711"))
-    bury = journal.bury
+    bury = segments.bury
 
     def late(*args):
         assert archive.catch_up(limit=None) is None
         bury(*args)
 
-    monkeypatch.setattr(journal, "bury", late)
+    monkeypatch.setattr(segments, "bury", late)
     # The archive is right before anything more is written.
     tags = []
     purge.run(purge.Asked(pattern="geheim4711"), "x", stage="test", clean=lambda fits: tags.extend(row[5] for row in rows()))
@@ -469,12 +469,12 @@ def test_a_damaged_archive_is_made_again(home):
 def test_records_that_come_back_from_a_backup_go_again(home):
     put(note("one"), note("geheim4711"))
     put(note("three"))
-    journal.close(paths.journal(), 1, stage="test")
+    segments.close(paths.journal(), 1, stage="test")
     segment = Path(paths.journal()) / "000001.ftai"
     data = segment.read_bytes()
     gone(pattern="geheim4711")
     segment.write_bytes(data)
-    found = journal.verify(paths.journal())[1]
+    found = verification.verify(paths.journal())[1]
     assert [(trouble.seq, trouble.id) for trouble in found] == [(2, re.findall(rb'id: "([^"]*)"', data)[1].decode())]
     assert "it stands: ftai-archive purge --finish" in found[0].message
     told = purge.run(None, stage="test")
@@ -491,7 +491,7 @@ def test_a_name_that_fits_no_record_is_nothing():
 
 def test_an_end_before_the_names_is_told():
     put(note("one"), record.make("audit", "test", act="purge", subject="journal", who="me", outcome="intended", because="y", asked=["pattern"], records=3))
-    assert "seq 2 is under way or was interrupted" in journal.verify(paths.journal())[0].notes[0]
+    assert "seq 2 is under way or was interrupted" in verification.verify(paths.journal())[0].notes[0]
     told = purge.run(None, stage="test")[-1]
     assert (told["outcome"], told["records"]) == ("incomplete", 0)
     sound()
@@ -514,7 +514,7 @@ def test_a_reader_in_a_snapshot_is_75_and_the_next_one_ends_it(home, monkeypatch
     with pytest.raises(Failure) as bad:
         gone(pattern="geheim4711")
     assert bad.value.code == 75
-    assert "was interrupted" in journal.verify(paths.journal())[0].notes[0]
+    assert "was interrupted" in verification.verify(paths.journal())[0].notes[0]
     reader.close()
     told = gone(pattern="nothing else")
     assert told[-1]["outcome"] == "done"
@@ -664,7 +664,7 @@ def test_answers_of_other_threads_stay(home):
 @pytest.mark.parametrize("new", [b"x", b"0"])
 def test_no_row_is_left_of_what_is_damaged(home, new):
     put(note("first"), note("geheim4711"), note("last"))
-    live = Path(paths.journal()) / journal.LIVE
+    live = Path(paths.journal()) / chain.LIVE
     data = live.read_bytes()
     at = data.index(b' hash: "', data.index(b"geheim4711")) + 8
     live.write_bytes(data[:at] + new * 64 + data[at + 64 :])
@@ -677,7 +677,7 @@ def test_no_row_is_left_of_what_is_damaged(home, new):
 def test_dry_run_tells_what_was_interrupted(monkeypatch, step):
     put(note("geheim4711"), note("x"))
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
-        cut.setattr({"bury": journal, "purge": archive}[step], step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        cut.setattr({"bury": segments, "purge": archive}[step], step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         gone(pattern="geheim4711")
     told = purge.run(None, stage="test", dry_run=True)[0]
     rewrite = ["rewrite 000001.ftai"] * (step == "bury")
@@ -725,15 +725,15 @@ def test_a_full_disk_keeps_no_text_in_the_archive(home, monkeypatch, room):
 @pytest.mark.parametrize("fields", [{"purged": True}, {"purged": True, "note": "x"}, {"asked": ["id"]}, {"about": "x", "hash": "x", "@tag": "report"}])
 def test_a_proof_from_elsewhere_is_not_believed(fields):
     first = put(note("one"), note("two"))[0]
-    content = journal.prepare(first)[1]
-    salt = re.search(rb'salt: "([0-9a-f]{32})"', (Path(paths.journal()) / journal.LIVE).read_bytes())[1]
+    content = canonical.prepare(first)[1]
+    salt = re.search(rb'salt: "([0-9a-f]{32})"', (Path(paths.journal()) / chain.LIVE).read_bytes())[1]
     from hashlib import sha256
 
     named = {"purged": ["1 " + sha256(salt + content).hexdigest()]} if "purged" in fields else {}
     forged = {"@tag": "audit", "act": "purge", "subject": "journal", "who": "me", "outcome": "intended", **fields, **named}
     _, _, reason = journal.take(paths.journal(), [(forged, record.encode(forged))], stage="test")[0]
     assert ("note" in fields) == (reason == ""), reason
-    seen, troubles = journal.verify(paths.journal())
+    seen, troubles = verification.verify(paths.journal())
     assert (seen.notes, troubles) == ([], [])
     assert purge.run(None, stage="test")[0]["records"] == 0
     assert [rec["body"] for rec in held().values() if rec["@tag"] == "note"] == ["one", "two"]
@@ -771,13 +771,13 @@ def test_what_only_looks_like_a_proof_can_be_purged(home, rec):
 
 def test_the_certificate_of_purged_damage_ends_its_purge():
     put(note("one"), note("geheim4711"))
-    segment = Path(paths.journal()) / journal.LIVE
+    segment = Path(paths.journal()) / chain.LIVE
     segment.write_bytes(segment.read_bytes().replace(b'hash: "', b'hash: x"', 9))
     journal._live.clear()
     put(note("three"))
     told = gone(pattern="geheim4711")
     assert told[-1].get("damage", 0) >= 1
-    assert journal.verify(paths.journal())[0].notes == []
+    assert verification.verify(paths.journal())[0].notes == []
 
 
 def test_specs_that_went_are_journaled_once_more(home):

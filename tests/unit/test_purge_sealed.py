@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import pytest
-from serenamaster import archive, journal, paths, proofs, purge, record
+from serenamaster import archive, chain, journal, paths, proofs, purge, record, segments
 from test_segments import STAGE, bodies, check, close, home, put_away, write  # noqa: F401
 
 # A use of the fixture `home` that the other file has for all its tests.
@@ -21,7 +21,7 @@ def sealed() -> str:
     write(3, "two")
     put_away(close())
     journal.append(paths.journal(), [record.make("note", "x", body="another heron")], stage=STAGE)
-    journal.certify(paths.journal(), [], stage=STAGE)
+    segments.certify(paths.journal(), [], stage=STAGE)
     return paths.journal()
 
 
@@ -32,9 +32,9 @@ def go(**settings):
 def everything() -> bytes:
     """All plain bytes of what the journal's folder holds, sealed segments opened."""
     found = b""
-    for part, fd, _ in journal.snapshot(paths.journal()):
+    for part, fd, _ in segments.snapshot(paths.journal()):
         os.close(fd)
-        fd, size, _ = journal.open_segment(part) if part.name != journal.LIVE else journal._open(part.path)
+        fd, size, _ = chain.open_segment(part) if part.name != chain.LIVE else chain.open_plain(part.path)
         found += os.pread(fd, size, 0)
         os.close(fd)
     return found
@@ -47,21 +47,21 @@ def test_what_is_sealed_is_purged_too():
     assert (certificate["outcome"], certificate["records"]) == ("done", 2) and "unreached" not in certificate
     assert b"heron" not in everything()
     # Only the one that was rewritten is plain now.
-    assert [(part.number, part.sealed) for part in journal.segments(folder)] == [(1, False), (2, True), (3, False)]
-    assert journal.ledger(folder).keys() == {2}
+    assert [(part.number, part.sealed) for part in chain.segments(folder)] == [(1, False), (2, True), (3, False)]
+    assert chain.ledger(folder).keys() == {2}
     assert not check(folder)[1]
-    root = journal.describe(folder, journal.segments(folder)[0])["root"]
-    put_away(journal.segments(folder)[0])
-    assert journal.ledger(folder)[1]["root"] == root
+    root = segments.describe(folder, chain.segments(folder)[0])["root"]
+    put_away(chain.segments(folder)[0])
+    assert chain.ledger(folder)[1]["root"] == root
     assert not check(folder)[1] and not [body for body in bodies(folder) if "heron" in body]
     assert archive.ask(lambda db: db.execute("SELECT count(*) FROM records WHERE line LIKE '%heron%'").fetchone()[0]) == 0
 
 
 def test_the_tree_of_hashes_is_as_it_was():
     folder = sealed()
-    root = journal.ledger(folder)[1]["root"]
+    root = chain.ledger(folder)[1]["root"]
     go()
-    assert journal.describe(folder, journal.segments(folder)[0])["root"] == root
+    assert segments.describe(folder, chain.segments(folder)[0])["root"] == root
 
 
 def test_a_sealed_segment_that_cannot_be_opened_is_named(home):  # noqa: F811
@@ -69,7 +69,7 @@ def test_a_sealed_segment_that_cannot_be_opened_is_named(home):  # noqa: F811
     shutil.move(home / "state/keys/identity", home / "identity")
     [_, certificate] = go()
     assert (certificate["outcome"], certificate["records"], certificate["shut"]) == ("incomplete", 1, 2)
-    assert certificate["unreached"] == [part.path for part in journal.segments(folder)[:2]]
+    assert certificate["unreached"] == [part.path for part in chain.segments(folder)[:2]]
     shutil.move(home / "identity", home / "state/keys/identity")
     [_, certificate] = go()
     assert certificate["outcome"] == "done" and b"heron" not in everything() and not check(folder)[1]
@@ -87,7 +87,7 @@ def test_a_purge_that_was_interrupted_is_ended_in_sealed_segments(monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(journal, "bring_back", stop)
+    monkeypatch.setattr(segments, "bring_back", stop)
     with pytest.raises(KeyboardInterrupt):
         go()
     monkeypatch.undo()
@@ -99,7 +99,7 @@ def test_a_purge_that_was_interrupted_is_ended_in_sealed_segments(monkeypatch):
 
 def test_signed_checkpoints_are_kept():
     folder = sealed()
-    journal.certify(folder, [], stage=STAGE)
+    segments.certify(folder, [], stage=STAGE)
     purge.run(purge.Asked(since=archive.instant("2020-01-01T00:00:00Z")), "all of it", stage="ftai-archive")
     kept = [found for _, found in journal.read(folder) if found["@tag"] == "checkpoint" and "note" in found]
     assert len(kept) == 2 and not check(folder)[1]
@@ -117,4 +117,4 @@ def test_a_purge_of_what_is_sealed_while_it_is_verified_is_no_finding():
 
     sys.addaudithook(hook)
     assert not check(folder)[1] and seen
-    assert not journal.segments(folder)[0].sealed
+    assert not chain.segments(folder)[0].sealed

@@ -11,7 +11,7 @@ import pyrage
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serenamaster import archive, journal, paths, proofs, purge, record, rotation, seal, sealed, specs
+from serenamaster import archive, canonical, chain, journal, paths, proofs, purge, record, rotation, seal, sealed, segments, specs, verification
 from serenamaster.errors import Failure
 
 STAGE = "ftai-test"
@@ -90,15 +90,15 @@ def policy(**keys) -> None:
 
 
 def names() -> list[str]:
-    return [segment.name for segment in journal.segments(paths.journal())]
+    return [segment.name for segment in chain.segments(paths.journal())]
 
 
 def bodies() -> list[str]:
     return [rec["body"] for _, rec in journal.read(paths.journal()) if rec["@tag"] == "note"]
 
 
-def sound() -> journal.Summary:
-    summary, troubles = journal.verify(paths.journal())
+def sound() -> verification.Summary:
+    summary, troubles = verification.verify(paths.journal())
     assert [str(trouble) for trouble in troubles] == []
     return summary
 
@@ -170,7 +170,7 @@ def test_a_day_after_the_other(clock):
     assert bodies() == ["one", "two"]
     assert sound().records == 5
     # It is journaled as it was told.
-    held = {rec["id"]: journal.stored(rec) for _, rec in journal.read(paths.journal())}
+    held = {rec["id"]: canonical.stored(rec) for _, rec in journal.read(paths.journal())}
     assert all(held[rec["id"]] == rec for rec in run.records)
 
 
@@ -179,7 +179,7 @@ def test_the_header_of_what_is_sealed_says_what_it_is():
     Run(close=True)
     header, fd = sealed.open_(f"{paths.journal()}/{SEALED[1]}")
     os.close(fd)
-    entry = journal.ledger(paths.journal())[1]
+    entry = chain.ledger(paths.journal())[1]
     assert all(header[key] == entry[key] for key in ("journal", "segment", "first", "last", "prev", "hash", "root", "records", "bytes"))
     assert header["name"] == "000001.ftai"
 
@@ -208,7 +208,7 @@ def test_with_a_key_there_is_a_signed_checkpoint_with_the_root():
     run = Run(close=True)
     assert (run.tags(), run.warned) == (["audit", "checkpoint", "report"], [])
     said = proofs.parsed(proofs.opened(run.records[1]["note"]))
-    entry = journal.ledger(paths.journal())[1]
+    entry = chain.ledger(paths.journal())[1]
     assert [tuple(one) for one in said.segments] == [(1, 1, entry["last"], entry["root"])]
     assert sound()
 
@@ -226,7 +226,7 @@ def test_it_tells_how_far_it_is():
     write("one")
     told = []
     Run(close=True, told=lambda *now: told.append(now))
-    size = journal.ledger(paths.journal())[1]["bytes"]
+    size = chain.ledger(paths.journal())[1]["bytes"]
     assert told[-1] == (size, size, "000001.ftai")
     assert {(of, name) for _, of, name in told} == {(size, "000001.ftai")}
 
@@ -246,7 +246,7 @@ def test_only_one_at_a_time(monkeypatch):
 def closed(*words) -> str:
     """Closes a segment with these notes, as a run that was killed right behind that leaves it."""
     write(*words)
-    name = journal.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
+    name = segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
     assert name
     return f"{paths.journal()}/{name}"
 
@@ -344,7 +344,7 @@ def test_a_damaged_segment_is_sealed_as_it_is_and_that_is_said_once():
     assert run.codes() == [1]
     assert "seq 1" in run.failed[0].message
     assert run.report["sealed"] == [SEALED[1], SEALED[2]]
-    assert "damaged" in journal.ledger(paths.journal())[1]
+    assert "damaged" in chain.ledger(paths.journal())[1]
     again = Run()
     assert (again.records, again.codes()) == ([], [])
 
@@ -445,7 +445,7 @@ def test_what_no_rule_keeps_is_removed_and_the_rest_verifies(clock):
     assert run.records[2]["because"] == "retention"
     assert bodies() == ["day 3", "day 4"]
     assert "were removed, as a signed checkpoint says" in sound().notes[0]
-    assert journal.ledger(paths.journal()).keys() == {4, 5}
+    assert chain.ledger(paths.journal()).keys() == {4, 5}
 
 
 def test_within_so_many_days_also_where_nothing_else_is_to_do(clock):
@@ -500,7 +500,7 @@ def test_the_time_of_a_segment_is_when_it_was_closed_whatever_its_records_say(cl
     proofs.make_key()
     policy(keep_within=3)
     write("one", ts="2019-01-01T00:00:00.000Z")
-    journal.close(paths.journal(), 1 << 62, stage="ftai-purge")  # as a purge does it
+    segments.close(paths.journal(), 1 << 62, stage="ftai-purge")  # as a purge does it
     days(clock, 2, ts="2019-01-01T00:00:00.000Z")
     assert names() == SEALED[1:4]
     clock.seconds += 3 * DAY
@@ -552,7 +552,7 @@ def test_what_memories_a_segment_holds_is_in_the_ledger(clock):
     write('@memory\n  tier: "fake"\n', tier="nested")  # text that looks like one
     journal.append(paths.journal(), [record.make("note", "x", blocks=[{"@tag": "memory", "tier": "inner"}])], stage=STAGE)
     Run(close=True)
-    assert journal.ledger(paths.journal())[1]["memories"] == [
+    assert chain.ledger(paths.journal())[1]["memories"] == [
         ["?", "2026-11-26T12:00:00.000Z"],
         ["huge", "2026-11-26T12:00:00.000Z"],
         ["long", "2026-11-26T12:00:00.000Z"],
@@ -565,7 +565,7 @@ def test_what_memories_a_segment_holds_is_in_the_ledger(clock):
 def test_memories_are_found_wherever_they_stand(tmp_path_factory, sizes):
     """Also where the pieces meet in which the file is read."""
     path = tmp_path_factory.mktemp("memories") / "x"
-    kept, journal.CHUNK = journal.CHUNK, 1000
+    kept, chain.CHUNK = chain.CHUNK, 1000
     try:
         made = []
         with open(path, "wb") as file:
@@ -577,7 +577,7 @@ def test_memories_are_found_wherever_they_stand(tmp_path_factory, sizes):
         found = rotation.memories(fd, os.path.getsize(path))
         os.close(fd)
     finally:
-        journal.CHUNK = kept
+        chain.CHUNK = kept
     assert sorted(name for name, _ in found) == sorted(made)
 
 
@@ -587,9 +587,9 @@ def test_a_segment_of_which_nobody_knows_its_memories_stays(clock):
         write(word)
         Run(close=True)
     folder = paths.journal()
-    entries = journal.ledger(folder)
+    entries = chain.ledger(folder)
     del entries[1]["memories"]
-    journal._save_ledger(folder, entries)
+    chain.save_ledger(folder, entries)
     policy(keep_last=1)
     write("three")
     Run(close=True)
@@ -626,11 +626,11 @@ def test_what_proves_a_purge_stays_while_the_purged_does(clock):
     first = next(rec for _, rec in journal.read(paths.journal()) if rec.get("body"))
     purge.run(purge.Asked(ids=(first["id"],)), "asked for", stage="ftai-archive")
     days(clock, 3)
-    entries = journal.ledger(paths.journal())
+    entries = chain.ledger(paths.journal())
     assert [entry["purges"] for entry in entries.values()].count(True) >= 1
     assert [number for number, (_, keep, _) in rotation._judged(paths.journal(), {"keep_last": 1}).items() if keep] == [max(entries)]
     older = entries | {1: entries[1] | {"memories": [["long", "2026-11-01T00:00:00.000Z"]]}}
-    journal._save_ledger(paths.journal(), older)
+    chain.save_ledger(paths.journal(), older)
     found = rotation._judged(paths.journal(), {"keep_last": 1})
     assert found[1][1]
     assert {number: why for number, (_, keep, why) in found.items() if keep and "purged" in why}
@@ -747,7 +747,7 @@ def test_a_disk_without_any_room(disk):
     assert bodies() == ["one"]
     write("two")
     Run(close=True)
-    assert all(segment.sealed for segment in journal.segments(paths.journal()))
+    assert all(segment.sealed for segment in chain.segments(paths.journal()))
     assert bodies() == ["one", "two"]
     assert sound()
 

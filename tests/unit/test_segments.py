@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import pytest
-from serenamaster import archive, journal, paths, proofs, record, sealed
+from serenamaster import archive, canonical, chain, journal, paths, proofs, record, sealed, segments, verification
 from serenamaster.errors import CONFIG, NOPERM, SOME, Failure
 
 STAGE = "ftai-test"
@@ -26,19 +26,19 @@ def write(count: int, name: str = "n") -> list[dict]:
     return made
 
 
-def close() -> journal.Segment:
-    name = journal.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
-    return next(part for part in journal.segments(paths.journal()) if part.name == name)
+def close() -> chain.Segment:
+    name = segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
+    return next(part for part in chain.segments(paths.journal()) if part.name == name)
 
 
-def put_away(segment: journal.Segment) -> journal.Segment:
+def put_away(segment: chain.Segment) -> chain.Segment:
     folder = paths.journal()
-    entry = journal.describe(folder, segment)
-    fd = journal.regular(segment.path)
+    entry = segments.describe(folder, segment)
+    fd = chain.regular(segment.path)
     entry |= sealed.write(fd, segment.path, entry)
     os.close(fd)
-    journal.put_away(folder, segment, entry)
-    return next(part for part in journal.segments(folder) if part.number == segment.number)
+    segments.put_away(folder, segment, entry)
+    return next(part for part in chain.segments(folder) if part.number == segment.number)
 
 
 def three() -> str:
@@ -51,13 +51,13 @@ def three() -> str:
     return paths.journal()
 
 
-def live(folder: str) -> journal.Head:
+def live(folder: str) -> chain.Head:
     with open(f"{folder}/current.ftai", "rb") as file:
-        return journal.head(file.read(journal.WINDOW))
+        return chain.head(file.read(chain.WINDOW))
 
 
 def check(folder: str, **settings):
-    summary, troubles = journal.verify(folder, **settings)
+    summary, troubles = verification.verify(folder, **settings)
     return summary, [str(trouble) for trouble in troubles]
 
 
@@ -70,7 +70,7 @@ ALL = [f"{name} {n}" for name in ("one", "two", "three") for n in range(5)]
 
 def test_what_is_closed_and_sealed_is_read_on():
     folder = three()
-    assert [(part.number, part.sealed) for part in journal.segments(folder)] == [(1, True), (2, False)]
+    assert [(part.number, part.sealed) for part in chain.segments(folder)] == [(1, True), (2, False)]
     assert not os.path.exists(f"{folder}/000001.ftai")
     assert bodies(folder) == ALL
     assert [rec["body"] for _, rec in journal.read(folder, after=14) if "body" in rec] == ["three 2", "three 3", "three 4"]
@@ -80,12 +80,12 @@ def test_what_is_closed_and_sealed_is_read_on():
 
 
 def test_an_idle_journal_gets_no_new_segment():
-    assert journal.rotate(paths.journal(), lambda *_: "now", stage=STAGE) is None
+    assert segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE) is None
     assert not os.path.exists(f"{paths.journal()}/current.ftai")
     write(1)
     assert close().number == 1
     journal.append(paths.journal(), [record.make("report", STAGE, subject="journal")], stage=STAGE)
-    assert journal.rotate(paths.journal(), lambda *_: "now", stage=STAGE) is None
+    assert segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE) is None
     write(1)
     assert close().number == 2
 
@@ -93,21 +93,21 @@ def test_an_idle_journal_gets_no_new_segment():
 def test_due_is_asked_with_the_first_record_that_counts():
     [rec] = write(1)
     asked = []
-    assert journal.rotate(paths.journal(), lambda *given: asked.append(given) or "", stage=STAGE) is None
+    assert segments.rotate(paths.journal(), lambda *given: asked.append(given) or "", stage=STAGE) is None
     [(top, size, first)] = asked
     assert (top.number, size, first) == (1, os.path.getsize(f"{paths.journal()}/current.ftai"), rec["ts"])
 
 
 def test_the_ledger_says_what_the_segment_holds():
     folder = three()
-    [entry] = journal.ledger(folder).values()
-    back = journal.bring_back(folder, journal.segments(folder)[0])
-    assert journal.describe(folder, back) == {key: entry[key] for key in list(entry)[:11]}
+    [entry] = chain.ledger(folder).values()
+    back = segments.bring_back(folder, chain.segments(folder)[0])
+    assert segments.describe(folder, back) == {key: entry[key] for key in list(entry)[:11]}
     tree = proofs.Tree()
-    for _, stored in journal.leaves(folder, back):
+    for _, stored in segments.leaves(folder, back):
         tree.add(stored)
     assert entry["root"] == tree.root() and entry["records"] == tree.size == 5
-    assert journal.ledger(folder) == {} and not back.sealed and bodies(folder) == ALL
+    assert chain.ledger(folder) == {} and not back.sealed and bodies(folder) == ALL
     assert not check(folder)[1]
 
 
@@ -139,7 +139,7 @@ def test_a_sealed_segment_without_identity(home):
     write(1, "four")
     summary, troubles = check(folder)
     assert not troubles and (summary.records, summary.shut) == (13, 5) and "1 sealed segment could not be opened" in summary.notes[0]
-    path = journal.segments(folder)[0].path
+    path = chain.segments(folder)[0].path
     with open(path, "r+b") as file:
         file.seek(100)
         byte = file.read(1)
@@ -151,9 +151,9 @@ def test_a_sealed_segment_without_identity(home):
 @pytest.mark.parametrize("field", ["first", "prev", "bytes"])
 def test_a_ledger_that_lies_is_found(field):
     folder = three()
-    [entry] = journal.ledger(folder).values()
+    [entry] = chain.ledger(folder).values()
     entry[field] = "0" * 64 if field == "prev" else entry[field] + 1
-    journal._save_ledger(folder, {1: entry})
+    chain.save_ledger(folder, {1: entry})
     assert "does not hold what the ledger says" in check(folder)[1][0]
 
 
@@ -164,11 +164,11 @@ def test_a_segment_that_is_damaged_inside_has_no_root():
         data = file.read()
     with open(path, "wb") as file:
         file.write(data.replace(b"two 2", b"two 9"))
-    part = journal.segments(folder)[1]
+    part = chain.segments(folder)[1]
     with pytest.raises(Failure) as bad:
-        list(journal.leaves(folder, part))
+        list(segments.leaves(folder, part))
     assert bad.value.code == SOME and "hash" in bad.value.message
-    entry = journal.describe(folder, part)
+    entry = segments.describe(folder, part)
     assert entry["damaged"] == bad.value.message and "root" not in entry
     assert (entry["first"], entry["last"]) == (6, 11)
 
@@ -179,16 +179,16 @@ def test_a_segment_that_is_damaged_inside_has_no_root():
 def test_a_checkpoint_needs_a_key():
     write(1)
     with pytest.raises(Failure) as bad:
-        journal.certify(paths.journal(), [], stage=STAGE)
+        segments.certify(paths.journal(), [], stage=STAGE)
     assert bad.value.code == CONFIG and "ftai-keys init" in bad.value.hint
-    assert journal.anchor(paths.journal()) == "" and not check(paths.journal())[1]
+    assert segments.anchor(paths.journal()) == "" and not check(paths.journal())[1]
 
 
 def test_a_tail_that_is_cut_behind_a_checkpoint_is_missed():
     proofs.make_key()
     folder = three()
-    rec = journal.certify(folder, [], stage=STAGE)
-    assert rec["note"] == journal.anchor(folder)
+    rec = segments.certify(folder, [], stage=STAGE)
+    assert rec["note"] == segments.anchor(folder)
     assert proofs.parsed(proofs.opened(rec["note"])).size == rec["size"] == 17
     assert not check(folder)[1]
     with open(f"{folder}/current.ftai", "r+b") as file:
@@ -200,15 +200,15 @@ def test_a_tail_that_is_cut_behind_a_checkpoint_is_missed():
 def test_a_journal_that_is_written_anew_does_not_fit_its_checkpoint(home):
     proofs.make_key()
     folder = three()
-    journal.certify(folder, [], stage=STAGE)
-    kept = journal.anchor(folder)
+    segments.certify(folder, [], stage=STAGE)
+    kept = segments.anchor(folder)
     journal._live.clear()
     top = live(folder)
-    sealed_ = journal._seal([journal.prepare(record.make("note", "x", body="other"))[1] for _ in range(9)])
-    data, _ = journal._link(sealed_, top.first - 1, top.prev)
+    sealed_ = chain.digests([canonical.prepare(record.make("note", "x", body="other"))[1] for _ in range(9)])
+    data, _ = chain.link(sealed_, top.first - 1, top.prev)
     with open(f"{folder}/current.ftai", "wb") as file:
-        file.write(journal.heading(top.journal, top.number, top.first, top.prev, top.tags) + data)
-    assert journal.anchor(folder) == kept
+        file.write(chain.heading(top.journal, top.number, top.first, top.prev, top.tags) + data)
+    assert segments.anchor(folder) == kept
     assert "written anew" in check(folder)[1][0]
 
 
@@ -216,7 +216,7 @@ def test_a_checkpoint_in_the_chain_is_compared_with_what_stands_before():
     proofs.make_key()
     folder = three()
     write(1)
-    head = journal.certify(folder, [], stage=STAGE)
+    head = segments.certify(folder, [], stage=STAGE)
     text = proofs.text(live(folder).journal, head["size"] + 1, "0" * 64, ["closed 0"])
     lie = record.make("checkpoint", STAGE, size=head["size"] + 1, hash="0" * 64, note=proofs.sign(text))
     journal.enter(folder, [lie], stage=STAGE)
@@ -238,9 +238,9 @@ def many() -> str:
 @pytest.mark.parametrize("numbers", [[1], [1, 2], [2], [2, 3], [1, 3]])
 def test_the_rest_verifies_when_segments_are_removed(numbers):
     folder = many()
-    rec = journal.drop(folder, numbers, "keep_last", stage=STAGE)
-    assert [part.number for part in journal.segments(folder)] == [n for n in (1, 2, 3, 4) if n not in numbers]
-    assert journal.ledger(folder).keys() == {1, 2, 3, 4} - set(numbers)
+    rec = segments.drop(folder, numbers, "keep_last", stage=STAGE)
+    assert [part.number for part in chain.segments(folder)] == [n for n in (1, 2, 3, 4) if n not in numbers]
+    assert chain.ledger(folder).keys() == {1, 2, 3, 4} - set(numbers)
     summary, troubles = check(folder)
     assert not troubles and any("removed" in note for note in summary.notes)
     assert rec["removed"] and rec["because"] == "keep_last"
@@ -254,13 +254,13 @@ def test_the_rest_verifies_when_segments_are_removed(numbers):
 
 def test_what_goes_later_says_again_what_went_before():
     folder = many()
-    journal.drop(folder, [2], "keep_last", stage=STAGE)
+    segments.drop(folder, [2], "keep_last", stage=STAGE)
     write(3, "s5")
     put_away(close())
     os.unlink(f"{folder}/checkpoint")
     # Segment 5 holds the checkpoint that told of segment 2.
-    journal.drop(folder, [1, 4, 5], "keep_last", stage=STAGE)
-    assert [part.number for part in journal.segments(folder)] == [3]
+    segments.drop(folder, [1, 4, 5], "keep_last", stage=STAGE)
+    assert [part.number for part in chain.segments(folder)] == [3]
     assert not check(folder)[1]
     os.unlink(f"{folder}/checkpoint")
     assert not check(folder)[1]
@@ -269,14 +269,14 @@ def test_what_goes_later_says_again_what_went_before():
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_a_segment_that_is_gone_without_a_checkpoint_is_missed(number):
     folder = many()
-    journal.drop(folder, [3], "keep_last", stage=STAGE)
-    os.unlink(journal.segments(folder)[(1, 2, 4).index(number)].path)
+    segments.drop(folder, [3], "keep_last", stage=STAGE)
+    os.unlink(chain.segments(folder)[(1, 2, 4).index(number)].path)
     assert check(folder)[1]
 
 
 def test_nobody_else_says_what_was_removed(home, tmp_path, monkeypatch):
     folder = many()
-    entry = journal.ledger(folder)[2]
+    entry = chain.ledger(folder)[2]
     run = (2, entry["first"], entry["last"], entry["prev"], entry["hash"])
     monkeypatch.setenv("FTAI_HOME", str(tmp_path / "other"))
     proofs.make_key()
@@ -284,22 +284,22 @@ def test_nobody_else_says_what_was_removed(home, tmp_path, monkeypatch):
     note = proofs.sign(proofs.text(entry["journal"], 17, "0" * 64, lines))
     monkeypatch.setenv("FTAI_HOME", str(home))
     journal.append(folder, [record.make("checkpoint", STAGE, size=17, hash="0" * 64, note=note)], stage=STAGE)
-    os.unlink(journal.segments(folder)[1].path)
+    os.unlink(chain.segments(folder)[1].path)
     assert check(folder)[1]
 
 
 def test_a_removal_that_was_interrupted_is_finished(monkeypatch):
     folder = many()
-    monkeypatch.setattr(journal, "_remove", lambda *_: [])
-    journal.drop(folder, [1, 2], "keep_last", stage=STAGE)
+    monkeypatch.setattr(segments, "_remove", lambda *_: [])
+    segments.drop(folder, [1, 2], "keep_last", stage=STAGE)
     monkeypatch.undo()
     monkeypatch.setenv("FTAI_HOME", os.path.dirname(os.path.dirname(folder)))
-    assert len(journal.segments(folder)) == 4 and not check(folder)[1]
+    assert len(chain.segments(folder)) == 4 and not check(folder)[1]
     # Killed a second time, with one of both gone.
     shutil.move(f"{folder}/000001.ftai.zst.sealed", f"{folder}/../kept")
     assert not check(folder)[1]
     shutil.move(f"{folder}/../kept", f"{folder}/000001.ftai.zst.sealed")
-    assert journal.finish(folder) == ["000001.ftai.zst.sealed", "000002.ftai.zst.sealed"]
+    assert segments.finish(folder) == ["000001.ftai.zst.sealed", "000002.ftai.zst.sealed"]
     assert not check(folder)[1]
 
 
@@ -308,12 +308,12 @@ def test_a_removal_that_was_interrupted_is_finished(monkeypatch):
 
 def test_verifying_from_a_time_on():
     folder = many()
-    since = journal.ledger(folder)[3]["since"]
+    since = chain.ledger(folder)[3]["since"]
     seen = []
     summary, troubles = check(folder, since=since, seen=lambda *each: seen.append(each))
-    assert not troubles and summary.first == journal.ledger(folder)[3]["first"]
+    assert not troubles and summary.first == chain.ledger(folder)[3]["first"]
     assert [number for number, _, _ in seen if number == 3] and not [number for number, _, _ in seen if number < 3]
-    os.unlink(journal.segments(folder)[0].path)
+    os.unlink(chain.segments(folder)[0].path)
     assert not check(folder, since=since)[1] and check(folder)[1]
 
 
@@ -321,13 +321,13 @@ def test_a_snapshot_holds_each_segment_once():
     folder = three()
     with open(f"{folder}/current.ftai", "ab") as file:
         file.write(b"\n@note\n  torn")
-    found = journal.snapshot(folder)
+    found = segments.snapshot(folder)
     assert [(part.number, part.sealed) for part, _, _ in found] == [(1, True), (2, False), (3, False)]
     assert os.fstat(found[-1][1]).st_size == found[-1][2] + 13
     for _, fd, _ in found:
         os.close(fd)
     os.link(f"{folder}/current.ftai", f"{folder}/000003.ftai")
-    again = journal.snapshot(folder)
+    again = segments.snapshot(folder)
     assert [part.name for part, _, _ in again] == ["000001.ftai.zst.sealed", "000002.ftai", "current.ftai"]
     for _, fd, _ in again:
         os.close(fd)
@@ -338,15 +338,15 @@ def test_damage_that_was_accepted_stays_so_when_it_is_sealed():
     with open(f"{folder}/000002.ftai", "ab") as file:
         file.write(b"\n@note\n  no end")
     [trouble] = check(folder)[1]
-    part = put_away(journal.segments(folder)[1])
+    part = put_away(chain.segments(folder)[1])
     assert check(folder)[1] == [trouble.replace("000002.ftai", part.name)]
-    assert [found.damage.split()[0] for found in journal.accept(folder)] == ["000002.ftai"]
+    assert [found.damage.split()[0] for found in verification.accept(folder)] == ["000002.ftai"]
     assert not check(folder)[1]
-    journal.bring_back(folder, part)
+    segments.bring_back(folder, part)
     assert not check(folder)[1]
     with open(f"{folder}/000002.ftai", "ab") as file:
         file.write(b" either")
-    put_away(journal.segments(folder)[1])
+    put_away(chain.segments(folder)[1])
     assert len(check(folder)[1]) == 1
 
 
@@ -360,11 +360,11 @@ def test_retention_while_it_is_verified_is_no_finding():
     def hook(event, given_):
         if event == "open" and given_[0] == f"{folder}/.accepted" and not seen:
             seen.append(event)
-            journal.drop(folder, [1, 3], "retention", stage=STAGE)
+            segments.drop(folder, [1, 3], "retention", stage=STAGE)
 
     sys.addaudithook(hook)
     assert not check(folder)[1] and seen
-    assert [part.number for part in journal.segments(folder)] == [2, 4]
+    assert [part.number for part in chain.segments(folder)] == [2, 4]
 
 
 def test_what_is_plain_may_be_sealed_while_it_is_verified():
@@ -374,11 +374,11 @@ def test_what_is_plain_may_be_sealed_while_it_is_verified():
     def hook(event, given_):
         if event == "open" and given_[0] == f"{folder}/.accepted" and not seen:
             seen.append(event)
-            put_away(journal.segments(folder)[1])
+            put_away(chain.segments(folder)[1])
 
     sys.addaudithook(hook)
     assert not check(folder)[1] and seen
-    assert journal.segments(folder)[1].sealed
+    assert chain.segments(folder)[1].sealed
 
 
 @pytest.mark.parametrize("what", ["spoiled", "foreign", "missing", "old"])
@@ -387,7 +387,7 @@ def test_a_checkpoint_file_that_somebody_was_at_is_found(what, home, tmp_path, m
     folder = three()
     for _ in range(3):
         write(1)
-        journal.certify(folder, [], stage=STAGE)
+        segments.certify(folder, [], stage=STAGE)
         if not os.path.exists(tmp_path / "old"):
             shutil.copy(f"{folder}/checkpoint", tmp_path / "old")
     assert not check(folder)[1]
@@ -399,7 +399,7 @@ def test_a_checkpoint_file_that_somebody_was_at_is_found(what, home, tmp_path, m
     elif what == "old":
         shutil.copy(tmp_path / "old", f"{folder}/checkpoint")
     else:
-        words = proofs.opened(journal.anchor(folder))
+        words = proofs.opened(segments.anchor(folder))
         monkeypatch.setenv("FTAI_HOME", str(tmp_path / "other"))
         proofs.make_key()
         note = proofs.sign(words)
@@ -412,10 +412,10 @@ def test_a_checkpoint_file_that_somebody_was_at_is_found(what, home, tmp_path, m
 def test_a_crash_between_a_checkpoint_and_its_file_is_no_finding(tmp_path):
     proofs.make_key()
     folder = three()
-    journal.certify(folder, [], stage=STAGE)
+    segments.certify(folder, [], stage=STAGE)
     shutil.copy(f"{folder}/checkpoint", tmp_path / "old")
     write(1)
-    journal.certify(folder, [], stage=STAGE)
+    segments.certify(folder, [], stage=STAGE)
     shutil.copy(tmp_path / "old", f"{folder}/checkpoint")
     assert not check(folder)[1]
 
@@ -423,26 +423,26 @@ def test_a_crash_between_a_checkpoint_and_its_file_is_no_finding(tmp_path):
 def test_nothing_is_signed_that_does_not_go_on_from_the_last_checkpoint():
     proofs.make_key()
     folder = many()
-    journal.certify(folder, [], stage=STAGE)
-    before = journal.anchor(folder)
+    segments.certify(folder, [], stage=STAGE)
+    before = segments.anchor(folder)
     with open(f"{folder}/current.ftai", "r+b") as file:
         data = file.read()
         file.truncate(data.rindex(b"\n@note\n", 0, data.rindex(b"\n@checkpoint\n")))
-    for sign in (lambda: journal.certify(folder, [], stage=STAGE), lambda: journal.drop(folder, [1], "retention", stage=STAGE)):
+    for sign in (lambda: segments.certify(folder, [], stage=STAGE), lambda: segments.drop(folder, [1], "retention", stage=STAGE)):
         with pytest.raises(Failure) as bad:
             sign()
         assert bad.value.code == SOME and "does not go on" in bad.value.message
     write(5)  # as long again, and something else
     with pytest.raises(Failure):
-        journal.certify(folder, [], stage=STAGE)
-    assert journal.anchor(folder) == before and len(journal.segments(folder)) == 4
+        segments.certify(folder, [], stage=STAGE)
+    assert segments.anchor(folder) == before and len(chain.segments(folder)) == 4
 
 
 def test_segments_that_are_gone_from_the_end_are_missed():
     folder = many()
     os.unlink(f"{folder}/current.ftai")
     assert "followed by a live one" in check(folder)[1][0]
-    os.unlink(journal.segments(folder)[-1].path)
+    os.unlink(chain.segments(folder)[-1].path)
     assert "segment 4, seq 12 to 15, is missing" in check(folder)[1][1]
     # Nobody takes their numbers.
     journal._live.clear()
@@ -453,7 +453,7 @@ def test_segments_that_are_gone_from_the_end_are_missed():
 
 def test_a_ledger_that_is_lost_keeps_nobody_from_writing(home):
     folder = many()
-    kept = journal.ledger(folder)
+    kept = chain.ledger(folder)
     os.unlink(f"{folder}/ledger")
     shutil.move(home / "state/keys/identity", home / "identity")
     archive.discard()
@@ -461,37 +461,37 @@ def test_a_ledger_that_is_lost_keeps_nobody_from_writing(home):
     [rec] = write(1)
     assert journal.append(folder, [rec], known=(0, {}), stage=STAGE)[0][0] == "repeat"
     with pytest.raises(Failure):
-        journal.relist(folder)
+        segments.relist(folder)
     shutil.move(home / "identity", home / "state/keys/identity")
-    assert len(journal.relist(folder)) == 4
-    assert {number: {key: entry[key] for key in entry if key != "method"} for number, entry in kept.items()} == journal.ledger(folder)
+    assert len(segments.relist(folder)) == 4
+    assert {number: {key: entry[key] for key in entry if key != "method"} for number, entry in kept.items()} == chain.ledger(folder)
 
 
 def test_a_ledger_that_lies_removes_nothing_that_was_not_chosen():
     folder = many()
-    entries = journal.ledger(folder)
+    entries = chain.ledger(folder)
     entries[1] |= {"last": entries[3]["last"], "hash": entries[3]["hash"]}
-    journal._save_ledger(folder, entries)
+    chain.save_ledger(folder, entries)
     assert "does not hold what the ledger says" in check(folder)[1][0]
     with pytest.raises(Failure) as bad:
-        journal.drop(folder, [1], "retention", stage=STAGE)
+        segments.drop(folder, [1], "retention", stage=STAGE)
     assert "does not hold what the ledger says" in bad.value.message
-    assert len(journal.segments(folder)) == 4
+    assert len(chain.segments(folder)) == 4
 
 
 def test_what_was_removed_of_another_journal_removes_nothing(home, tmp_path):
     """With the same key: a journal that was begun anew after a loss."""
     folder = many()
-    journal.drop(folder, [1, 2], "retention", stage=STAGE)
+    segments.drop(folder, [1, 2], "retention", stage=STAGE)
     shutil.move(folder, tmp_path / "lost")
     journal._live.clear()
     archive.discard()
     folder = many()
     shutil.copy(tmp_path / "lost" / "checkpoint", f"{folder}/checkpoint")
-    assert journal.finish(folder) == [] and len(journal.segments(folder)) == 4
+    assert segments.finish(folder) == [] and len(chain.segments(folder)) == 4
     assert "another journal" in check(folder)[1][0]
-    journal.certify(folder, [], stage=STAGE)
-    assert journal.removed(folder) == [] and not check(folder)[1]
+    segments.certify(folder, [], stage=STAGE)
+    assert segments.removed(folder) == [] and not check(folder)[1]
 
 
 def test_a_disk_that_can_only_be_read_is_no_damage(monkeypatch):
@@ -512,19 +512,19 @@ def test_a_disk_that_can_only_be_read_is_no_damage(monkeypatch):
 
 def test_a_purge_leaves_no_sealed_copy_of_what_is_plain():
     folder = three()
-    part = journal.segments(folder)[0]
+    part = chain.segments(folder)[0]
     shutil.copy(part.path, part.path + ".kept")
-    journal.bring_back(folder, part)
+    segments.bring_back(folder, part)
     os.rename(part.path + ".kept", part.path)  # as where that was killed in the middle
     assert os.path.exists(f"{folder}/000001.ftai")
-    journal.bury(folder, "000001.ftai", [])
+    segments.bury(folder, "000001.ftai", [])
     assert not os.path.exists(part.path)
 
 
 def test_a_journal_that_is_gone_is_missed():
     folder = many()
-    journal.certify(folder, [], stage=STAGE)
-    for part in journal.segments(folder):
+    segments.certify(folder, [], stage=STAGE)
+    for part in chain.segments(folder):
         os.unlink(part.path)
     os.unlink(f"{folder}/current.ftai")
     found = check(folder)[1]

@@ -5,7 +5,7 @@ from collections import namedtuple
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from serenamaster import archive, health, journal, paths, proofs, record, seal, sealed, storage
+from serenamaster import archive, chain, health, journal, paths, proofs, record, seal, sealed, segments, storage
 from serenamaster.errors import Failure
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -28,18 +28,18 @@ def put(count, body="x", **more):
 
 
 def close():
-    name = journal.rotate(paths.journal(), lambda *_: "now", stage="ftai-rotate")
-    return next(part for part in journal.segments(paths.journal()) if part.name == name)
+    name = segments.rotate(paths.journal(), lambda *_: "now", stage="ftai-rotate")
+    return next(part for part in chain.segments(paths.journal()) if part.name == name)
 
 
 def put_away(part):
-    entry = journal.describe(paths.journal(), part)
-    fd = journal.regular(part.path)
+    entry = segments.describe(paths.journal(), part)
+    fd = chain.regular(part.path)
     try:
         entry |= sealed.write(fd, part.path, {"journal": entry["journal"], "segment": part.number})
     finally:
         os.close(fd)
-    journal.put_away(paths.journal(), part, entry)
+    segments.put_away(paths.journal(), part, entry)
 
 
 def told(function, *given):
@@ -55,9 +55,9 @@ def old(days):
     at = int((datetime.now(UTC) - timedelta(days=days)).timestamp() * 1000)
     name = f"{at:012x}"
     own = f"{name[:8]}-{name[8:]}-7000-8000-000000000000"
-    path = os.path.join(paths.journal(), journal.LIVE)
+    path = os.path.join(paths.journal(), chain.LIVE)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(journal.heading(own, 1, 1, journal.root(own), journal._tags()))
+        file.write(chain.heading(own, 1, 1, chain.root(own), journal._tags()))
 
 
 # --- sizes
@@ -127,7 +127,7 @@ def test_growth_where_records_are_of_days_ago(home):
     assert fields["a_day"] == pytest.approx(grown["journal"].bytes + grown["archive"].bytes, abs=2) and fields["days"] > 100
 
 
-@pytest.mark.parametrize("ts", [ago(4000), ago(-400), "yesterday", "", None])
+@pytest.mark.parametrize("ts", [ago(4000), ago(-400), "yesterday", "", None], ids=["before", "ahead", "word", "empty", "none"])
 def test_a_time_that_cannot_be_right_is_not_gone_by(ts):
     old(10)
     put(1, **({"ts": ts} if ts is not None else {}))
@@ -147,7 +147,7 @@ def test_growth_counts_what_sealing_leaves_and_the_last_thirty_days_only(monkeyp
     kept = os.path.getsize(f"{first.path}.zst.sealed")
     assert kept < before / 2
     # The second was begun by ours just now: as if twenty days ago.
-    spans = storage._spans(paths.journal(), journal.segments(paths.journal()), journal.ledger(paths.journal()))
+    spans = storage._spans(paths.journal(), chain.segments(paths.journal()), chain.ledger(paths.journal()))
     assert [span.size for span in spans] == [before, os.path.getsize(os.path.join(paths.journal(), "current.ftai"))]
     assert [span.first for span in spans] == [1, 302]
     now = datetime.now(UTC)
@@ -168,10 +168,10 @@ def test_a_sealed_segment_without_an_entry_and_a_damaged_one_are_left_out():
     put_away(close())
     put(3)
     close()
-    os.unlink(os.path.join(paths.journal(), journal.LEDGER))
+    os.unlink(os.path.join(paths.journal(), chain.LEDGER))
     with open(os.path.join(paths.journal(), "000002.ftai"), "r+b") as file:
         file.write(b"nothing")
-    assert len(storage._spans(paths.journal(), journal.segments(paths.journal()), {})) == 1
+    assert len(storage._spans(paths.journal(), chain.segments(paths.journal()), {})) == 1
     ((fields, _),) = told(storage._journal, {})
     assert (fields["closed_segments"], fields["sealed_segments"]) == (1, 1)
 
@@ -311,7 +311,7 @@ def test_all_is_told_where_one_part_cannot_be(monkeypatch):
     def broken(*_):
         raise Failure("no", 74)
 
-    monkeypatch.setattr(journal, "ledger", broken)
+    monkeypatch.setattr(chain, "ledger", broken)
     found = list(health.guarded(storage.standing()[:4]))
     assert [one.detail if type(one) is health.Check else one[0]["name"] for one in found][:3] == ["no", "archive", "state.db"]
     assert any(type(one) is tuple and one[0].get("unknown") == "the journal can't be read" for one in found)

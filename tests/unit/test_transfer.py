@@ -15,7 +15,7 @@ import pytest
 import strategies
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from serenamaster import archive, journal, paths, purge, record, seal, secret, specs, state, transfer
+from serenamaster import archive, canonical, chain, journal, paths, purge, record, seal, secret, specs, state, transfer, verification
 from serenamaster.errors import CANTCREAT, DATAERR, IOERR, NOINPUT, NOPERM, USAGE, Failure
 
 ROOT = Path(__file__).parents[2]
@@ -96,13 +96,13 @@ def held(own=False):
         if not rec["@blocks"]:
             del rec["@blocks"]
         rec.pop("origin", None)
-        if (own or rec["@tag"] not in (*OWN, "tombstone", "checkpoint")) and not journal.is_own(rec):
+        if (own or rec["@tag"] not in (*OWN, "tombstone", "checkpoint")) and not canonical.is_own(rec):
             found.append(rec)
     return found
 
 
 def sound():
-    summary, troubles = journal.verify(paths.journal())
+    summary, troubles = verification.verify(paths.journal())
     assert troubles == []
     return summary
 
@@ -658,7 +658,7 @@ def test_foreign_files_twice_add_nothing(data, tmp_path):
 
 def test_a_segment_of_a_journal_can_be_imported(tmp_path, monkeypatch):
     put(*map(note, "abc"))
-    segment = Path(paths.journal()) / journal.LIVE
+    segment = Path(paths.journal()) / chain.LIVE
     use(tmp_path / "b", monkeypatch)
     report = take(segment)
     assert (report["written"], report["records"]) == (3, 3)
@@ -808,7 +808,7 @@ def test_a_full_disk_leaves_what_was_journaled_and_says_so(tmp_path):
 def test_killed_half_way_the_next_import_ends_it(tmp_path):
     count = 6000 * SCALE
     (tmp_path / "x").write_bytes(many(count))
-    live = tmp_path / "a" / "state" / "journal" / journal.LIVE
+    live = tmp_path / "a" / "state" / "journal" / chain.LIVE
     for _ in range(3):
         size = live.stat().st_size if live.exists() else 0
         child = subprocess.Popen([STAGE, "import", tmp_path / "x"], env=environment(tmp_path), stdout=subprocess.DEVNULL)
