@@ -142,14 +142,14 @@ def tail(fd: int, top: Head, size: int, until: int | None = None):
     """
     for at, seq, prev in boundaries(fd, top, size):
         if until is None or seq <= until:
-            found = good(fd, at, size, seq, prev, until)
+            found = scan(fd, at, size, seq, prev, until)
             # A record end that was found by searching is believed only if a record behind it goes on from it.
             if found[2] > at:
                 return found
-    return good(fd, top.start, size, top.first - 1, top.prev, until)
+    return scan(fd, top.start, size, top.first - 1, top.prev, until)
 
 
-def good(fd: int, at: int, size: int, seq: int, prev: str, until: int | None, each=None):
+def scan(fd: int, at: int, size: int, seq: int, prev: str, until: int | None, each=None):
     """As tail(), reading all from offset `at`, where `seq` and `prev` stand before; each(seq, content) is called for the good ones."""
     end = at
     for offset, piece, cut, number, stored, wrong in walk(fd, at, size, seq, prev):

@@ -199,7 +199,7 @@ class Live:
 
     def follow(self, size: int):
         """Reads what other writers appended; as chain.tail()."""
-        return chain.good(self.fd, self.end, size, self.seq, self.hash, chain.suspect(self.folder, self.top.number), self.remember)
+        return chain.scan(self.fd, self.end, size, self.seq, self.hash, chain.suspect(self.folder, self.top.number), self.remember)
 
     def remember(self, seq: int, content: bytes) -> None:
         found = re.search(rb'\n  id: "([0-9a-fA-F-]{36})"\n', content)

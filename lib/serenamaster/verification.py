@@ -167,6 +167,99 @@ def _torn(folder: str) -> tuple[str, int]:
         os.close(fd)
 
 
+def _telling(piece: bytes) -> bool:
+    """True for a record that may say something of others: a tombstone, a signed checkpoint, what a purge has written."""
+    if piece.startswith((b"\n@audit\n", b"\n@report\n")):
+        return canonical.PURGE in piece
+    return piece.startswith(b"\n@tombstone\n") or (piece.startswith(b"\n@checkpoint\n") and b"\n  note: " in piece)
+
+
+STRETCH = 1024 * 1024  # bytes of a segment that are looked at by one process at a time
+PROCESSES = 8  # at most
+
+# A stretch of a segment in which all is right: seq and hash of its last record and the offset behind, how many there are, their hashes where asked
+# for, that of one seq, and (offset, piece, cut, seq before, hash before) of the telling ones.
+Stretch = namedtuple("Stretch", "seq hash end records hashes reached telling")
+
+
+def _looked(fd: int, top: chain.Head, size: int, until: int | None, mark: int, hashes: bool):
+    """Yields one Stretch after the other from the head of a segment on, as far as all is right, by as many processes as there are processors.
+
+    A stretch begins with the seq and hash that the file says stand before it, and counts only where the one before ends just there and so: then
+    it is as if one process had read all. What is wrong, too little, or can't be shared here is left to the caller.
+    """
+    import marshal
+    import signal
+
+    spans = [(top.start, top.first - 1, top.prev)]
+    for at in range(top.start + STRETCH, size - STRETCH // 2, STRETCH):
+        found = next(chain.boundaries(fd, top, at))
+        if found[0] > spans[-1][0]:
+            spans.append(found)
+    jobs = min(PROCESSES, len(spans), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    ends = [at for at, *_ in spans[1:]] + [size]
+    children: list = []
+    try:
+        for n in range(jobs if jobs > 1 else 0):
+            children.append(_child(fd, [*zip(spans, ends, strict=True)][n::jobs], until, mark, hashes))
+        for n in range(len(spans) if children else 0):
+            found = marshal.load(children[n % jobs][1])
+            if found is None or (n + 1 < len(spans) and (found[2], found[0], found[1]) != spans[n + 1]):
+                return
+            yield Stretch(*found)
+    except (OSError, EOFError, ValueError):
+        return  # no process to be had, or it was killed
+    finally:
+        for pid, file in children:
+            file.close()
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _child(fd: int, spans: list, until: int | None, mark: int, hashes: bool):
+    """(pid, file) of a process that writes into the file what _look() gives of each ((offset, seq, hash), end), as marshal has it. Raises OSError."""
+    import marshal
+    import signal
+
+    out, into = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(out)
+        os.close(into)
+        raise
+    if pid:
+        os.close(into)
+        return pid, open(out, "rb")
+    try:
+        for name in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_DFL)  # what the stage does then is not for this process to do
+        with open(into, "wb") as file:
+            for (at, seq, prev), end in spans:
+                marshal.dump(_look(fd, at, end, seq, prev, until, mark, hashes), file)
+                file.flush()
+    finally:
+        os._exit(0)
+
+
+def _look(fd: int, at: int, end: int, seq: int, prev: str, until: int | None, mark: int, hashes: bool):
+    """The fields of a Stretch, None where something in it is wrong. mark: the seq whose hash is asked for. until: the last seq that counts."""
+    before, reached, own, telling = seq, "", [], []
+    for offset, piece, cut, number, stored, wrong in chain.walk(fd, at, end, seq, prev):
+        if until is not None and number > until:
+            break
+        if wrong:
+            return None
+        if _telling(piece):
+            telling.append((offset, piece, cut, seq, prev))
+        if number == mark:
+            reached = stored
+        if hashes:
+            own.append(stored)
+        seq, prev, at = number, stored, offset + len(piece) + len(chain.END)
+    return seq, prev, at, seq - before, own, reached, telling
+
+
 class _Check:
     """verify(), from segment to segment."""
 
@@ -203,7 +296,15 @@ class _Check:
         self.declared(path, fd, size, top)
         self.seq, self.prev, end = top.first - 1, top.prev, top.start
         size_ = self.signed.size if self.signed else 0
-        for offset, piece, cut, seq, stored, wrong in chain.walk(fd, top.start, size, self.seq, self.prev):
+        for found in _looked(fd, top, size, until, size_, bool(self.seen)):
+            for offset, piece, cut, self.seq, self.prev in found.telling:
+                self.told(path, fd, offset, piece, cut)
+            self.seq, self.prev, end = found.seq, found.hash, found.end
+            self.count += found.records
+            self.reached = found.reached or self.reached
+            for seq, stored in enumerate(found.hashes, found.seq - len(found.hashes) + 1):
+                self.seen(top.number, seq, stored)
+        for offset, piece, cut, seq, stored, wrong in chain.walk(fd, end, size, self.seq, self.prev):
             if until is not None and seq > until:
                 break
             end = offset + len(piece) + len(chain.END)
@@ -211,25 +312,30 @@ class _Check:
                 self.say(path, chain.line(fd, offset + piece.startswith(b"\n")), seq, canonical.own_id(piece), wrong)
                 self.seq, self.prev = max(self.seq, seq), str(stored)
                 continue
-            if piece.startswith(b"\n@checkpoint\n") and b"\n  note: " in piece:
-                self.note(path, fd, offset, piece[1:cut])
+            if _telling(piece):
+                self.told(path, fd, offset, piece, cut)
             self.seq, self.prev = seq, str(stored)
             self.count += 1
             if seq == size_:
                 self.reached = self.prev
             if self.seen:
                 self.seen(top.number, seq, stored)
-            if piece.startswith(b"\n@tombstone\n"):
-                found = chain.CHAIN.fullmatch(piece, cut + 9)
-                if found and found[3]:
-                    self.gone[f"{seq} {found[3].decode()}"] = path, offset + 1
-            elif piece.startswith((b"\n@audit\n", b"\n@report\n")) and canonical.PURGE in piece:
-                self.purge(seq, canonical.proof(piece[1:cut]))
         if until is not None and self.seq < until:
             self.short = [Trouble(path, 0, self.seq + 1, "", f"the records from seq {self.seq + 1} to {until} are missing")]
         if size > end + 1 or (size > end and os.pread(fd, 1, end) != b"\n"):
             what = "it is cut off: no whole record" if until is None else f"{size - end} bytes of damage behind seq {self.seq}"
             self.damage(path, fd, end, size, what)
+
+    def told(self, path: str, fd: int, offset: int, piece: bytes, cut: int) -> None:
+        """Takes note of a record that is telling, behind self.seq."""
+        if piece.startswith(b"\n@tombstone\n"):
+            found = chain.CHAIN.fullmatch(piece, cut + 9)
+            if found and found[3]:
+                self.gone[f"{self.seq + 1} {found[3].decode()}"] = path, offset + 1
+        elif piece.startswith(b"\n@checkpoint\n"):
+            self.note(path, fd, offset, piece[1:cut])
+        else:
+            self.purge(self.seq + 1, canonical.proof(piece[1:cut]))
 
     def say(self, path, line, seq, own, message, damage="") -> None:
         self.troubles.append(Trouble(path, line, seq, own, message, damage))

@@ -88,7 +88,7 @@ def main(without: str, files: list) -> None:
 
         chain.Lock = Open  # type: ignore[assignment,misc]
     elif without == "repair":
-        chain.good = _trusting(chain.good)
+        chain.scan = _trusting(chain.scan)
     elif without == "short":
         chain.write = lambda fd, data: os.write(fd, data)  # type: ignore[assignment,return-value]
     elif without == "sync":
