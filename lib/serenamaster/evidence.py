@@ -382,9 +382,10 @@ def answer(ctx, files, asked: dict, folder, at, dry_run: bool = False) -> None:
 def _verify(ctx, folder: str, files, since, against) -> None:
     kept = Anchor(against) if against is not None else None
     try:
-        summary, troubles = verification.verify(folder, files, since=_instant(since), seen=kept and kept.seen)
+        summary, troubles = verification.verify(folder, files, since=_instant(since), seen=kept and kept.seen, told=ctx.bar)
     except FileNotFoundError as bad:
         raise Failure(f"cannot read '{bad.filename}': no such file", NOINPUT) from None
+    ctx.bar()
     if kept:
         troubles += kept.troubles(folder, summary)
     for trouble in troubles:

@@ -13,11 +13,12 @@ class Context:
 
     def __init__(self, name: str):
         self.name = name
-        self.quiet = self.verbose = self.began = False
+        self.quiet = self.verbose = self.began = self.drawn = False
         self.codes: list[int] = []
 
     def error(self, message: str, hint: str = "") -> None:
         """A failure, on stderr, always."""
+        self.bar()
         stream.say(f"{self.name}: {message}")
         if hint:
             stream.say(f"hint: {hint}")
@@ -25,6 +26,7 @@ class Context:
     def warn(self, message: str, hint: str = "") -> None:
         """What may surprise but is no failure; --quiet leaves it out."""
         if not self.quiet:
+            self.bar()
             stream.say(f"{self.name}: warning: {message}")
             if hint:
                 stream.say(f"hint: {hint}")
@@ -32,7 +34,18 @@ class Context:
     def note(self, message: str) -> None:
         """What only --verbose tells."""
         if self.verbose:
+            self.bar()
             stream.say(f"{self.name}: {message}")
+
+    def bar(self, done: float = 0, size: int = 0, words: str = "") -> None:
+        """Draws how far a long work is, on a terminal only; without a size it takes that away again, as any message does, and the end of the run."""
+        if size and not self.quiet and (self.drawn or os.isatty(2)):
+            self.drawn = True
+            filled = "#" * int(30 * min(done, size) / size)
+            os.write(2, f"\r{self.name}: [{filled:30}] {words or f'{done} of {size}'}\x1b[K".encode())
+        elif self.drawn and not size:
+            self.drawn = False
+            os.write(2, b"\r\x1b[K")
 
     def fail(self, failure: Failure) -> None:
         """Reports a failure that does not end the run; its status counts at the end."""
@@ -68,10 +81,12 @@ def run(main, options=None, *, doc: str, usage: str = "[FILE...]") -> None:
         else:
             code = _click(ctx, main, options, doc, usage, argv)
         stream.flush()
+        ctx.bar()
         code = code or tally(ctx.codes)
     except Failure as bad:
         code = _last_words(ctx, bad)
     except KeyboardInterrupt:
+        ctx.bar()
         die(signal.SIGINT)
     except BrokenPipeError:
         die(signal.SIGPIPE)

@@ -10,6 +10,8 @@ from .errors import CANTCREAT, CONFIG, IOERR, NOPERM, Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .proofs import Checkpoint
 
 
@@ -30,12 +32,12 @@ class Trouble(namedtuple("Trouble", "path line seq id message damage", defaults=
 Summary = namedtuple("Summary", "journal segments records first last hash notes shut", defaults=(0,))
 
 
-def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
+def verify(folder: str = "", files=(), *, since: str | None = None, seen=None, told=None):
     """(Summary, list of Trouble): all that ftai(5), JOURNAL, asks of the journal in `folder`, or of segments given as files, oldest first.
 
     since: a time as archive.instant() gives it: from the segment on that was live then. seen(number, seq, hash) is called for each record that is
-    right. Of a sealed segment that can't be opened here the checksum is compared with the ledger's, and a note tells of it.
-    Summary is of what is good; its notes are no troubles. Raises OSError, Failure 75.
+    right, told(segments done, of all, words) now and then. Of a sealed segment that can't be opened here the checksum is compared with the ledger's, and a
+    note tells of it. Summary is of what is good; its notes are no troubles. Raises OSError, Failure 75.
     """
     notes: list[str] = []
     live = os.path.join(folder, chain.LIVE)
@@ -60,6 +62,8 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None):
         check.anchored(folder)
     tops = [chain.known_head(part, entries, kept.get(part.path)) for part in parts]
     for n, part in enumerate(parts):
+        if told:
+            check.far = lambda at, size, n=n: told(n + at / size, len(parts), f"segment {n + 1} of {len(parts)}")
         try:
             try:
                 fd, size, found = kept.pop(part.path, None) or chain.open_segment(part)
@@ -265,6 +269,7 @@ class _Check:
 
     def __init__(self, folder: str, accepted: set[str], seen=None):
         self.folder, self.accepted, self.seen = folder, accepted, seen
+        self.far: Callable | None = None  # called with (bytes, of all) of the segment that is looked at
         self.part = False  # that there may be more before the first segment
         self.notes: list[str] = []
         self.shut: dict[str, int] = {}  # sealed segments that could not be opened: how many records the ledger says they hold
@@ -300,6 +305,8 @@ class _Check:
             for offset, piece, cut, self.seq, self.prev in found.telling:
                 self.told(path, fd, offset, piece, cut)
             self.seq, self.prev, end = found.seq, found.hash, found.end
+            if self.far:
+                self.far(end, size)
             self.count += found.records
             self.reached = found.reached or self.reached
             for seq, stored in enumerate(found.hashes, found.seq - len(found.hashes) + 1):

@@ -166,3 +166,18 @@ last() { ftai-recall --after 0 --tag note | jq -r .id | tail -n 1; }
         empty "$T/out"
     done
 }
+
+@test "a bar on a terminal while a journal is verified" {
+    "$root/.venv/bin/python" - <<'EOF'
+import sys
+sys.path.insert(0, "lib")
+from serenamaster import journal, paths, record
+for _ in range(4):
+    journal.append(paths.journal(), [record.make("note", "x", body="word " * 60) for n in range(1000)], stage="x")
+EOF
+    screen() { "$root/.venv/bin/python" -c 'import pty, sys; sys.exit(pty.spawn(sys.argv[1:]))' "$@" </dev/null; }
+    screen sh -c 'ftai-log --verify >/dev/null' >"$T/screen"
+    [ "$(nproc)" -lt 2 ] || grep -q '\[#* *\] segment 1 of 1' "$T/screen"
+    screen sh -c 'ftai-log --verify -q >/dev/null' >"$T/screen"
+    empty "$T/screen"
+}
