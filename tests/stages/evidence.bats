@@ -168,9 +168,7 @@ last() { ftai-recall --after 0 --tag note | jq -r .id | tail -n 1; }
 }
 
 @test "a bar on a terminal while a journal is verified" {
-    "$root/.venv/bin/python" - <<'EOF'
-import sys
-sys.path.insert(0, "lib")
+    PYTHONPATH="$root/lib" "$root/.venv/bin/python" - <<'EOF'
 from serenamaster import journal, paths, record
 for _ in range(4):
     journal.append(paths.journal(), [record.make("note", "x", body="word " * 60) for n in range(1000)], stage="x")
