@@ -5,9 +5,12 @@ without the lock, the sealed file, opened again and compared, then the ledger, a
 retention lets go, named in the chain before; the report. What was interrupted is ended by the next run. See ftai-rotate(1).
 """
 
+import contextlib
 import os
 import re
 import time
+
+import orjson
 
 from . import canonical, chain, evidence, journal, retention, sealed, segments, specs, stream
 from .errors import CANTCREAT, CONFIG, IOERR, SOME, Failure
@@ -15,6 +18,8 @@ from .record import LIMIT, make, now
 
 WAIT = 10.0  # seconds to wait for a purge, or another rotation
 MEGABYTE = 1_000_000
+FAILED = ".failed"  # in the journal's folder: what the last run was to do and could not, as its records say
+TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 MEMORY = re.compile(rb'\n@memory(?: "[^\n]*")?\n((?:  [^\n]*\n)*)')
 
 
@@ -64,8 +69,12 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, end
 
     what = [f"close {chain.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in entries]
     what += [f"remove {name}" for name in ended] + [f"remove {name}: {reason}" for name, reason in _old(folder, policy, held).values()]
-    intent = make("audit", stage, act="rotate", subject="journal", who=journal.user(), outcome="intended", what=what or None)
-    yield _journaled(folder, intent, warn)
+    before_ = _last(folder)
+    # What was tried before and failed is still intended, and that is journaled.
+    intent = before_["intent"] if before_.get("what") == what else None
+    if intent is None:
+        intent = make("audit", stage, act="rotate", subject="journal", who=journal.user(), outcome="intended", what=what or None)
+        yield _journaled(folder, intent, warn)
     closed = _tried(missed, segments.rotate, folder, lambda *_: why, stage=stage) if why else None
     fresh = [segment for segment in _plain(folder) if segment.name == closed]
     put, removed = [], ended
@@ -90,10 +99,34 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, end
     if sure and (signed := _tried(missed, segments.drop, folder, list(old), "retention", stage=stage)):
         yield signed
         removed = [*ended, *(name for name, _ in old.values())]
+    last = {"intent": {key: intent[key] for key in ("id", "thread")}, "what": what, "failed": [TIME.sub("", bad.message) for bad in failed]}
+    if last == before_ and not (closed or put or removed):
+        return  # as the journal says already
     sizes = {key: sum(entry[key] for entry in put) for key in ("bytes", "sealed_bytes")} if put else {}
     said = {"closed": closed, "sealed": [entry["file"] for entry in put] or None, **sizes, "removed": removed or None}
     said |= {"outcome": "failed" if failed else "done", "failed": [bad.message for bad in failed] or None, "ms": int((time.monotonic() - began) * 1000)}
-    yield _journaled(folder, make("report", stage, parent=intent, subject="journal", act="rotate", **said), warn)
+    report = _journaled(folder, make("report", stage, parent=intent, subject="journal", act="rotate", **said), warn)
+    _remember(folder, last if failed else {})
+    yield report
+
+
+def _last(folder: str) -> dict:
+    """What _remember() wrote: {intent: {id, thread}, what, failed}; {} where the last run failed at nothing."""
+    try:
+        with open(os.path.join(folder, FAILED), "rb") as file:
+            made = orjson.loads(file.read())
+        return made if made["intent"]["id"] and made["intent"]["thread"] else {}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _remember(folder: str, last: dict) -> None:
+    # Where that fails, the next run tells all of it again.
+    with contextlib.suppress(OSError):
+        if last:
+            stream.save(os.path.join(folder, FAILED), orjson.dumps(last))
+        else:
+            os.unlink(os.path.join(folder, FAILED))
 
 
 def _tried(fail, function, *given, **settings):

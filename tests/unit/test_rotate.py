@@ -403,6 +403,58 @@ def test_without_the_passphrase_it_waits_for_one(monkeypatch):
     assert Run().report["sealed"] == [SEALED[1]]
 
 
+@pytest.mark.parametrize("encrypt", ["off", "local"])
+def test_what_fails_as_before_is_not_journaled_again(monkeypatch, clock, encrypt):
+    monkeypatch.setenv("FTAI_ENCRYPT", encrypt)
+    monkeypatch.setenv("FTAI_RECIPIENTS", "passphrase")
+    write("one")
+    assert Run(close=True).tags() == ["audit", "report"]
+    first = Run()
+    assert (first.tags(), first.codes(), first.records[0]["what"]) == (["audit", "report"], [77], ["seal 000001.ftai"])
+    before = image()
+    for _ in range(40):
+        clock.seconds += DAY
+        again = Run()
+        assert (again.records, again.codes()) == ([], [77])
+        assert [bad.message for bad in again.failed] == first.report["failed"]
+    assert image() == before
+    monkeypatch.setenv("FTAI_SEAL", "rot13")  # another failure of the same segment
+    changed = Run()
+    assert (changed.tags(), changed.codes(), changed.report["parent"]) == (["report"], [78], first.records[0]["id"])
+    assert (Run().records, Run().codes()) == ([], [78])
+    monkeypatch.delenv("FTAI_SEAL")
+    closed("two")  # the same failure of another one
+    assert Run().records[0]["what"] == ["seal 000001.ftai", "seal 000002.ftai"]
+    assert Run().records == []
+    monkeypatch.delenv("FTAI_RECIPIENTS")
+    done = Run()
+    assert (done.tags(), done.report["sealed"]) == (["report"], SEALED[1:3])
+    assert Run().records == []
+    assert not os.path.exists(f"{paths.journal()}/.failed")  # what is to be done again later is intended anew
+    assert sound()
+
+
+def test_a_failure_that_names_the_time_is_the_same_at_another_one(monkeypatch, clock):
+    proofs.make_key()
+    days(clock, 3)
+    policy(keep_last=1)
+    monkeypatch.setenv("FTAI_RECIPIENTS", "passphrase")
+    closed("four")
+    clock.seconds += 40 * DAY
+    assert Run().codes() == [77, 75]
+    clock.seconds += DAY
+    again = Run()
+    assert (again.records, again.codes()) == ([], [77, 75])
+
+
+def test_a_mark_of_what_failed_that_cannot_be_read_is_none(monkeypatch):
+    monkeypatch.setenv("FTAI_RECIPIENTS", "passphrase")
+    closed("one")
+    for words in ("", "{", "[]", '{"what":["seal 000001.ftai"]}', '{"what":["seal 000001.ftai"],"intent":7}'):
+        Path(paths.journal(), ".failed").write_text(words)
+        assert Run().tags() == ["audit", "report"]
+
+
 def test_with_a_broken_config_it_closes_and_does_not_seal(monkeypatch):
     monkeypatch.setenv("FTAI_SEAL", "rot13")
     write("one")
