@@ -273,7 +273,7 @@ def memories(fd: int, size: int) -> list[list[str]]:
     Where the tier or the time is not plain text it is "?", which no spec knows.
     """
     newest: dict[str, str] = {}
-    for at in _places(fd, size, b"\n@memory"):
+    for at in segments.places(fd, size, b"\n@memory"):
         piece = os.pread(fd, chain.WINDOW, at)
         if chain.END not in piece:
             piece = os.pread(fd, LIMIT + chain.WINDOW, at)
@@ -288,17 +288,7 @@ def memories(fd: int, size: int) -> list[list[str]]:
 
 def _purges(fd: int, size: int) -> bool:
     """True where a plain segment holds what a purge says of itself, or what looks like it: it proves tombstones in older ones."""
-    return next(_places(fd, size, canonical.PURGE), None) is not None
-
-
-def _places(fd: int, size: int, mark: bytes):
-    """Yields the offsets at which `mark` stands in a file."""
-    for base in range(0, size, chain.CHUNK):
-        data = os.pread(fd, chain.CHUNK + len(mark) - 1, base)
-        at = data.find(mark)
-        while at >= 0:
-            yield base + at
-            at = data.find(mark, at + 1)
+    return next(segments.places(fd, size, canonical.PURGE), None) is not None
 
 
 def _rules(policy: dict) -> bool:

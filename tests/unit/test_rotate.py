@@ -3,6 +3,8 @@
 import datetime
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -220,6 +222,27 @@ def test_both_ways_of_sealing(monkeypatch, method):
     Run(close=True)
     assert names() == ["000001.ftai" + sealed.SUFFIX[method]]
     assert bodies() == ["one"]
+
+
+PEAK = """
+from serenamaster import archive, paths, rotation
+for rec in rotation.run(paths.journal(), stage="ftai-test", close=True, warn=print, fail=print, before=lambda: archive.catch_up(limit=None, wait=10)):
+    pass
+assert rec["sealed"], rec
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux tells what was most in memory")
+def test_its_memory_does_not_grow_with_the_journal():
+    proofs.make_key()
+    peaks, path = [], os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(rotation.__file__))}
+    for count in (10, 600):
+        write(*["word " * 20_000] * count)
+        assert archive.catch_up(limit=None, wait=10) is None  # as it mostly is
+        told = subprocess.run([sys.executable, "-c", PEAK], env=path, capture_output=True, text=True, check=True)
+        peaks.append(int(told.stdout) // 1024)
+    assert peaks[1] < peaks[0] + 16, peaks
 
 
 def test_it_tells_how_far_it_is():
