@@ -75,7 +75,7 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, end
     if intent is None:
         intent = make("audit", stage, act="rotate", subject="journal", who=journal.user(), outcome="intended", what=what or None)
         yield _journaled(folder, intent, warn)
-    closed = _tried(missed, segments.rotate, folder, lambda *_: why, stage=stage) if why else None
+    closed = _tried(missed, segments.rotate, folder, stage=stage) if why else None
     fresh = [segment for segment in _plain(folder) if segment.name == closed]
     put, removed = [], ended
     blind: list[str] = []
@@ -191,16 +191,10 @@ def _due(folder: str, stage: str, close: bool, policy: dict) -> str:
     except FileNotFoundError:
         return ""
     try:
-        pieces = chain.pieces(fd, top.start, size) if top else ()
-        first = next((_time(piece) or "-" for _, piece in pieces if not _is_own(piece, stage)), "")
+        first = next((_time(piece) or "-" for piece in segments.written(fd, top, size, stage)), "")
     finally:
         os.close(fd)
     return first and ("it was asked for" if close else due(policy, size, first, now()))
-
-
-def _is_own(piece: bytes, stage: str) -> bool:
-    """True for what rotations write, and for checkpoints."""
-    return piece.startswith(b"\n@checkpoint\n") or b'\n  from: "%b"\n' % stage.encode() in piece
 
 
 def _time(piece: bytes) -> str:
@@ -246,22 +240,11 @@ def _put_away(folder: str, segment, entry: dict, told, blind: list) -> dict:
 def _sweep(folder: str) -> None:
     """Removes temporary files of processes that are gone."""
     for name in os.listdir(folder):
-        found = re.fullmatch(r"\..*\.([0-9]{1,9})\.tmp", name)
-        if found and not _runs(int(found[1])):
+        if stream.is_left(name):
             try:
                 os.unlink(os.path.join(folder, name))
             except OSError as bad:
                 raise Failure(f"cannot remove '{folder}/{name}': {bad.strerror}", IOERR) from None
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, OverflowError):
-        return False
-    return True
 
 
 # ---- retention ----
@@ -397,7 +380,6 @@ def _times(folder: str, segment, stage: str) -> list[str]:
     except FileNotFoundError:
         return []
     try:
-        pieces = chain.pieces(fd, top.start, size) if top else ()
-        return [found for _, piece in pieces if not _is_own(piece, stage) and (found := _time(piece))]
+        return [found for piece in segments.written(fd, top, size, stage) if (found := _time(piece))]
     finally:
         os.close(fd)

@@ -34,7 +34,7 @@ def write(count: int, name: str = "n") -> list[str]:
 
 
 def close() -> chain.Segment:
-    name = segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
+    name = segments.rotate(paths.journal(), stage=STAGE)
     return next(part for part in chain.segments(paths.journal()) if part.name == name)
 
 

@@ -269,7 +269,7 @@ def test_only_one_at_a_time(monkeypatch):
 def closed(*words) -> str:
     """Closes a segment with these notes, as a run that was killed right behind that leaves it."""
     write(*words)
-    name = segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
+    name = segments.rotate(paths.journal(), stage=STAGE)
     assert name
     return f"{paths.journal()}/{name}"
 
@@ -381,6 +381,13 @@ def test_the_live_segment_is_damaged():
     assert run.report["closed"] == "000001.ftai"
     assert names() == [SEALED[1]]
     assert bodies() == ["two", "three"]
+
+
+def test_all_that_the_live_segment_holds_is_damaged():
+    write("one")
+    damage(f"{paths.journal()}/current.ftai", b'ody: "one"')
+    assert Run(close=True).report["closed"] == "000001.ftai"
+    assert Run(close=True).records == []
 
 
 def test_sealed_for_a_recipient_that_nobody_has_the_identity_of():
