@@ -225,6 +225,7 @@ def _put_away(folder: str, segment, entry: dict, told, blind: list) -> dict:
     about |= {"name": segment.name, "ts": now()}
     fd = chain.regular(segment.path)
     try:
+        sealed.vouch()
         size = os.fstat(fd).st_size
         step = told and (lambda count: told(count // 2, size, segment.name))
         written = sealed.write(fd, segment.path, about, check=True, told=step)

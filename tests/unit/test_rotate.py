@@ -423,6 +423,51 @@ def test_for_others_it_seals(monkeypatch, home):
     assert bodies() == ["one"]
 
 
+@pytest.fixture(params=[("ed25519",), ("rsa", "-b", "2048")])
+def ssh(home, request):
+    """An SSH key: (public line, the same with a letter wrong and a key too, fingerprint, file of the identity)."""
+    path = home / "ssh"
+    subprocess.run(["ssh-keygen", "-q", "-t", *request.param, "-N", "", "-C", "", "-f", path], check=True)
+    told = subprocess.run(["ssh-keygen", "-lf", f"{path}.pub"], capture_output=True, text=True, check=True).stdout
+    line = Path(f"{path}.pub").read_text().strip()
+    for at in range(len(line) - 10, 40, -1):
+        wrong = f"{line[:at]}{'A' if line[at] != 'A' else 'B'}{line[at + 1 :]}"
+        try:
+            pyrage.ssh.Recipient.from_str(wrong)
+        except pyrage.RecipientError:
+            continue
+        return line, wrong, told.split()[1], str(path)
+    raise AssertionError("each letter that is wrong is found")
+
+
+def test_for_an_ssh_key_that_may_be_mistyped_the_plain_segment_stays(monkeypatch, ssh):
+    line, wrong, told, path = ssh
+    for recipients, identity in ((line, ""), (f"{line} me@here {told[:-1]}", ""), (wrong, path), (f"{wrong} {told}", ""), (f"{wrong} {told}", path)):
+        monkeypatch.setenv("FTAI_RECIPIENTS", recipients)
+        monkeypatch.setenv("FTAI_IDENTITY", identity)
+        closed("one")
+        run = Run()
+        assert set(run.codes()) == {77}
+        assert "an SSH key that may be mistyped" in run.failed[0].message
+        assert not any(segment.sealed for segment in chain.segments(paths.journal()))
+    assert bodies() == ["one"] * 5
+
+
+def test_for_an_ssh_key_that_is_known_to_be_right_it_seals(monkeypatch, ssh):
+    line, wrong, told, path = ssh
+    also = pyrage.x25519.Identity.generate().to_public()  # which has a checksum
+    named = [(line, path), (f"{line} {told}", ""), (f"{line} me@here {told}", ""), (f"{wrong}, {line} {told}", ""), (f"{wrong}, {also}", "")]
+    for recipients, identity in named:
+        monkeypatch.setenv("FTAI_RECIPIENTS", recipients)
+        monkeypatch.setenv("FTAI_IDENTITY", identity)
+        closed("one")
+        assert Run().failed == []
+    assert names() == SEALED[1:6]
+    monkeypatch.setenv("FTAI_IDENTITY", path)
+    for segment in chain.segments(paths.journal())[:4]:
+        os.close(chain.open_segment(segment)[0])
+
+
 def test_without_the_passphrase_it_waits_for_one(monkeypatch):
     monkeypatch.setenv("FTAI_RECIPIENTS", "passphrase")
     write("one")
