@@ -69,9 +69,9 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, end
 
     what = [f"close {chain.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in entries]
     what += [f"remove {name}" for name in ended] + [f"remove {name}: {reason}" for name, reason in _old(folder, policy, held).values()]
-    before_ = _last(folder)
+    earlier = _last(folder)
     # What was tried before and failed is still intended, and that is journaled.
-    intent = before_["intent"] if before_.get("what") == what else None
+    intent = earlier["intent"] if earlier.get("what") == what else None
     if intent is None:
         intent = make("audit", stage, act="rotate", subject="journal", who=journal.user(), outcome="intended", what=what or None)
         yield _journaled(folder, intent, warn)
@@ -100,7 +100,7 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, end
         yield signed
         removed = [*ended, *(name for name, _ in old.values())]
     last = {"intent": {key: intent[key] for key in ("id", "thread")}, "what": what, "failed": [TIME.sub("", bad.message) for bad in failed]}
-    if last == before_ and not (closed or put or removed):
+    if last == earlier and not (closed or put or removed):
         return  # as the journal says already
     sizes = {key: sum(entry[key] for entry in put) for key in ("bytes", "sealed_bytes")} if put else {}
     said = {"closed": closed, "sealed": [entry["file"] for entry in put] or None, **sizes, "removed": removed or None}
@@ -116,7 +116,7 @@ def _last(folder: str) -> dict:
         with open(os.path.join(folder, FAILED), "rb") as file:
             made = orjson.loads(file.read())
         return made if made["intent"]["id"] and made["intent"]["thread"] else {}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 

@@ -528,6 +528,9 @@ def test_a_mark_of_what_failed_that_cannot_be_read_is_none(monkeypatch):
     for words in ("", "{", "[]", '{"what":["seal 000001.ftai"]}', '{"what":["seal 000001.ftai"],"intent":7}'):
         Path(paths.journal(), ".failed").write_text(words)
         assert Run().tags() == ["audit", "report"]
+    Path(paths.journal(), ".failed").unlink()
+    Path(paths.journal(), ".failed").mkdir()
+    assert (Run().tags(), Run().codes()) == (["audit", "report"], [77])
 
 
 def test_with_a_broken_config_it_closes_and_does_not_seal(monkeypatch):
