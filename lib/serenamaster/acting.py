@@ -86,7 +86,8 @@ def _models(ctx):
     def thread(own):
         archive = view(ctx.warn)
         try:
-            return archive.fold(archive.ask(lambda db: archive.thread(db, own)))
+            # First what is part of it: an update that is not would change what is.
+            return archive.fold(models.conversation(archive.ask(lambda db: archive.thread(db, own)), own))
         except Failure as bad:
             ctx.warn(f"{bad.message}; the conversation so far is not told")
             return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import chain, journal, paths, segments, stream
+from . import chain, journal, paths, stream
 from .errors import IOERR, TEMPFAIL, USAGE, Failure
 from .record import encode, is_id, make
 
@@ -393,10 +393,14 @@ def _stood(folder: str) -> dict[str, str]:
     return found
 
 
-def _bury(db, folder: str, names: Iterable[str]) -> None:
+def _bury(db, folder: str, names: set[str]) -> None:
     """Makes rows agree with the tombstones of these closed segments."""
     last = db.execute("SELECT max(seq) FROM records").fetchone()[0] or 0
-    stale = [_row(seq, rec) for name in (names if last else ()) for seq, rec in segments.tombstones(folder, name) if seq <= last and not _held(db, seq, rec)]
+    if not names or not last:
+        return
+    from . import segments
+
+    stale = [_row(seq, rec) for name in names for seq, rec in segments.tombstones(folder, name) if seq <= last and not _held(db, seq, rec)]
     if not stale:
         return
     # What is deleted is overwritten with zeros within the file: https://sqlite.org/pragma.html#pragma_secure_delete

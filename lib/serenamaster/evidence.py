@@ -7,7 +7,7 @@ import os
 import re
 from collections import namedtuple
 
-from . import canonical, chain, journal, proofs, segments, stream, verification
+from . import canonical, chain, journal, proofs, segments, stream
 from .errors import DATAERR, NOINPUT, NOPERM, SOME, TEMPFAIL, USAGE, Failure
 from .record import encode, is_id
 
@@ -37,15 +37,16 @@ def due(folder: str, warn=None, known: dict[int, dict] | None = None) -> tuple[i
 
     known: {number: what segments.describe() gave}, for those of which that is known.
     None where nothing was written since. Of a segment that is damaged, or can't be opened here, there is no root: warn(message).
-    Raises Failure 1 where the journal does not go on from the last checkpoint: with a new one, nobody would see it any more.
+    Raises Failure 1 where the journal does not go on from the last checkpoint: with a new one, nobody would see it any more; 78 without a key.
     """
     before, size = latest(folder), journal.position(folder)
     if before:
         _extends(folder, before)
     fresh = []
-    for part in chain.segments(folder):
-        if before and part.number <= before.closed:
-            continue
+    parts = [part for part in chain.segments(folder) if not before or part.number > before.closed]
+    if parts:
+        proofs.key()  # without one it is in vain to open them all
+    for part in parts:
         try:
             # The ledger is not signed, and what is signed here must not come from it: known are those that this process has looked at itself.
             entry = (known or {}).get(part.number) or segments.describe(folder, part)
@@ -169,6 +170,8 @@ class Anchor:
         return out
 
     def _trouble(self, seq: int, message: str):
+        from . import verification
+
         return verification.Trouble(self.path, 0, seq, "", message)
 
     def _tail(self, summary, runs: set, entries: dict) -> list:
@@ -380,6 +383,8 @@ def answer(ctx, files, asked: dict, folder, at, dry_run: bool = False) -> None:
 
 
 def _verify(ctx, folder: str, files, since, against) -> None:
+    from . import verification
+
     kept = Anchor(against) if against is not None else None
     try:
         summary, troubles = verification.verify(folder, files, since=_instant(since), seen=kept and kept.seen, told=ctx.bar)

@@ -262,6 +262,20 @@ def asked(command: dict) -> str:
     return "\n\n".join(parts)
 
 
+def conversation(records: list[dict], thread: str) -> list[dict]:
+    """Of the records of a thread, in the order of the journal, those that a model may be told of: what was imported into a thread of the owner's is
+    not part of it. All of a thread that was imported as a whole are: its first record, which it has its name of, and what came from the same journal.
+    """
+    first = records[0] if records else {}
+    home = _home(first) if first.get("id") == thread else None
+    return [rec for rec in records if "origin" not in rec or _home(rec) == home]
+
+
+def _home(rec: dict) -> str | None:
+    """The journal, or the file, that a record was imported from; None for one of our own."""
+    return str(rec["origin"]).partition(" ")[0] if "origin" in rec else None
+
+
 def history(records: list[dict], command: dict, cloud: bool, default: str) -> tuple[list[dict], list[dict]]:
     """(messages of the conversation before this command, the records that they come from).
 

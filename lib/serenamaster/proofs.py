@@ -177,11 +177,17 @@ def _save(name: str, words: str) -> None:
 # ---- signed notes ----
 
 
-def sign(text: str) -> str:
-    """The note of a text, which ends with a newline. Raises Failure 78 where there is no key, 65 for a damaged one, 77."""
+def key():
+    """The private key that signs. Raises Failure 78 where there is none, 65 for a damaged one, 77."""
     own = _private()
     if own is None:
         raise Failure("there is no key to sign with", CONFIG, HINT)
+    return own
+
+
+def sign(text: str) -> str:
+    """The note of a text, which ends with a newline. Raises Failure 78, 65, 77."""
+    own = key()
     public = own.public_key().public_bytes_raw()
     if _vkey(public) not in vkeys():
         raise Failure(f"'{_place('signing.pub')}' lacks the public part of the signing key", CONFIG, HINT)

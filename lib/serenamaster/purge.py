@@ -615,9 +615,8 @@ def _swept(search: _Search) -> tuple[list[str], list[str]]:
                 continue
             left += [os.path.join(folder, name) for name in links if not whole]
             for name in sorted(names + links):
-                crashed = re.fullmatch(r"\..*\.([0-9]+)\.tmp", name)
                 answer = folder == _answers() and name in answers and re.fullmatch(r"[0-9a-f-]{36}\.txt", name)
-                if not (whole or answer or (crashed and not _runs(int(crashed[1])))):
+                if not (whole or answer or stream.is_left(name)):
                     continue
                 try:
                     os.unlink(name, dir_fd=fd)
@@ -636,16 +635,6 @@ def _is_link(name: str, fd: int) -> bool:
         return stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, OverflowError):
-        return False
-    return True
 
 
 def _certify(search: _Search, stage: str, intent: dict, done: dict, began: float) -> dict:

@@ -5,9 +5,12 @@ without the lock, the sealed file, opened again and compared, then the ledger, a
 retention lets go, named in the chain before; the report. What was interrupted is ended by the next run. See ftai-rotate(1).
 """
 
+import contextlib
 import os
 import re
 import time
+
+import orjson
 
 from . import canonical, chain, evidence, journal, retention, sealed, segments, specs, stream
 from .errors import CANTCREAT, CONFIG, IOERR, SOME, Failure
@@ -15,6 +18,8 @@ from .record import LIMIT, make, now
 
 WAIT = 10.0  # seconds to wait for a purge, or another rotation
 MEGABYTE = 1_000_000
+FAILED = ".failed"  # in the journal's folder: what the last run was to do and could not, as its records say
+TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 MEMORY = re.compile(rb'\n@memory(?: "[^\n]*")?\n((?:  [^\n]*\n)*)')
 
 
@@ -64,9 +69,13 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, end
 
     what = [f"close {chain.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in entries]
     what += [f"remove {name}" for name in ended] + [f"remove {name}: {reason}" for name, reason in _old(folder, policy, held).values()]
-    intent = make("audit", stage, act="rotate", subject="journal", who=journal.user(), outcome="intended", what=what or None)
-    yield _journaled(folder, intent, warn)
-    closed = _tried(missed, segments.rotate, folder, lambda *_: why, stage=stage) if why else None
+    earlier = _last(folder)
+    # What was tried before and failed is still intended, and that is journaled.
+    intent = earlier["intent"] if earlier.get("what") == what else None
+    if intent is None:
+        intent = make("audit", stage, act="rotate", subject="journal", who=journal.user(), outcome="intended", what=what or None)
+        yield _journaled(folder, intent, warn)
+    closed = _tried(missed, segments.rotate, folder, stage=stage) if why else None
     fresh = [segment for segment in _plain(folder) if segment.name == closed]
     put, removed = [], ended
     blind: list[str] = []
@@ -90,10 +99,34 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, end
     if sure and (signed := _tried(missed, segments.drop, folder, list(old), "retention", stage=stage)):
         yield signed
         removed = [*ended, *(name for name, _ in old.values())]
+    last = {"intent": {key: intent[key] for key in ("id", "thread")}, "what": what, "failed": [TIME.sub("", bad.message) for bad in failed]}
+    if last == earlier and not (closed or put or removed):
+        return  # as the journal says already
     sizes = {key: sum(entry[key] for entry in put) for key in ("bytes", "sealed_bytes")} if put else {}
     said = {"closed": closed, "sealed": [entry["file"] for entry in put] or None, **sizes, "removed": removed or None}
     said |= {"outcome": "failed" if failed else "done", "failed": [bad.message for bad in failed] or None, "ms": int((time.monotonic() - began) * 1000)}
-    yield _journaled(folder, make("report", stage, parent=intent, subject="journal", act="rotate", **said), warn)
+    report = _journaled(folder, make("report", stage, parent=intent, subject="journal", act="rotate", **said), warn)
+    _remember(folder, last if failed else {})
+    yield report
+
+
+def _last(folder: str) -> dict:
+    """What _remember() wrote: {intent: {id, thread}, what, failed}; {} where the last run failed at nothing."""
+    try:
+        with open(os.path.join(folder, FAILED), "rb") as file:
+            made = orjson.loads(file.read())
+        return made if made["intent"]["id"] and made["intent"]["thread"] else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _remember(folder: str, last: dict) -> None:
+    # Where that fails, the next run tells all of it again.
+    with contextlib.suppress(OSError):
+        if last:
+            stream.save(os.path.join(folder, FAILED), orjson.dumps(last))
+        else:
+            os.unlink(os.path.join(folder, FAILED))
 
 
 def _tried(fail, function, *given, **settings):
@@ -158,16 +191,10 @@ def _due(folder: str, stage: str, close: bool, policy: dict) -> str:
     except FileNotFoundError:
         return ""
     try:
-        pieces = chain.pieces(fd, top.start, size) if top else ()
-        first = next((_time(piece) or "-" for _, piece in pieces if not _is_own(piece, stage)), "")
+        first = next((_time(piece) or "-" for piece in segments.written(fd, top, size, stage)), "")
     finally:
         os.close(fd)
     return first and ("it was asked for" if close else due(policy, size, first, now()))
-
-
-def _is_own(piece: bytes, stage: str) -> bool:
-    """True for what rotations write, and for checkpoints."""
-    return piece.startswith(b"\n@checkpoint\n") or b'\n  from: "%b"\n' % stage.encode() in piece
 
 
 def _time(piece: bytes) -> str:
@@ -198,6 +225,7 @@ def _put_away(folder: str, segment, entry: dict, told, blind: list) -> dict:
     about |= {"name": segment.name, "ts": now()}
     fd = chain.regular(segment.path)
     try:
+        sealed.vouch()
         size = os.fstat(fd).st_size
         step = told and (lambda count: told(count // 2, size, segment.name))
         written = sealed.write(fd, segment.path, about, check=True, told=step)
@@ -213,22 +241,11 @@ def _put_away(folder: str, segment, entry: dict, told, blind: list) -> dict:
 def _sweep(folder: str) -> None:
     """Removes temporary files of processes that are gone."""
     for name in os.listdir(folder):
-        found = re.fullmatch(r"\..*\.([0-9]{1,9})\.tmp", name)
-        if found and not _runs(int(found[1])):
+        if stream.is_left(name):
             try:
                 os.unlink(os.path.join(folder, name))
             except OSError as bad:
                 raise Failure(f"cannot remove '{folder}/{name}': {bad.strerror}", IOERR) from None
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, OverflowError):
-        return False
-    return True
 
 
 # ---- retention ----
@@ -240,7 +257,7 @@ def memories(fd: int, size: int) -> list[list[str]]:
     Where the tier or the time is not plain text it is "?", which no spec knows.
     """
     newest: dict[str, str] = {}
-    for at in _places(fd, size, b"\n@memory"):
+    for at in segments.places(fd, size, b"\n@memory"):
         piece = os.pread(fd, chain.WINDOW, at)
         if chain.END not in piece:
             piece = os.pread(fd, LIMIT + chain.WINDOW, at)
@@ -255,17 +272,7 @@ def memories(fd: int, size: int) -> list[list[str]]:
 
 def _purges(fd: int, size: int) -> bool:
     """True where a plain segment holds what a purge says of itself, or what looks like it: it proves tombstones in older ones."""
-    return next(_places(fd, size, canonical.PURGE), None) is not None
-
-
-def _places(fd: int, size: int, mark: bytes):
-    """Yields the offsets at which `mark` stands in a file."""
-    for base in range(0, size, chain.CHUNK):
-        data = os.pread(fd, chain.CHUNK + len(mark) - 1, base)
-        at = data.find(mark)
-        while at >= 0:
-            yield base + at
-            at = data.find(mark, at + 1)
+    return next(segments.places(fd, size, canonical.PURGE), None) is not None
 
 
 def _rules(policy: dict) -> bool:
@@ -374,7 +381,6 @@ def _times(folder: str, segment, stage: str) -> list[str]:
     except FileNotFoundError:
         return []
     try:
-        pieces = chain.pieces(fd, top.start, size) if top else ()
-        return [found for _, piece in pieces if not _is_own(piece, stage) and (found := _time(piece))]
+        return [found for piece in segments.written(fd, top, size, stage) if (found := _time(piece))]
     finally:
         os.close(fd)

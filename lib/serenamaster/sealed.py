@@ -134,13 +134,42 @@ def at_hand() -> bool:
     return any(str(one.to_public()) == own for one in _opener(own)[0])
 
 
+def vouch() -> None:
+    """Raises Failure 77 where what is sealed might be for nobody: for SSH keys alone, which have no checksum as age1… has, so that most with one
+    letter wrong are keys too. One is right where its fingerprint stands behind it, or where an identity at hand opens what is sealed for it.
+    """
+    import io
+    from binascii import a2b_base64, b2a_base64
+
+    import pyrage
+
+    named = _recipients()
+    if not named or not all(one.startswith("ssh-") for one in named):
+        return
+    try:
+        made = [pyrage.ssh.Recipient.from_str(one) for one in named]
+        for _, key, *rest in map(str.split, named):
+            if f"SHA256:{b2a_base64(hashlib.sha256(a2b_base64(key)).digest(), newline=False).decode().rstrip('=')}" in rest:
+                return
+        _unlock(io.BytesIO(pyrage.encrypt(b"", made)), io.BytesIO(), None)
+    except (pyrage.RecipientError, ValueError):
+        return  # as who seals will tell
+    except Failure as bad:
+        hint = "put its fingerprint behind the key, SHA256:… of ssh-keygen -lf FILE.pub, or FTAI_IDENTITY=FILE"
+        raise Failure(f"cannot seal for an SSH key that may be mistyped: {bad.message}", NOPERM, hint) from None
+
+
+def _recipients() -> list[str]:
+    return [one.strip() for one in str(specs.setting("recipients", "")).split(",") if one.strip()]
+
+
 def _locker(check: bool):
     """lock(from, to) for the recipients of the config, which reads one file whole, and writes it to the other as age does; what opens it again
     if it is to be checked; and whether it is for the owner, but not with the owner's identity that it is checked. Raises Failure 77, 78.
     """
     import pyrage
 
-    named = [one.strip() for one in str(specs.setting("recipients", "")).split(",") if one.strip()]
+    named = _recipients()
     own = "" if named else seal.recipient()
     named = named or [own]
     if "passphrase" in named:

@@ -102,17 +102,14 @@ def _copy(fd: int, out, at: int, end: int) -> None:
         at += len(data)
 
 
-def rotate(folder: str, due, *, stage: str) -> str | None:
-    """Closes the live segment where due(head, size, ts of its first record) says so by any reason, and returns the name it has then; else None.
-
-    What a crash left is finished before. A segment with nothing but checkpoints and records of `stage` is never closed: else an idle journal
-    would get a new one each time. Raises Failure 74, 75.
+def rotate(folder: str, *, stage: str) -> str | None:
+    """Closes the live segment, and returns the name it has then; None where it holds nothing that written() yields: else an idle journal would get
+    a new segment each time. What a crash left is finished before. Raises Failure 74, 75.
     """
     if not os.path.exists(os.path.join(folder, chain.LIVE)) and not chain.segments(folder):
         return None
     with journal.writing(folder, stage) as live:
-        first = _opening(live, stage)
-        if first is None or not due(live.top, live.end, first):
+        if next(written(live.fd, live.top, live.end, stage), None) is None:
             return None
         try:
             chain.sync(live.fd)  # of a writer that was killed in between
@@ -124,13 +121,12 @@ def rotate(folder: str, due, *, stage: str) -> str | None:
     return name
 
 
-def _opening(live: journal.Live, stage: str) -> str | None:
-    """The time of the first record of the live segment that is no checkpoint and not of `stage`; None where there is none."""
-    own = b'\n  from: "%s"\n' % stage.encode()
-    for _, piece, cut, _, _, wrong in chain.walk(live.fd, live.top.start, live.end, live.top.first - 1, live.top.prev):
-        if not wrong and not piece.startswith(b"\n@checkpoint\n") and own not in piece[:cut]:
-            return canonical.ts(piece[:cut]) or record.now()
-    return None
+def written(fd: int, top: chain.Head | None, size: int, stage: str):
+    """Yields what of the records of a segment is no checkpoint and not of `stage`, as chain.pieces() does; whether the chain holds is not asked."""
+    own = b'\n  from: "%b"\n' % stage.encode()
+    for _, piece in chain.pieces(fd, top.start, size) if top else ():
+        if not piece.startswith(b"\n@checkpoint\n") and own not in piece:
+            yield piece
 
 
 def leaves(folder: str, segment: chain.Segment, each=None):
@@ -449,17 +445,22 @@ def leftovers(folder: str) -> None:
         chain.sync_folder(folder)
 
 
+def places(fd: int, size: int, mark: bytes):
+    """Yields the offsets at which `mark` stands in a file."""
+    for base in range(0, size, chain.CHUNK):
+        data = os.pread(fd, chain.CHUNK + len(mark) - 1, base)
+        at = data.find(mark)
+        while at >= 0:
+            yield base + at
+            at = data.find(mark, at + 1)
+
+
 def tombstones(folder: str, name: str):
     """Yields (seq, record) of the tombstones of a closed segment that are what the chain says, each with its `@chain`. Raises OSError."""
-    import mmap
-
     fd, size, top = chain.open_plain(os.path.join(folder, name))
     try:
-        if top is None:
+        if top is None or next(places(fd, size, b"\n@tombstone\n  @chain\n"), None) is None:
             return
-        with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as data:
-            if data.find(b"\n@tombstone\n  @chain\n") < 0:
-                return
         for _, piece, cut, seq, _, wrong in chain.walk(fd, top.start, size, top.first - 1, top.prev):
             if not wrong and piece.startswith(b"\n@tombstone\n  @chain\n"):
                 digest, stored = chain.CHAIN.findall(piece, cut + 9)[0][2:]

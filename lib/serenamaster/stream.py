@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 
 from .errors import CANTCREAT, DATAERR, IOERR, NOINPUT, SOME, TEMPFAIL, USAGE, Failure
@@ -250,6 +251,19 @@ def save(path: str, data: bytes, mode: int = 0o600) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def is_left(name: str) -> bool:
+    """True for the name of a temporary file, as save() makes it, of a process that is gone."""
+    found = re.fullmatch(r"\..*\.([0-9]+)\.tmp", name)
+    try:
+        if found:
+            os.kill(int(found[1]), 0)
+    except PermissionError:
+        return False
+    except (ProcessLookupError, OverflowError):
+        return True
+    return False
 
 
 class Lock:

@@ -27,7 +27,7 @@ def fill() -> None:
         batch = [record.make("note", "ftai-notes", body=" ".join(chance.choices(WORDS, k=10)), privacy="local") for _ in range(min(5000, COUNT - start))]
         journal.append(folder, batch, stage=STAGE)
         if start // (COUNT // 4 + 1) != (start + 5000) // (COUNT // 4 + 1):
-            segments.rotate(folder, lambda *_: "bench", stage=STAGE)
+            segments.rotate(folder, stage=STAGE)
     for segment in chain.segments(folder)[:2]:
         entry = segments.describe(folder, segment)
         fd = chain.regular(segment.path)

@@ -40,7 +40,7 @@ def build() -> None:
         for at in range(0, len(made), 1000):
             journal.append(paths.journal(), made[at : at + 1000], stage="bench")
         if part < PARTS:
-            segments.rotate(paths.journal(), lambda *_: "now", stage="ftai-bench")
+            segments.rotate(paths.journal(), stage="ftai-bench")
 
 
 def took(function, *args) -> float:

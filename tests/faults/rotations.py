@@ -26,7 +26,7 @@ STEPS = [
     ("append", r"f(data)?sync\b.*/current\.ftai"),
     ("folder", r"fsync\b.*/journal>"),
 ]
-KEPT = re.compile(r"current\.ftai|\.lock|\.purge|\.torn|ledger|checkpoint|[0-9]{6,}\.ftai\.zst\.sealed")
+KEPT = re.compile(r"current\.ftai|\.lock|\.purge|\.failed|\.torn|ledger|checkpoint|[0-9]{6,}\.ftai\.zst\.sealed")
 Call = namedtuple("Call", "name number step")  # the number-th call of that name
 
 

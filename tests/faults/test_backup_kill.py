@@ -44,7 +44,7 @@ def full(tmp_path_factory):
     home = writers.Home(tmp_path_factory.mktemp("full") / "home")
     given = writers.supply(home.path.parent / "given", RECORDS)
     assert home.run(given)[0] == 0
-    segments.rotate(str(home.journal), lambda *_: "test", stage="test")
+    segments.rotate(str(home.journal), stage="test")
     journal._live.clear()
     assert home.run(given)[0] == 0
     subprocess.run(["ftai-keys", "init"], env=home.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)

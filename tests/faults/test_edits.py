@@ -41,7 +41,7 @@ def build() -> None:
         journal.append(paths.journal(), made, stage=STAGE)
         if n == 4:
             break
-        name = segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
+        name = segments.rotate(paths.journal(), stage=STAGE)
         part = next(part for part in chain.segments(paths.journal()) if part.name == name)
         if n % 2 == 0:
             entry = segments.describe(paths.journal(), part)

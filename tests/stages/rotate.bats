@@ -275,6 +275,16 @@ policy() {
     try ftai-rotate --now
     ended 77
     [ -e "$journal/000001.ftai" ]
+    ftai-rotate -q >/dev/null 2>&1 || true
+    sum=$(cat "$journal"/* | sha256sum)
+    for n in 1 2 3; do
+        try ftai-rotate -v
+        ended 77
+        empty "$T/out"
+        grep -q "^ftai-rotate: .*the passphrase was not given" "$T/err"
+        ! grep "nothing to do" "$T/err" || false
+    done
+    same "$(cat "$journal"/* | sha256sum)" "$sum"
     FTAI_PASSPHRASE_FD=3 try ftai-rotate -q 3<<<"correct horse battery"
     ended 0
     same "$(sealed)" "000001.ftai.zst.sealed"

@@ -58,7 +58,7 @@ def write(count: int = 1, name: str = "n", **fields) -> list[dict]:
 def close(*, put_away: bool = False) -> int:
     """Closes the live segment, and seals it; returns its number."""
     folder = paths.journal()
-    name = segments.rotate(folder, lambda *_: "now", stage=STAGE)
+    name = segments.rotate(folder, stage=STAGE)
     segment = next(part for part in chain.segments(folder) if part.name == name)
     if put_away:
         entry = segments.describe(folder, segment)

@@ -34,7 +34,7 @@ def write(count: int, name: str = "n") -> list[str]:
 
 
 def close() -> chain.Segment:
-    name = segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
+    name = segments.rotate(paths.journal(), stage=STAGE)
     return next(part for part in chain.segments(paths.journal()) if part.name == name)
 
 
@@ -124,6 +124,14 @@ def test_where_nothing_was_written_nothing_is_signed():
     assert [part[:3] for part in evidence.due(folder)[1]] == [(1, 1, 4)]
     assert sign() is not None
     assert sign() is None
+
+
+def test_without_a_key_no_segment_is_opened_in_vain(monkeypatch):
+    write(3)
+    close()
+    monkeypatch.setattr(segments, "describe", lambda *_: pytest.fail("it was looked at"))
+    shutil.rmtree(os.path.join(paths.where("state"), "keys"), ignore_errors=True)
+    assert fails(sign).code == CONFIG
 
 
 def test_a_lost_checkpoint_file_is_made_again_with_all_roots():

@@ -16,27 +16,28 @@ STAGES = sorted(path.name for path in (ROOT / "bin").glob("ftai-*"))
 GIVEN = "import orjson, signal, re, errno, select"
 OURS = {"serenamaster", "errors", "record", "stage", "stream"}
 SQLITE = {"sqlite3", "__future__"}
+JOURNAL = {"canonical", "chain", "fcntl", "journal"}
 # What it takes to see that there is nothing to redact.
 REDACT = {"binascii", "bisect", "paths", "redact", "specs"}
 # On top of that; _private modules and parts of a package come with the package.
 ALLOWED = {
-    "ftai-archive": OURS | SQLITE | {"archive", "fcntl", "journal", "paths", "text"},
+    "ftai-archive": OURS | SQLITE | JOURNAL | {"archive", "paths", "text"},
     "ftai-exec": OURS | {"acting", "execution", "fcntl", "paths", "state"},
     "ftai-keys": OURS | {"binascii", "keys", "paths", "secret", "specs"},
     "ftai-listen": OURS | {"binascii", "intake", "paths", "specs"},
-    "ftai-log": OURS | SQLITE | REDACT | {"archive", "fcntl", "hashlib", "journal", "seal", "text"},
+    "ftai-log": OURS | SQLITE | JOURNAL | REDACT | {"archive", "hashlib", "seal", "text"},
     "ftai-parse": OURS | {"convert", "text"},
     "ftai-queue": OURS | SQLITE | {"fcntl", "paths", "state", "waiting"},
     "ftai-redact": OURS | REDACT,
-    "ftai-recall": OURS | SQLITE | {"archive", "dates", "fcntl", "journal", "paths", "text"},
-    "ftai-report": OURS | SQLITE | {"archive", "binascii", "fcntl", "journal", "paths", "prices", "specs", "text", "views"},
-    "ftai-rotate": OURS | {"__future__", "archive", "binascii", "evidence", "fcntl", "hashlib", "journal", "paths", "proofs", "retention", "rotation", "seal"}
-    | {"sealed", "secret", "specs", "struct", "text"},
+    "ftai-recall": OURS | SQLITE | JOURNAL | {"archive", "dates", "paths", "text"},
+    "ftai-report": OURS | SQLITE | JOURNAL | {"archive", "binascii", "paths", "prices", "specs", "text", "views"},
+    "ftai-rotate": OURS | JOURNAL | {"__future__", "archive", "binascii", "evidence", "hashlib", "paths", "proofs", "retention", "rotation", "seal"}
+    | {"sealed", "secret", "segments", "specs", "struct", "text"},
     "ftai-route": OURS | {"binascii", "paths", "phrases", "routing", "specs"},
-    "ftai-run": OURS | SQLITE | REDACT | {"hashlib", "struct", "zoneinfo", "sysconfig"}
-    | {"acting", "archive", "dates", "execution", "fcntl", "intake", "journal", "phrases", "routing", "seal", "skills", "state", "text", "views"},
+    "ftai-run": OURS | SQLITE | JOURNAL | REDACT | {"hashlib", "struct", "zoneinfo", "sysconfig"}
+    | {"acting", "archive", "dates", "execution", "intake", "phrases", "routing", "seal", "skills", "state", "text", "views"},
     "ftai-show": OURS | {"views"},
-    "ftai-why": OURS | SQLITE | REDACT | {"acting", "archive", "execution", "fcntl", "journal", "paths", "state", "text", "views", "why"},
+    "ftai-why": OURS | SQLITE | JOURNAL | REDACT | {"acting", "archive", "execution", "paths", "state", "text", "views", "why"},
     "ftai-validate": OURS | {"rules", "text", "views"},
 }  # fmt: skip
 # It looks for what is installed, and times the other stages.

@@ -140,6 +140,35 @@ def told(records, command=None, cloud=True, default="local"):
     return [message["text"] for message in messages]
 
 
+JOURNAL = "0199c2f4-7d1e-7a31-9c1b-2f0a5b6c7d8"
+
+
+@pytest.mark.parametrize(
+    ("first", "planted", "kept"),
+    [
+        (None, f"{JOURNAL}e 5", False),
+        (None, "ab" * 32, False),
+        (f"{JOURNAL}e 5", f"{JOURNAL}e 7", True),
+        (f"{JOURNAL}e 5", f"{JOURNAL}f 7", False),
+        (f"{JOURNAL}e 5", "ab" * 32, False),
+        ("ab" * 32, "ab" * 32, True),
+        ("ab" * 32, "cd" * 32, False),
+        ("odd", 7, False),
+        (7, 7, True),
+    ],
+)
+def test_what_was_imported_is_part_of_a_conversation_that_was_so_as_a_whole(first, planted, kept):
+    def came(name, where):
+        return {"@tag": "command", "id": name, "thread": "one"} | ({} if where is None else {"origin": where})
+
+    records = [came("one", first), came("two", None), came("three", planted), came("four", None)]
+    assert [rec["id"] for rec in models.conversation(records, "one")] == ["one", "two", *["three"] * kept, "four"]
+    # Its beginning is gone, or anybody could have known its name before it was there.
+    assert [rec["id"] for rec in models.conversation(records, "name") if "origin" in rec] == []
+    assert [rec["id"] for rec in models.conversation(records[2:], "one")] == ["four"]
+    assert models.conversation([], "one") == []
+
+
 def test_history_is_pairs():
     records = talk(("one", "1"), ("two", None), ("three", "3"), ("four", "  "), ("", "5"))
     assert told(records) == ["one", "1", "three", "3"]

@@ -3,6 +3,8 @@
 import datetime
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -222,6 +224,27 @@ def test_both_ways_of_sealing(monkeypatch, method):
     assert bodies() == ["one"]
 
 
+PEAK = """
+from serenamaster import archive, paths, rotation
+for rec in rotation.run(paths.journal(), stage="ftai-test", close=True, warn=print, fail=print, before=lambda: archive.catch_up(limit=None, wait=10)):
+    pass
+assert rec["sealed"], rec
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux tells what was most in memory")
+def test_its_memory_does_not_grow_with_the_journal():
+    proofs.make_key()
+    peaks, path = [], os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(rotation.__file__))}
+    for count in (10, 600):
+        write(*["word " * 20_000] * count)
+        assert archive.catch_up(limit=None, wait=10) is None  # as it mostly is
+        told = subprocess.run([sys.executable, "-c", PEAK], env=path, capture_output=True, text=True, check=True)
+        peaks.append(int(told.stdout) // 1024)
+    assert peaks[1] < peaks[0] + 16, peaks
+
+
 def test_it_tells_how_far_it_is():
     write("one")
     told = []
@@ -246,7 +269,7 @@ def test_only_one_at_a_time(monkeypatch):
 def closed(*words) -> str:
     """Closes a segment with these notes, as a run that was killed right behind that leaves it."""
     write(*words)
-    name = segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
+    name = segments.rotate(paths.journal(), stage=STAGE)
     assert name
     return f"{paths.journal()}/{name}"
 
@@ -360,6 +383,13 @@ def test_the_live_segment_is_damaged():
     assert bodies() == ["two", "three"]
 
 
+def test_all_that_the_live_segment_holds_is_damaged():
+    write("one")
+    damage(f"{paths.journal()}/current.ftai", b'ody: "one"')
+    assert Run(close=True).report["closed"] == "000001.ftai"
+    assert Run(close=True).records == []
+
+
 def test_sealed_for_a_recipient_that_nobody_has_the_identity_of():
     write("one")
     seal.recipient()
@@ -393,6 +423,51 @@ def test_for_others_it_seals(monkeypatch, home):
     assert bodies() == ["one"]
 
 
+@pytest.fixture(params=[("ed25519",), ("rsa", "-b", "2048")])
+def ssh(home, request):
+    """An SSH key: (public line, the same with a letter wrong and a key too, fingerprint, file of the identity)."""
+    path = home / "ssh"
+    subprocess.run(["ssh-keygen", "-q", "-t", *request.param, "-N", "", "-C", "", "-f", path], check=True)
+    told = subprocess.run(["ssh-keygen", "-lf", f"{path}.pub"], capture_output=True, text=True, check=True).stdout
+    line = Path(f"{path}.pub").read_text().strip()
+    for at in range(len(line) - 10, 40, -1):
+        wrong = f"{line[:at]}{'A' if line[at] != 'A' else 'B'}{line[at + 1 :]}"
+        try:
+            pyrage.ssh.Recipient.from_str(wrong)
+        except pyrage.RecipientError:
+            continue
+        return line, wrong, told.split()[1], str(path)
+    raise AssertionError("each letter that is wrong is found")
+
+
+def test_for_an_ssh_key_that_may_be_mistyped_the_plain_segment_stays(monkeypatch, ssh):
+    line, wrong, told, path = ssh
+    for recipients, identity in ((line, ""), (f"{line} me@here {told[:-1]}", ""), (wrong, path), (f"{wrong} {told}", ""), (f"{wrong} {told}", path)):
+        monkeypatch.setenv("FTAI_RECIPIENTS", recipients)
+        monkeypatch.setenv("FTAI_IDENTITY", identity)
+        closed("one")
+        run = Run()
+        assert set(run.codes()) == {77}
+        assert "an SSH key that may be mistyped" in run.failed[0].message
+        assert not any(segment.sealed for segment in chain.segments(paths.journal()))
+    assert bodies() == ["one"] * 5
+
+
+def test_for_an_ssh_key_that_is_known_to_be_right_it_seals(monkeypatch, ssh):
+    line, wrong, told, path = ssh
+    also = pyrage.x25519.Identity.generate().to_public()  # which has a checksum
+    named = [(line, path), (f"{line} {told}", ""), (f"{line} me@here {told}", ""), (f"{wrong}, {line} {told}", ""), (f"{wrong}, {also}", "")]
+    for recipients, identity in named:
+        monkeypatch.setenv("FTAI_RECIPIENTS", recipients)
+        monkeypatch.setenv("FTAI_IDENTITY", identity)
+        closed("one")
+        assert Run().failed == []
+    assert names() == SEALED[1:6]
+    monkeypatch.setenv("FTAI_IDENTITY", path)
+    for segment in chain.segments(paths.journal())[:4]:
+        os.close(chain.open_segment(segment)[0])
+
+
 def test_without_the_passphrase_it_waits_for_one(monkeypatch):
     monkeypatch.setenv("FTAI_RECIPIENTS", "passphrase")
     write("one")
@@ -401,6 +476,61 @@ def test_without_the_passphrase_it_waits_for_one(monkeypatch):
     assert names() == ["000001.ftai"]
     monkeypatch.delenv("FTAI_RECIPIENTS")
     assert Run().report["sealed"] == [SEALED[1]]
+
+
+@pytest.mark.parametrize("encrypt", ["off", "local"])
+def test_what_fails_as_before_is_not_journaled_again(monkeypatch, clock, encrypt):
+    monkeypatch.setenv("FTAI_ENCRYPT", encrypt)
+    monkeypatch.setenv("FTAI_RECIPIENTS", "passphrase")
+    write("one")
+    assert Run(close=True).tags() == ["audit", "report"]
+    first = Run()
+    assert (first.tags(), first.codes(), first.records[0]["what"]) == (["audit", "report"], [77], ["seal 000001.ftai"])
+    before = image()
+    for _ in range(40):
+        clock.seconds += DAY
+        again = Run()
+        assert (again.records, again.codes()) == ([], [77])
+        assert [bad.message for bad in again.failed] == first.report["failed"]
+    assert image() == before
+    monkeypatch.setenv("FTAI_SEAL", "rot13")  # another failure of the same segment
+    changed = Run()
+    assert (changed.tags(), changed.codes(), changed.report["parent"]) == (["report"], [78], first.records[0]["id"])
+    assert (Run().records, Run().codes()) == ([], [78])
+    monkeypatch.delenv("FTAI_SEAL")
+    closed("two")  # the same failure of another one
+    assert Run().records[0]["what"] == ["seal 000001.ftai", "seal 000002.ftai"]
+    assert Run().records == []
+    monkeypatch.delenv("FTAI_RECIPIENTS")
+    done = Run()
+    assert (done.tags(), done.report["sealed"]) == (["report"], SEALED[1:3])
+    assert Run().records == []
+    assert not os.path.exists(f"{paths.journal()}/.failed")  # what is to be done again later is intended anew
+    assert sound()
+
+
+def test_a_failure_that_names_the_time_is_the_same_at_another_one(monkeypatch, clock):
+    proofs.make_key()
+    days(clock, 3)
+    policy(keep_last=1)
+    monkeypatch.setenv("FTAI_RECIPIENTS", "passphrase")
+    closed("four")
+    clock.seconds += 40 * DAY
+    assert Run().codes() == [77, 75]
+    clock.seconds += DAY
+    again = Run()
+    assert (again.records, again.codes()) == ([], [77, 75])
+
+
+def test_a_mark_of_what_failed_that_cannot_be_read_is_none(monkeypatch):
+    monkeypatch.setenv("FTAI_RECIPIENTS", "passphrase")
+    closed("one")
+    for words in ("", "{", "[]", '{"what":["seal 000001.ftai"]}', '{"what":["seal 000001.ftai"],"intent":7}'):
+        Path(paths.journal(), ".failed").write_text(words)
+        assert Run().tags() == ["audit", "report"]
+    Path(paths.journal(), ".failed").unlink()
+    Path(paths.journal(), ".failed").mkdir()
+    assert (Run().tags(), Run().codes()) == (["audit", "report"], [77])
 
 
 def test_with_a_broken_config_it_closes_and_does_not_seal(monkeypatch):

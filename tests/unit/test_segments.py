@@ -27,7 +27,7 @@ def write(count: int, name: str = "n") -> list[dict]:
 
 
 def close() -> chain.Segment:
-    name = segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE)
+    name = segments.rotate(paths.journal(), stage=STAGE)
     return next(part for part in chain.segments(paths.journal()) if part.name == name)
 
 
@@ -80,22 +80,14 @@ def test_what_is_closed_and_sealed_is_read_on():
 
 
 def test_an_idle_journal_gets_no_new_segment():
-    assert segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE) is None
+    assert segments.rotate(paths.journal(), stage=STAGE) is None
     assert not os.path.exists(f"{paths.journal()}/current.ftai")
     write(1)
     assert close().number == 1
     journal.append(paths.journal(), [record.make("report", STAGE, subject="journal")], stage=STAGE)
-    assert segments.rotate(paths.journal(), lambda *_: "now", stage=STAGE) is None
+    assert segments.rotate(paths.journal(), stage=STAGE) is None
     write(1)
     assert close().number == 2
-
-
-def test_due_is_asked_with_the_first_record_that_counts():
-    [rec] = write(1)
-    asked = []
-    assert segments.rotate(paths.journal(), lambda *given: asked.append(given) or "", stage=STAGE) is None
-    [(top, size, first)] = asked
-    assert (top.number, size, first) == (1, os.path.getsize(f"{paths.journal()}/current.ftai"), rec["ts"])
 
 
 def test_the_ledger_says_what_the_segment_holds():

@@ -28,7 +28,7 @@ def put(count, body="x", **more):
 
 
 def close():
-    name = segments.rotate(paths.journal(), lambda *_: "now", stage="ftai-rotate")
+    name = segments.rotate(paths.journal(), stage="ftai-rotate")
     return next(part for part in chain.segments(paths.journal()) if part.name == name)
 
 

@@ -298,6 +298,15 @@ def test_save_gets_past_what_a_killed_process_with_our_number_left(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_what_is_left_is_of_a_process_that_is_gone():
+    child = subprocess.Popen(["true"])
+    child.wait()
+    for number in (child.pid, 1 << 40, 10**200):
+        assert stream.is_left(f".file.{number}.tmp")
+    for name in (f".file.{os.getpid()}.tmp", ".file.1.tmp", f"file.{child.pid}.tmp", f".file.{child.pid}", ".file.-5.tmp", ".torn"):
+        assert not stream.is_left(name)
+
+
 def test_a_message_is_one_line_whatever_a_name_holds(capfd):
     stream.say("cannot read 'a\nftai-log: forged\x9b2J\u202e\r': no such file")
     assert capfd.readouterr().err == "cannot read 'a\ufffdftai-log: forged\ufffd2J\ufffd\ufffd': no such file\n"

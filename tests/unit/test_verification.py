@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch):
         journal.append(home, made, stage=STAGE)
         evidence.checkpoint(home, stage=STAGE)
         if part < 2:
-            segments.rotate(home, lambda *_: "now", stage=STAGE)
+            segments.rotate(home, stage=STAGE)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     monkeypatch.setattr(verification, "STRETCH", 2000)
     monkeypatch.setattr(chain, "NEAR", 700)
