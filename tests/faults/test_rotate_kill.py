@@ -245,6 +245,11 @@ def stopped(pids: list[int]) -> bool:
     return True
 
 
+def signalled(pids: list[int], number: int) -> None:
+    for pid in pids:
+        os.kill(pid, number)
+
+
 def power(disk, monkeypatch, seed: int, *, writer=None, rotator=False):
     """Cuts the power again and again, while four write and one rotates. Yields (home as it is after that, what was passed on until then)."""
     dice = random.Random(seed)
@@ -256,23 +261,25 @@ def power(disk, monkeypatch, seed: int, *, writer=None, rotator=False):
         pool.wait(5)
         whole = took(home)
         while True:
+            pool.wait(20)
             child = home.rotator(without=rotator)
             child.stdout.readline()
             time.sleep(dice.random() * whole)
-            pool.wait(1)
-            pids = [child.pid, *(one.pid for one, _ in pool.running)]
-            for pid in pids:
-                os.kill(pid, signal.SIGSTOP)
+            pids = [child.pid, *pool.pids()]
+            signalled(pids, signal.SIGSTOP)
             until(lambda pids=pids: stopped(pids))
             acknowledged = pool.passed()
             disk.cut()
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            signalled(pids, signal.SIGCONT)
             child.communicate()
             pool.renew()
+            # While one looks at it the writers stand still: what there is to look at grows with the cuts, not with the time that the looks take.
+            pids = pool.pids()
+            signalled(pids, signal.SIGSTOP)
             monkeypatch.setenv("FTAI_HOME", str(disk.other / "home"))
             yield Home(disk.other / "home", keys=False), acknowledged
             disk.forget()
+            signalled(pids, signal.SIGCONT)
     finally:
         pool.end()
 

@@ -1,16 +1,18 @@
 # Every .bats file here begins with `load helper`. A file with a setup() of its own calls `scratch` in it.
+# What a setup_file() makes in $T behind `scratch` is in the folder of each test of its file from the beginning.
 # $T is the test's own folder, $FTAI_HOME stands in it; `try` runs a command and leaves $rc, $T/out and $T/err.
 
 bats_require_minimum_version 1.5.0
 root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd -P)
 
 scratch() {
-    T=$BATS_TEST_TMPDIR
+    T=${BATS_TEST_TMPDIR-$BATS_FILE_TMPDIR/begun}
     # PYTHONUNBUFFERED would hide a flush that is missing.
     unset PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE PYTHONPATH ${!FTAI_@} ${!XDG_@} FORCE_COLOR CLICOLOR_FORCE
     export FTAI_HOME=$T/ftai HOME=$T/home PATH=$root/bin:$root/.venv/bin:$PATH NO_COLOR=1 TZ=UTC LC_ALL=C.UTF-8
     mkdir -p "$HOME"
     cd "$T" || return
+    [ -z "${BATS_TEST_TMPDIR-}" ] || [ ! -e "$BATS_FILE_TMPDIR/begun" ] || cp -a "$BATS_FILE_TMPDIR/begun/." .
 }
 
 setup() { scratch; }
