@@ -182,7 +182,7 @@ def digest(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def until(true, seconds: float = 60.0) -> None:
+def until(true, seconds: float = 300.0) -> None:
     """Waits until `true` is."""
     end = time.monotonic() + seconds
     while not true():

@@ -46,10 +46,10 @@ empty() {
     return 1
 }
 
-# Waits until a command succeeds, at most 30 s: for what another process does in its own time.
+# Waits until a command succeeds, at most five minutes: for what another process does in its own time.
 until_true() {
     local n
-    for ((n = 0; n < 600; n++)); do
+    for ((n = 0; n < 6000; n++)); do
         "$@" && return
         sleep 0.05
     done
