@@ -361,6 +361,7 @@ report ftai-doctor provider down fail"
     same "$(jq -r '[.subject, .path, .bits, .load_ms > 0, .tokens_s > 0, .memory > .size] | join(" ")' rows)" "bench tiny 16 true true true
 bench tiny 8 true true true
 bench tiny 4 true true true"
+    same "$(jq -s '[.[].size] | . == (sort | reverse) and .[0] > .[2]' rows)" true
 }
 
 @test "--bench-model: no folder, no model, no mlx" {
