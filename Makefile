@@ -13,7 +13,8 @@ export FTAI_TEST_SCALE
 venv = $(CURDIR)/.venv
 python = $(venv)/bin/python
 # An environment that shows a flush that is missing, and keeps byte code.
-clean_env = env -u PYTHONUNBUFFERED -u PYTHONDONTWRITEBYTECODE -u PYTHONPATH PATH="$(venv)/bin:$(CURDIR)/bin:$$PATH"
+clean_env = env -u PYTHONUNBUFFERED -u PYTHONDONTWRITEBYTECODE -u PYTHONPATH -u MAKEFLAGS -u MAKELEVEL PATH="$(venv)/bin:$(CURDIR)/bin:$$PATH"
+pytest = pytest -q -rs -n 2 --dist worksteal
 bats = $(firstword $(wildcard $(venv)/node_modules/bats/bin/bats) bats)
 root = $(DESTDIR)$(PREFIX)
 
@@ -68,8 +69,9 @@ $(venv)/test.stamp: $(venv)/run.stamp
 
 # Tests.
 
+# Two parts at a time, as each waits a good deal: for disks, locks and its last test.
 test: lint types
-	@$(MAKE) --no-print-directory -k unit faults stages cases docs || { echo 'make test: FAILED, see above' >&2; exit 1; }
+	@$(MAKE) --no-print-directory -k -j2 -Otarget stages faults unit docs cases || { echo 'make test: FAILED, see above' >&2; exit 1; }
 
 test-full:
 	@FTAI_TEST_SCALE=10 $(MAKE) --no-print-directory test
@@ -88,19 +90,20 @@ types: $(venv)/test.stamp
 	@$(clean_env) mypy lib/serenamaster bin/ftai-*
 
 unit: $(venv)/test.stamp
-	@$(clean_env) pytest -q -rs -n 2 tests/unit
+	@$(clean_env) $(pytest) tests/unit
 
 faults: $(venv)/test.stamp
-	@$(clean_env) pytest -q -rs -n 2 tests/faults
+	@$(clean_env) $(pytest) tests/faults
 
+# The longest first. Within a file one after another: else bats looks for a free place once a second.
 stages: $(venv)/test.stamp
-	@jobs=1; parallel --version 2>/dev/null | grep -q 'GNU parallel' && jobs=2; $(clean_env) $(bats) --jobs $$jobs tests/stages
+	@flags=; parallel --version 2>/dev/null | grep -q 'GNU parallel' && flags="--jobs 2 --no-parallelize-within-files"; $(clean_env) $(bats) $$flags $$(ls -S tests/stages/*.bats)
 
 cases: $(venv)/test.stamp
-	@$(clean_env) pytest -q -rs -n 2 tests/cases
+	@$(clean_env) $(pytest) tests/cases
 
 docs: $(venv)/test.stamp
-	@$(clean_env) pytest -q -rs -n 2 tests/docs
+	@$(clean_env) $(pytest) tests/docs
 
 completions: $(venv)/test.stamp
 	@$(clean_env) python tests/docs/completions.py

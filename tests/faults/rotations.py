@@ -104,7 +104,7 @@ class Writers:
 
     def __init__(self, home, count: int = 4, *, without=None, codes: set | None = frozenset((0, -9))):
         self.home, self.without, self.codes = home, without, codes  # codes: that they may end with, None for any
-        self.given = writers.supply(home.path.parent / "given", 20_000)
+        self.given = writers.supply(home.path.parent / "given", 2000)
         self.acknowledged: list = []
         self.kills = self.number = 0
         self.running: list = []
@@ -139,14 +139,22 @@ class Writers:
                 self.take(place)
                 self.begin()
 
+    def pids(self) -> list[int]:
+        return [child.pid for child, _ in self.running]
+
     def passed(self) -> list:
         """What was passed on until now."""
         return self.acknowledged + [rec for _, out in self.running for rec in writers.passed(out)]
 
     def wait(self, count: int) -> None:
-        """Waits until so many more records were passed on."""
-        before = self._lines()
-        until(lambda: self._lines() >= before + count)
+        """Waits until so many more records were passed on; where all have come to the end of what they were given, others go on."""
+        end = self._lines() + count
+
+        def enough() -> bool:
+            self.renew()
+            return self._lines() >= end
+
+        until(enough)
 
     def _lines(self) -> int:
         return len(self.acknowledged) + sum(out.read_bytes().count(b"\n") for _, out in self.running)
@@ -174,7 +182,7 @@ def digest(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def until(true, seconds: float = 60.0) -> None:
+def until(true, seconds: float = 300.0) -> None:
     """Waits until `true` is."""
     end = time.monotonic() + seconds
     while not true():

@@ -74,12 +74,12 @@ def session(folder, unlocked=True):
             one.stdin.close()
             if one is daemon:
                 one.terminate()
-            one.wait(timeout=20)
+            one.wait(timeout=120)
         bus.stdout.close()
         shutil.rmtree(runtime, ignore_errors=True)
 
 
-def until(true, seconds=30):
+def until(true, seconds=300):
     """Waits for a condition."""
     end = time.monotonic() + seconds
     while not (found := true()):
@@ -91,7 +91,7 @@ def until(true, seconds=30):
 def ask(env, method, path, *words):
     """What the Secret Service answers, None for an error."""
     command = ["dbus-send", "--session", "--print-reply", "--dest=org.freedesktop.secrets", path, method, *words]
-    ran = subprocess.run(command, env=env, capture_output=True, check=False, timeout=20)
+    ran = subprocess.run(command, env=env, capture_output=True, check=False, timeout=120)
     return ran.stdout.decode() if ran.returncode == 0 else None
 
 
@@ -224,7 +224,7 @@ def test_what_another_program_put_there(bus):
     def store(words):
         command = ["secret-tool", "store", "--label=x", "service", "ftai", "username", "vendor"]
         tick()
-        subprocess.run(command, env=bus, input=words.encode(), check=True, timeout=20)
+        subprocess.run(command, env=bus, input=words.encode(), check=True, timeout=120)
         tick()
 
     def tick():
@@ -496,7 +496,7 @@ def test_a_signal_ends_the_child_too(deaf):
     with subprocess.Popen([sys.executable, "-c", script], env=deaf, stderr=subprocess.DEVNULL) as asking:
         (pid,) = until(lambda: waiting(deaf))
         asking.send_signal(signal.SIGINT)
-        asking.wait(timeout=20)
+        asking.wait(timeout=120)
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 

@@ -3,9 +3,13 @@
 
 load helper
 
-setup() {
+setup_file() {
     scratch
     for n in {1..30}; do echo "{\"@tag\":\"note\",\"body\":\"invoice number $n\"}"; done | ftai-log --sink
+}
+
+setup() {
+    scratch
     db=$FTAI_HOME/state/archive.db
 }
 

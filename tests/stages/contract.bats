@@ -45,7 +45,9 @@ words() {
     ftai-keys | ftai-queue) echo list ;;
     ftai-report) echo cost ;;
     ftai-why) echo "$ID" ;;
-    ftai-doctor | ftai-rotate) ;;
+    # Without, it starts all the others.
+    ftai-doctor) echo --storage ;;
+    ftai-rotate) ;;
     *) echo "contract.bats: say how '$1' is run" >&2 && return 1 ;;
     esac
 }

@@ -1,16 +1,18 @@
 # Every .bats file here begins with `load helper`. A file with a setup() of its own calls `scratch` in it.
+# What a setup_file() makes in $T behind `scratch` is in the folder of each test of its file from the beginning.
 # $T is the test's own folder, $FTAI_HOME stands in it; `try` runs a command and leaves $rc, $T/out and $T/err.
 
 bats_require_minimum_version 1.5.0
 root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd -P)
 
 scratch() {
-    T=$BATS_TEST_TMPDIR
+    T=${BATS_TEST_TMPDIR-$BATS_FILE_TMPDIR/begun}
     # PYTHONUNBUFFERED would hide a flush that is missing.
     unset PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE PYTHONPATH ${!FTAI_@} ${!XDG_@} FORCE_COLOR CLICOLOR_FORCE
     export FTAI_HOME=$T/ftai HOME=$T/home PATH=$root/bin:$root/.venv/bin:$PATH NO_COLOR=1 TZ=UTC LC_ALL=C.UTF-8
     mkdir -p "$HOME"
     cd "$T" || return
+    [ -z "${BATS_TEST_TMPDIR-}" ] || [ ! -e "$BATS_FILE_TMPDIR/begun" ] || cp -a "$BATS_FILE_TMPDIR/begun/." .
 }
 
 setup() { scratch; }
@@ -44,15 +46,21 @@ empty() {
     return 1
 }
 
-# Waits until a command succeeds, at most 30 s: for what another process does in its own time.
+# Waits until a command succeeds, at most five minutes: for what another process does in its own time.
 until_true() {
     local n
-    for ((n = 0; n < 600; n++)); do
+    for ((n = 0; n < 6000; n++)); do
         "$@" && return
         sleep 0.05
     done
     echo "never came true: $*"
     return 1
+}
+
+# ftai-doctor with one stage beside it: of those it starts each three times, which would take longer than all else it does.
+doctor() {
+    [ -e "$T/few" ] || { mkdir -p "$T/few/bin" && cp "$root"/bin/ftai-{doctor,show} "$T/few/bin" && ln -s "$root/lib" "$root/specs" "$T/few"; }
+    "$T/few/bin/ftai-doctor" "$@"
 }
 
 stages() { (cd "$root/bin" && ls ftai-*); }

@@ -224,7 +224,7 @@ END
     same "$(ftai-keys get weather)" "$new"
     unseen "$key" "$new"
     same "$(ftai-recall --tag alert -C 0 | jq -r .subject)" other
-    try ftai-doctor
+    try doctor
     grep -q "^warn  keys: 'other' is 0 days old, 0 are allowed" "$T/out"
     # One that fails is told, and is overdue still.
     try ftai-keys rotate --due
@@ -560,11 +560,11 @@ END
     same "$(grep -c "warning: the keys of ftai-keys are not known to redaction: .*/fingerprints" "$T/err")" 1
     try ftai-run "what time is it"
     same "$(grep -c "warning: the keys of ftai-keys are not known to redaction: .*/fingerprints" "$T/err")" 1
-    try ftai-doctor
+    try doctor
     ended 1
     grep -A 1 "^fail  keys: the keys of ftai-keys" "$T/out" | grep -q "hint: ftai-keys get weather >/dev/null"
     ftai-keys get weather >/dev/null
-    try ftai-doctor
+    try doctor
     ! grep "^fail  keys" "$T/out" || return 1
     ftai-log --sink <<<"{\"@tag\":\"note\",\"body\":\"two $key\"}"
     unseen "$key"

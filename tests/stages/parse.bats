@@ -169,7 +169,7 @@ END
     mkfifo in/pipe
     printf '@include pipe\n' >in/fifo.ftai
     for name in out abs linked loop gone-from none folder fifo; do
-        try timeout 20 ftai-parse -q --include in/$name.ftai
+        try timeout 120 ftai-parse -q --include in/$name.ftai
         ended 1
         same "$(jq -r '."@tag"' "$T/out" | paste -sd' ')" "include error"
         told "^ftai-parse: in/$name.ftai:1:1: "

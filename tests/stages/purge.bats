@@ -3,9 +3,13 @@
 
 load helper
 
-setup() {
+setup_file() {
     scratch
     for n in {1..20}; do echo "{\"@tag\":\"note\",\"body\":\"secret$n or not\"}"; done | ftai-log --sink
+}
+
+setup() {
+    scratch
     journal=$FTAI_HOME/state/journal db=$FTAI_HOME/state/archive.db
 }
 

@@ -3,7 +3,7 @@
 
 load helper
 
-setup() {
+setup_file() {
     scratch
     cat >"$T/records" <<'END'
 {"@tag":"command","id":"019ab9c4-7d1e-7a31-9c1b-000000000001","ts":"2026-11-22T13:25:00.000Z","thread":"019ab9c4-7d1e-7a31-9c1b-000000000001","from":"ftai-listen","body":"remember to send the invoice tomorrow"}

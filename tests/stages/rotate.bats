@@ -3,10 +3,14 @@
 
 load helper
 
+setup_file() {
+    scratch
+    for n in {1..20}; do echo "{\"@tag\":\"note\",\"body\":\"word$n or not\"}"; done | ftai-log --sink
+}
+
 setup() {
     scratch
     journal=$FTAI_HOME/state/journal
-    for n in {1..20}; do echo "{\"@tag\":\"note\",\"body\":\"word$n or not\"}"; done | ftai-log --sink
 }
 
 sealed() { (cd "$journal" && ls | grep -F .zst. | xargs); }

@@ -3,7 +3,7 @@
 
 load helper
 
-setup() {
+setup_file() {
     scratch
     for n in 1 2 3; do echo "{\"@tag\":\"note\",\"body\":\"invoice number $n\"}"; done | ftai-log --sink
     ftai-keys consent grant export >"$T/granted"

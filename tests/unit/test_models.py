@@ -661,7 +661,7 @@ def test_the_deadline_of_a_provider(there):
     hang_up(there.far)
     begun = time.monotonic()
     made = Run()(*pair())
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 50
     assert said(made, "attempt", "target", "status", "class") == [("model:big", "failed", "timeout"), ("model:other", "done", None)]
     there.far.wait(closed=1)
 
@@ -1007,7 +1007,7 @@ def test_a_server_that_dies_in_the_middle(there, target):
         begun = time.monotonic()
         made = run(*pair(target))
         thread.join()
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 100
     if target == "model:big":
         assert (end(made)["status"], there.counts) == ("done", [0, 1, 0])
     else:

@@ -278,15 +278,14 @@ def test_a_server_is_left_in_the_middle(model, served):
 
 def test_bench(model, monkeypatch):
     assert providers.BENCH == ("16", "8", "4")
-    monkeypatch.setattr(providers, "BENCH", ("16", "4"))
+    monkeypatch.setattr(providers, "BENCH", ("4",))  # all of them: doctor.bats
     rows = list(providers.bench(str(model)))
-    assert [row["bits"] for row in rows] == [16, 4]
+    assert [row["bits"] for row in rows] == [4]
     for row in rows:
         assert "error" not in row, row
         assert row["load_ms"] > 0
         assert row["tokens_s"] > 0
         assert row["memory"] > 10 * 1024 * 1024
-    assert rows[0]["size"] > rows[1]["size"]
     orjson.dumps(rows)
 
 

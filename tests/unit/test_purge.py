@@ -542,7 +542,7 @@ def test_who_writes_meanwhile_loses_nothing(home, tmp_path):
     assert turn >= 3
     gone(pattern="geheim4711")
     last = journal.position(paths.journal())
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while time.monotonic() < until and f'"seq":{last},'.encode() not in (tmp_path / "reader").read_bytes():
         time.sleep(0.05)
     reader.terminate()

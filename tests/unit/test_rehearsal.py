@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from conftest import SCALE
 from serenamaster import acting, limits, models, record, routing, specs, stage, state
 from serenamaster.errors import Failure
 from vendor import Vendor, script
@@ -287,7 +288,7 @@ def test_what_says_nothing_is_refused(home, words):
 blocks = st.lists(st.sampled_from([{"@tag": "document", "body": "x", "privacy": "local"}, {"@tag": "document", "body": "x"}]), max_size=2)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40 * SCALE, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     privacy=st.sampled_from([None, "local", "cloud", "secret", ""]), rule=st.sampled_from(["", 'privacy: "cloud"', 'privacy: "local"']), within=blocks,
     faults=st.dictionaries(st.sampled_from(["one", "two", "here"]), st.sampled_from(["ok", "down", "429:Retry-After=99", "500", "401", "400", "418"])),

@@ -201,7 +201,7 @@ def test_much_on_stderr_is_no_failure():
 def test_grandchildren_do_not_outlive_it():
     _, end = sh("sleep 600 & echo $!")
     assert end.status == "done"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while alive(int(end.body)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not alive(int(end.body))
@@ -214,7 +214,7 @@ def test_a_signal_ends_it():
         mark = os.path.join(os.environ["HOME"], "pid")
 
         def kill():
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 300
             while not os.path.exists(mark) and time.monotonic() < deadline:
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGTERM)
