@@ -13,6 +13,7 @@ import re
 import stat
 import sys
 import time
+from collections import namedtuple
 
 from . import canonical, chain, journal, paths, proofs, retention, sealed, segments, specs, stream
 from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOME, TEMPFAIL, Failure
@@ -91,6 +92,7 @@ def parsed(words: str, known: dict[str, dict] | None = None) -> tuple[dict, list
         and type(about.get("verified")) is bool
     )
     sound = sound and _fits(NAME, named(str(about.get("ts")))) and instant(named(about["ts"])) == about["ts"] and _fits(HEX, about.get("head"))
+    sound = sound and ("archives" not in about or _fits(NAME, about["archives"]))
     if not sound or not _whole(about.get("size")) or type(about.get("key")) is not str or about.get("entries") != len(entries):
         raise Failure("it does not begin with what a backup says of itself", DATAERR)
     seen: set[str] = set()
@@ -386,7 +388,10 @@ def manifest(folder: str, name: str, owner: str, keys=None, known: dict[str, dic
 
 
 def _all(folder: str, owner: str, keys=None) -> tuple[dict[str, tuple], dict[str, Failure]]:
-    """({name: (backup, entries)}, {name: why it can't be believed}) of all backups in a folder, that of the keys of threads last."""
+    """({name: (backup, entries)}, {name: why it can't be believed}) of all backups in a folder, that of the keys of threads last.
+
+    A copy of the archive that was let go is none of the entries.
+    """
     good: dict[str, tuple] = {}
     bad: dict[str, Failure] = {}
     lines: dict[str, dict] = {}
@@ -401,7 +406,16 @@ def _all(folder: str, owner: str, keys=None) -> tuple[dict[str, tuple], dict[str
         # Who puts an older one back brings back keys that a purge destroyed.
         bad[KEYS] = Failure(f"cannot believe '{_path(folder, KEYS)}': it is older than the backup of {newest}", DATAERR)
         del good[KEYS]
+    since = _since(good)
+    for name, (about, entries) in good.items():
+        if name < since:
+            good[name] = about, [entry for entry in entries if entry["kind"] != "archive" or os.path.lexists(_object(folder, name, entry))]
     return good, bad
+
+
+def _since(good: dict[str, tuple]) -> str:
+    """The oldest backup whose copy of the archive stays, as the manifests say, "" where all do. Those of older ones may be gone: a rebuild makes them."""
+    return max((about.get("archives", "") for about, _ in good.values()), default="")
 
 
 def _gone(folder: str, good: dict[str, tuple], bad: dict[str, Failure]) -> dict[str, Failure]:
@@ -553,7 +567,7 @@ class _Making:
             self.warn(f"{bad.message}; nothing is removed meanwhile: {bad.hint}")
         collect(self.folder, self.good, self.bad)
         try:
-            fields = self.written()
+            fields = self.written(newest)
         except BaseException:
             # What no manifest names: a full disk is not left fuller than it was.
             for path in self.fresh:
@@ -566,9 +580,9 @@ class _Making:
         # One that can't be believed may be taken away, one that is gone stays missed.
         held = {*self.good, fields["snapshot"], *(name for name in said.get("held", ()) if not os.path.lexists(_path(self.folder, name)))}
         remember(self.folder, found, snapshot=fields["snapshot"], at=self.ts, journal=self.own, held=sorted(held)[-HELD:])
-        return fields | self.retained(newest) | {"ms": int((time.monotonic() - began) * 1000)}
+        return fields | self.retained() | {"ms": int((time.monotonic() - began) * 1000)}
 
-    def written(self) -> dict:
+    def written(self, newest: str) -> dict:
         entries: list[dict] = []
         copies, parts, ledger = self.gathered()
         self.total = sum(size for *_, size in parts) + sum(os.fstat(fd).st_size for *_, fd in copies)
@@ -604,7 +618,10 @@ class _Making:
         self.proven(size, head)
         spans = [entry for entry in entries if entry["kind"] == "segment"]
         self.lost = [*_missed(spans), *self.behind(size)]
-        about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None)
+        stop = Failure("a manifest is gone or cannot be believed") if self.bad else None
+        stop = Failure("the journal has lost what older backups may have") if self.lost and not stop else stop
+        self.plan = judged(self.good | {named(self.ts): ({"verified": not self.shut}, [])}, self.ts, newest, stop)
+        about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None, archives=self.plan.since or None)
         path = _path(self.folder, named(self.ts))
         stream.save(path, proofs.sign(written(about, entries)).encode())
         self.fresh.clear()
@@ -614,6 +631,8 @@ class _Making:
             self.fail(Failure(f"'{place}' is not in the backup", SOME, "ftai-log --verify"))
         for words in self.lost:
             self.fail(Failure(f"{words}; older backups are kept", SOME, "ftai-log --verify; ftai-rotate restore"))
+        if self.plan.stop and self.plan.stop is not stop:
+            self.fail(self.plan.stop)
         said = {key: about[key] for key in ("head", "entries", "bytes", "new", "verified")}
         said |= {"segments": len(spans), "first": spans[0]["first"], "last": size, "left": self.left or None, "lost": self.lost or None}
         said |= {"mended": self.mended or None}
@@ -830,20 +849,12 @@ class _Making:
         if most["size"] > size or (found and found[0] == most["size"] and found[1]["@blocks"][-1]["hash"] != most["head"]):
             yield f"the journal does not go on from seq {most['size']} as the backup {named(most['ts'])} has it"
 
-    def retained(self, newest: str) -> dict:
-        """Lets go of what the policy does not keep. Returns fields for the report: names of what went, and what stopped it."""
-        name = named(self.ts)
-        self.good[name] = manifest(self.folder, name, self.own)
-        if self.bad:
-            return {"stopped": "a manifest is gone or cannot be believed"}
-        if self.lost:
-            return {"stopped": "the journal has lost what older backups may have"}
-        try:
-            retention.clock(self.ts, newest)
-            going = [one for one, keep, _ in chosen(self.good, self.ts) if not keep]
-        except Failure as bad:
-            self.fail(bad)
-            return {"stopped": bad.message}
+    def retained(self) -> dict:
+        """Lets go of what the plan does not keep. Returns fields for the report: names of what went, and what stopped it."""
+        if self.plan.stop:
+            return {"stopped": self.plan.stop.message}
+        self.good[named(self.ts)] = manifest(self.folder, named(self.ts), self.own)
+        going = [name for name, keep, _ in self.plan.kept if not keep]
         if going:
             # Before it goes: a manifest that is missed keeps everything from being removed.
             remember(self.folder, held=sorted({*self.good} - {*going})[-HELD:])
@@ -852,8 +863,8 @@ class _Making:
             del self.good[one]
         if going:
             chain.sync_folder(os.path.join(self.folder, "snapshots"))
-            collect(self.folder, self.good, {})
-        return {"gone": going or None}
+        collect(self.folder, self.good, {})
+        return {"gone": going or None, "archives": self.plan.archives or None}
 
 
 def _missed(spans: list[dict]) -> Iterator[str]:
@@ -909,14 +920,46 @@ def chosen(good: dict[str, tuple], present: str) -> list[tuple[str, bool, str]]:
     return [(name, True, f"the newest that was verified{f', {why}' if keep else ''}") if name == opened else (name, keep, why) for name, keep, why in made]
 
 
+# kept: [(name, keep, why)]; since: the oldest backup whose copy of the archive stays, "" where all do; archives: those that stay and let go of
+# theirs now; stop: why nothing may go just now, or None.
+Plan = namedtuple("Plan", "kept since archives stop")
+
+
+def judged(good: dict[str, tuple], present: str, newest: str, stop: Failure | None) -> Plan:
+    """What is to become of these backups. newest: the time of the newest record; stop: why nothing may go, as far as it is known already.
+
+    An archive is about twice as big as its segments, and is made from them: of those that were opened again the newest two keep their copy.
+    """
+    before = _since(good)
+    try:
+        if stop:
+            raise stop
+        retention.clock(present, newest)
+        kept = chosen(good, present)
+    except Failure as bad:
+        return Plan([(name, True, bad.message) for name in sorted(good) if name != KEYS], before, [], bad)
+    opened = [name for name, keep, _ in kept if keep and good[name][0]["verified"]]
+    since = max([before, *opened[-2:-1]])
+    lean = [name for name, keep, _ in kept if keep and name < since and any(entry["kind"] == "archive" for entry in good[name][1])]
+    return Plan(kept, since, lean, None)
+
+
 def collect(folder: str, good: dict[str, tuple], bad: dict[str, Failure]) -> list[str]:
-    """Removes temporary files, and the objects that no manifest names, unless there is one that can't be believed; their names. Raises OSError."""
-    gone = []
+    """Removes temporary files, copies of the archive that are let go, and the objects that no manifest names, unless there is one that can't be believed.
+
+    Returns their names. Raises OSError.
+    """
+    gone, since = [], _since(good)
     for name in FOLDERS:
         place = os.path.join(folder, name)
         kept = None
         if not bad and name != "snapshots":
-            kept = {entry["object"] for own, (_, entries) in good.items() for entry in entries if (own == KEYS) == (name == "latest")}
+            kept = {
+                entry["object"]
+                for own, (_, entries) in good.items()
+                for entry in entries
+                if (own == KEYS) == (name == "latest") and (entry["kind"] != "archive" or own >= since)
+            }
         gone += _clear(place, kept)
     return gone
 
@@ -956,15 +999,12 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
         key = (held["bytes"], held["sha256"]) if held else (size, _part(fd, size) if size in sizes else "")
         os.close(fd)
         would, fresh = would + (key not in there), fresh + (size if key not in there else 0)
-    plan = good | {named(present): ({"verified": True}, [])}
-    kept = [(name, True, "a manifest is gone or cannot be believed") for name in sorted(plan) if name != KEYS] if bad else chosen(plan, present)
-    try:
-        retention.clock(present, newest)
-    except Failure as stop:
-        kept = [(name, True, stop.message) for name, _, _ in kept]
-    blocks = [{"@tag": "snapshot", "name": name, "keep": keep, "because": why} for name, keep, why in kept if name in good]
-    gone = [name for name, keep, _ in kept if not keep]
-    return {"path": folder, "would": ["backup"], "segments": would, "new": fresh, "gone": gone or None, "blocks": blocks}
+    stop = Failure("a manifest is gone or cannot be believed") if bad else None
+    plan = judged(good | {named(present): ({"verified": True}, [])}, present, newest, stop)
+    blocks = [{"@tag": "snapshot", "name": name, "keep": keep, "because": why} for name, keep, why in plan.kept if name in good]
+    gone = [name for name, keep, _ in plan.kept if not keep]
+    said = {"gone": gone or None, "archives": plan.archives or None}
+    return {"path": folder, "would": ["backup"], "segments": would, "new": fresh, **said, "blocks": blocks}
 
 
 # ---- looking at them ----
@@ -1120,13 +1160,23 @@ def found(folder: str, own: str, keys, *, before: str | None = None, segment: in
 
 
 def restore(
-    folder: str, into: str, keys, *, before: str | None = None, segment: int | None = None, verify: Callable, warn: Callable, told: Callable | None = None
+    folder: str,
+    into: str,
+    keys,
+    *,
+    before: str | None = None,
+    segment: int | None = None,
+    verify: Callable,
+    rebuild: Callable | None = None,
+    warn: Callable,
+    told: Callable | None = None,
 ) -> dict:
     """Restores a backup into a new or empty folder, laid out as FTAI_HOME is; returns fields of a report.
 
-    before: the newest that was made at or before that instant; segment: of that number alone. verify(home) -> what is wrong with a restored journal,
-    or "". It is built beside `into`, and put in its place when it is whole. Raises Failure: 65 for what is damaged or not believed, 66, 73, 74,
-    75, 77; then there is nothing in `into`.
+    before: the newest that was made at or before that instant; segment: of that number alone. verify(home, segment) -> what is wrong with a restored
+    journal, or "". rebuild(home) -> as that, makes the archive where the backup has no copy of it; without it there is none then. It is built beside
+    `into`, and put in its place when it is whole. Raises Failure: 65 for what is damaged or not believed, 66, 73, 74, 75, 77; then there is nothing
+    in `into`.
     """
     began, into = time.monotonic(), os.path.abspath(into)
     _empty(into)
@@ -1135,11 +1185,15 @@ def restore(
     with _Shared(folder), Scratch(os.path.join(os.path.dirname(into), f".{os.path.basename(into)}.restore")) as scratch:
         own = owner(folder)
         name, about, entries = found(folder, own, keys, before=before, segment=segment)
-        pairs = [(name, entry) for entry in entries]
+        # The archive is only a view: where its copy is gone, whoever took it, all else is restored.
+        pairs = [(name, entry) for entry in entries if entry["kind"] != "archive" or os.path.lexists(_object(folder, name, entry))]
         if segment is None:
             pairs += [(KEYS, entry) for entry in _threads(folder, own, keys, warn)]
         _restored(folder, pairs, scratch.path, told)
         wrong = verify(scratch.path, segment)
+        anew = rebuild is not None and segment is None and not os.path.exists(os.path.join(scratch.path, "state", "archive.db"))
+        if rebuild and anew:
+            wrong = "; ".join(filter(None, [wrong, rebuild(scratch.path)]))
         try:
             os.rename(scratch.path, into)
             scratch.kept = True
@@ -1148,7 +1202,8 @@ def restore(
             raise Failure(f"cannot put the restored files into '{into}': {bad.strerror}", CANTCREAT) from None
     last = max((entry["last"] for _, entry in pairs if entry["kind"] == "segment"), default=0)
     fields = {"snapshot": name, "at": about["ts"], "path": folder, "into": into, "files": len(pairs), "bytes": sum(entry["bytes"] for _, entry in pairs)}
-    fields |= {"last": last, "segment": segment, "left": about.get("left"), "wrong": wrong or None, "outcome": "damaged" if wrong else "done"}
+    fields |= {"last": last, "segment": segment, "rebuilt": anew or None, "left": about.get("left")}
+    fields |= {"wrong": wrong or None, "outcome": "damaged" if wrong else "done"}
     return fields | {"ms": int((time.monotonic() - began) * 1000)}
 
 

@@ -101,6 +101,27 @@ last() { ftai-archive stats | jq .last; }
     ended 2
 }
 
+@test "an older backup has no copy of the archive: restored, it works at once" {
+    for n in 1 2 3; do ftai-rotate backup --to "$to" >"$T/made"; done
+    first=$(snapshots | head -1)
+    same "$(tail -1 "$T/made" | jq -r '.archives[]')" "$first"
+    when=${first:0:4}-${first:4:2}-${first:6:5}:${first:11:2}:${first:13}
+    try ftai-rotate restore --at "$when" --into "$T/restored"
+    ended 0
+    empty "$T/err"
+    same "$(tail -1 "$T/out" | jq -c '[.snapshot, .rebuilt]')" "[\"$first\",true]"
+    [ "$(FTAI_HOME=$T/restored ftai-archive stats | jq .records)" -ge 5 ]
+    FTAI_HOME=$T/restored ftai-recall secret3 | grep -q "secret3 stays"
+    for more in "" --read-data; do
+        try ftai-rotate check $more
+        ended 0
+        empty "$T/err"
+    done
+    try ftai-rotate drill --at "$when"
+    ended 0
+    grep -q "no archive to compare with" "$T/err"
+}
+
 @test "restore of one segment" {
     ftai-rotate --now >/dev/null
     ftai-rotate backup --to "$to" >/dev/null

@@ -779,6 +779,176 @@ def test_behind_a_rotation_the_clock_is_compared_with_what_is_sealed(to):
     assert "before the newest record" in make(to)["stopped"]
 
 
+# ---- copies of the archive ----
+
+
+def copies(to) -> list[bool]:
+    """For each backup, oldest first, whether its copy of the archive is there."""
+    parts = [next(one for one in backup.manifest(to, name, backup.owner(to))[1] if one["kind"] == "archive") for name in backup.names(to)]
+    return [Path(to, "objects", part["object"]).exists() for part in parts]
+
+
+def several(to, count: int) -> list[dict]:
+    """As many backups, each with something new, and a policy that keeps all."""
+    policy("")
+    made = []
+    for n in range(count):
+        write(2, f"turn {n}")
+        made.append(good(to))
+    return made
+
+
+def test_only_the_newest_two_backups_keep_a_copy_of_the_archive(to):
+    made = several(to, 4)
+    assert copies(to) == [False, False, True, True]
+    assert [one.get("archives") for one in made] == [None, None, [made[0]["snapshot"]], [made[1]["snapshot"]]]
+    plan = backup.planned(to, stage=STAGE, warn=Said())
+    assert (plan["gone"], plan["archives"]) == (None, [made[2]["snapshot"]]) and copies(to) == [False, False, True, True]
+    for read_data in (False, True):
+        report, found = check(to, read_data)
+        assert (report["outcome"], found) == ("done", [])
+    failed = Said()
+    assert [row["snapshot"] for row in backup.listed(to, None, failed)] == backup.names(to) and not failed
+    # All else of older ones is there.
+    named = {one["object"] for name in backup.names(to) for one in backup.manifest(to, name, backup.owner(to))[1]}
+    assert len(named - set(os.listdir(f"{to}/objects"))) == 2
+
+
+@pytest.mark.parametrize("which", [-1, -2])
+def test_a_copy_that_should_be_there_is_missed(to, which):
+    several(to, 3)
+    named(to, "archive", which).unlink()
+    report, found = check(to)
+    assert (report["outcome"], report["damaged"], len(found)) == ("failed", 1, 1) and "'state/archive.db' is missing" in found[0]
+
+
+def test_a_copy_that_is_damaged_before_it_goes_is_told(to):
+    made = several(to, 3)
+    # As one that was killed before it let go of it has it.
+    Path(to, "objects", named(to, "archive", 0).name).write_bytes(b"x")
+    report, found = check(to)
+    assert report["damaged"] == 1 and made[0]["snapshot"] in found[0]
+    good(to)
+    assert check(to)[1] == []
+
+
+def test_backups_that_could_not_be_opened_again_push_none_out(to, tmp_path):
+    seal.recipient()
+    several(to, 2)
+    Path(paths.state(), "keys", "identity").rename(tmp_path / "identity")
+    for _ in range(2):
+        write()
+        make(to)
+    assert copies(to) == [True, True, True, True]
+    (tmp_path / "identity").rename(Path(paths.state(), "keys", "identity"))
+    write()
+    good(to)
+    assert copies(to) == [False, True, True, True, True]
+    assert check(to)[1] == []
+
+
+def test_a_run_that_fails_or_stops_lets_go_of_no_copy(to, tmp_path, monkeypatch):
+    import resource
+
+    several(to, 2)
+    write(40, "x" * 3000)
+    archive.catch_up(limit=None)
+    before = {name: data for name, data in tree(to).items() if not name.startswith("latest")}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+        with raises(IOERR, "File too large"):
+            backup.make(to, stage=STAGE, warn=Said(), fail=Said())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    assert {name: data for name, data in tree(to).items() if not name.startswith("latest")} == before
+    # A manifest that can't be believed; a clock that is wrong; records that are lost.
+    path = Path(backup._path(to, backup.names(to)[0]))
+    note = path.read_text()
+    path.write_text("x")
+    assert make(to)["stopped"]
+    path.write_text(note)
+    assert copies(to) == [True] * 3
+    journal.append(paths.journal(), [record.make("note", "ftai-elsewhere", body="x") | {"ts": "2099-01-01T00:00:00.000Z"}], stage=STAGE)
+    assert make(to)["stopped"] and copies(to) == [True] * 4
+    held = Path(paths.journal(), "current.ftai")
+    whole = held.read_bytes()
+    held.write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(journal, "_live", {})
+    failed = Said()
+    assert make(to, failed)["stopped"] and copies(to) == [True] * 5
+    assert check(to)[1] == []
+
+
+def test_what_was_interrupted_is_let_go_by_the_next(to):
+    several(to, 2)
+    held = named(to, "archive", 0)
+    data = held.read_bytes()
+    write()
+    good(to)
+    held.write_bytes(data)
+    assert copies(to) == [True, True, True] and check(to)[1] == []
+    write()
+    good(to)
+    assert copies(to) == [False, False, True, True]
+
+
+def test_a_policy_that_takes_the_newest_two_makes_no_damage_of_an_older_one(to):
+    """The last one of the month before stays, and its copy is gone already."""
+    first = several(to, 3)[0]["snapshot"]
+    forge(to, first, lambda said, _: said.update(ts="2026-01-31T12:00:00.000Z"))
+    os.rename(backup._path(to, first), backup._path(to, "20260131T120000.000Z"))
+    Path(paths.state(), "backups").unlink()
+    policy("  keep_monthly: 2\n")
+    made = good(to)
+    assert backup.names(to) == ["20260131T120000.000Z", made["snapshot"]] and copies(to) == [False, True]
+    assert check(to)[1] == []
+    good(to)
+    assert check(to)[1] == []
+
+
+def test_an_archive_that_is_again_as_one_that_was_let_go_is_written_again(to, tmp_path):
+    archive.catch_up(limit=None)
+    archive._close()
+    shutil.copy(paths.archive_db(), tmp_path / "held")
+    several(to, 3)
+    archive._close()
+    for end in ("-wal", "-shm"):
+        Path(f"{paths.archive_db()}{end}").unlink(missing_ok=True)
+    shutil.copy(tmp_path / "held", paths.archive_db())
+    for _ in range(4):
+        failed, warned = Said(), Said()
+        made = backup.make(to, stage=STAGE, warn=warned, fail=failed)
+        assert (failed, warned, made.get("mended")) == ([], [], None)
+        assert check(to)[1] == []
+
+
+def test_without_its_copy_the_archive_is_made_from_what_is_restored(to, tmp_path):
+    write(5, "one")
+    close(put_away=True)
+    first = several(to, 3)[0]
+    at = backup.instant(first["snapshot"])
+    report = restore(to, tmp_path / "restored", before=at, rebuild=rebuild)
+    assert (report["snapshot"], report["outcome"], report["rebuilt"]) == (first["snapshot"], "done", True)
+    db = sqlite3.connect(tmp_path / "restored" / "state" / "archive.db")
+    assert db.execute("SELECT count(*), max(seq) FROM records").fetchone() == (first["last"], first["last"])
+    db.close()
+    assert restore(to, tmp_path / "newest", rebuild=rebuild)["rebuilt"] is None
+    assert restore(to, tmp_path / "one", before=at, segment=1, rebuild=rebuild)["rebuilt"] is None
+    failed = restore(to, tmp_path / "failed", before=at, rebuild=lambda home: "no room")
+    assert (failed["outcome"], failed["wrong"]) == ("damaged", "no room") and (tmp_path / "failed" / "state" / "journal").exists()
+
+
+def test_a_drill_of_a_backup_without_its_copy(to):
+    first = several(to, 3)[0]
+    warned = Said()
+    report = backup.drill(to, None, before=backup.instant(first["snapshot"]), verify=verify, rebuild=rebuild, warn=warned)
+    assert (report["snapshot"], report["outcome"], report["rows"]) == (first["snapshot"], "done", None)
+    assert warned == ["the backup has no archive to compare with"]
+
+
 # ---- looking ----
 
 
