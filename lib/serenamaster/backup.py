@@ -32,6 +32,7 @@ HELD = 10_000  # names of manifests that are remembered of a folder
 NOTE = 64 * 1024 * 1024  # bytes of a manifest
 WAIT = 10.0  # seconds to wait for another process
 CHUNK = 1024 * 1024
+DAMAGED = "segment {} is damaged inside"
 RECENT = 2000  # records that are looked through for one that tells the time
 
 # ---- the manifest ----
@@ -617,11 +618,11 @@ class _Making:
                 os.close(fd)
         self.proven(size, head)
         spans = [entry for entry in entries if entry["kind"] == "segment"]
-        self.lost = [*_missed(spans), *self.behind(size)]
+        self.lost += [*_missed(spans, _removed(paths.journal(), None), self.own), *self.behind(size)]
         stop = Failure("a manifest is gone or cannot be believed") if self.bad else None
         stop = Failure("the journal has lost what older backups may have") if self.lost and not stop else stop
         self.plan = judged(self.good | {named(self.ts): ({"verified": not self.shut}, [])}, self.ts, newest, stop)
-        about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None, archives=self.plan.since or None)
+        about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None, lost=self.lost or None, archives=self.plan.since or None)
         path = _path(self.folder, named(self.ts))
         stream.save(path, proofs.sign(written(about, entries)).encode())
         self.fresh.clear()
@@ -709,6 +710,8 @@ class _Making:
             name = f"state/journal/{'current' if part.name == chain.LIVE else f'{part.number:06d}'}.ftai"
             held = ledger.get(part.number, {}) if part.sealed else {}
             if held.keys() >= {"first", "last", "hash", "file", "bytes", "sha256", "sealed_bytes", "sealed_sha256"}:
+                if "damaged" in held:
+                    self.lost.append(DAMAGED.format(part.number))
                 try:
                     yield self.entry("segment", name, fd, copy=held, segment=part.number, **{key: held[key] for key in ("first", "last", "hash")})
                 except _Rotten:
@@ -726,6 +729,8 @@ class _Making:
                     seq, prev, *_ = chain.tail(fd, top, size, later.first - 1)
                 if top and top.journal != self.own:
                     raise Failure(f"'{part.path}' is of another journal", IOERR, "ftai-log --verify")
+                if top is None or _followed(fd, {"bytes": size, "last": seq})[3]:
+                    self.lost.append(DAMAGED.format(part.number))
                 yield self.entry("segment", name, fd, size=size, segment=part.number, first=top.first if top else 0, last=seq, hash=prev)
             finally:
                 if own >= 0:
@@ -867,14 +872,28 @@ class _Making:
         return {"gone": going or None, "archives": self.plan.archives or None}
 
 
-def _missed(spans: list[dict]) -> Iterator[str]:
-    """Which segments are missing between those of a backup, and are none that the latest checkpoint says retention took away."""
-    runs, number, last = _removed(paths.journal(), None), 0, 0
+def _missed(spans: list[dict], runs: list[proofs.Removed], own: str) -> Iterator[str]:
+    """What is missing before and between the segments of a backup, and in none of the runs that a signed checkpoint says retention took away.
+
+    spans: their entries, with the hash before them as `prev` where it is known.
+    """
+    number, last, hash_ = 0, 0, chain.root(own)
     for entry in spans:
-        before = entry["segment"] - 1
-        if number < before and not any(run.number == before and run.first <= last + 1 for run in runs):
-            yield f"of the segments {number + 1} to {before} one is missing" if number + 1 < before else f"segment {before} is missing"
-        number, last = entry["segment"], entry["last"]
+        before, first = entry["segment"] - 1, entry["first"]
+        if (number < before or last + 1 < first) and not any(_explains(run, (last, hash_), (first - 1, entry.get("prev"))) for run in runs):
+            if number == before:
+                yield f"the records from seq {last + 1} to {first - 1} are missing"
+            else:
+                yield f"of the segments {number + 1} to {before} one is missing" if number + 1 < before else f"segment {before} is missing"
+        number = entry["segment"]
+        if entry["last"]:
+            last, hash_ = entry["last"], entry["hash"]
+
+
+def _explains(run: proofs.Removed, start: tuple, end: tuple) -> bool:
+    """True where all of a gap, between a seq with its hash and another, is in a run; of one that is not ended yet segments may stand in between."""
+    within = run.first - 1 <= start[0] and end[0] <= run.last
+    return within and (run.first - 1 < start[0] or run.before == start[1]) and (end[0] < run.last or end[1] in (None, run.hash))
 
 
 def _part(fd: int, size: int) -> str:
@@ -1021,7 +1040,7 @@ def listed(folder: str, keys, fail: Callable) -> list[dict]:
         if name != KEYS:
             parts = [entry for entry in entries if entry["kind"] == "segment"]
             span = {"first": parts[0]["first"], "last": about["size"]} if parts else {}
-            said = {key: about.get(key) for key in ("bytes", "new", "verified", "left")}
+            said = {key: about.get(key) for key in ("bytes", "new", "verified", "left", "lost")}
             made.append({"snapshot": name, "at": about["ts"], "path": folder, "segments": len(parts), **span, "entries": len(entries), **said})
     return made
 
@@ -1055,7 +1074,7 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
                 if seen[key]:
                     damaged += 1
             if read_data and name != KEYS:
-                for wrong in _chained(name, entries, facts, own, warn):
+                for wrong in _chained(name, entries, facts, own, keys, warn):
                     fail(Failure(wrong, SOME))
                     damaged += 1
     found = [name for name in good if name != KEYS]
@@ -1086,14 +1105,15 @@ def _looked(path: str, entry: dict, scratch: str | None, facts: dict) -> str:
     if scratch is None:
         return ""
     try:
-        if entry["kind"] != "segment":
+        if entry["kind"] not in ("segment", "checkpoint"):
             held = sealed.summed(path, most=entry["bytes"])
         else:
             _, fd = sealed.open_(path, folder=scratch, most=entry["bytes"])
             try:
                 held = _sum(fd)
                 if held == (entry["bytes"], entry["sha256"]):
-                    facts[entry["object"], entry["last"]] = _followed(fd, entry)
+                    about = _followed(fd, entry) if entry["kind"] == "segment" else os.pread(fd, NOTE, 0).decode("utf-8", "replace")
+                    facts[entry["object"], entry.get("last")] = about
             finally:
                 os.close(fd)
     except Failure as bad:
@@ -1119,13 +1139,15 @@ def _followed(fd: int, entry: dict) -> tuple:
     return top, last, prev, odd
 
 
-def _chained(name: str, entries: list[dict], facts: dict, own: str, warn: Callable) -> Iterator[str]:
-    """What is wrong with the chain over the segments of a backup. What retention took away leaves gaps; that they are signed, a drill verifies."""
+def _chained(name: str, entries: list[dict], facts: dict, own: str, keys, warn: Callable) -> Iterator[str]:
+    """What is wrong with the chain over the segments of a backup. What retention took away leaves gaps, which its own checkpoint explains."""
+    note = next((facts.get((entry["object"], None)) for entry in entries if entry["kind"] == "checkpoint"), None)
+    spans = [dict(entry) for entry in entries if entry["kind"] == "segment"]
     before: tuple = (0, chain.root(own))
-    for entry in entries:
-        found = facts.get((entry["object"], entry["last"])) if entry["kind"] == "segment" else None
+    for entry in spans:
+        found = facts.get((entry["object"], entry["last"]))
         if found is None:
-            before = (entry["last"], entry["hash"]) if entry["kind"] == "segment" else before
+            before = (entry["last"], entry["hash"])
             continue
         top, last, prev, odd = found
         if odd or (top is None and entry["last"] == 0):
@@ -1136,7 +1158,11 @@ def _chained(name: str, entries: list[dict], facts: dict, own: str, warn: Callab
             yield f"{name}: segment {entry['segment']} does not hold the part of the chain that its entry tells"
         elif top is not None and top.first == before[0] + 1 and top.prev != before[1]:
             yield f"{name}: segment {entry['segment']} does not go on from the one before"
+        if top is not None:
+            entry["prev"] = top.prev
         before = entry["last"], entry["hash"]
+    for words in _missed(spans, _runs(note, keys), own):
+        yield f"{name}: {words}, and no signed checkpoint says that retention took it away"
 
 
 # ---- restoring ----
@@ -1284,8 +1310,13 @@ def drill(folder: str, keys, *, before: str | None = None, verify: Callable, reb
 
 def _removed(folder: str, keys) -> list[proofs.Removed]:
     """What retention took from a journal, by its checkpoint: an archive that lives on still has it, one made again has not."""
+    return _runs(segments.anchor(folder), keys)
+
+
+def _runs(note: str | None, keys) -> list[proofs.Removed]:
+    """What retention took away, as a checkpoint that one of these keys signed says."""
     try:
-        return proofs.parsed(proofs.opened(segments.anchor(folder), keys)).removed
+        return proofs.parsed(proofs.opened(note or "", keys)).removed
     except Failure:
         return []
 

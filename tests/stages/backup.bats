@@ -421,3 +421,20 @@ last() { ftai-archive stats | jq .last; }
     ended 0
     empty "$T/err"
 }
+
+@test "what the journal lost is told: by the backup, by check --read-data, by a drill" {
+    ftai-rotate --now >/dev/null
+    ftai-rotate backup --to "$to" >/dev/null
+    rm "$state"/journal/000001.ftai.zst.*
+    try ftai-rotate backup
+    ended 1
+    grep -q "segment 1 is missing; older backups are kept" "$T/err"
+    same "$(ftai-rotate list | jq -c .lost)" "$(printf 'null\n["segment 1 is missing"]')"
+    try ftai-rotate check
+    ended 0
+    try ftai-rotate check --read-data
+    ended 1
+    grep -q "segment 1 is missing, and no signed checkpoint says that retention took it away" "$T/err"
+    try ftai-rotate drill
+    ended 1
+}

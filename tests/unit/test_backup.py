@@ -487,15 +487,44 @@ def test_a_damaged_database_does_not_keep_the_journal_from_its_backup(to):
     assert not os.path.exists(f"{to}-restored/state/archive.db")
 
 
-def test_a_damaged_segment_does_not_keep_the_rest_from_its_backup(to):
+@pytest.mark.parametrize("where", ["live", "plain", "sealed when it was damaged already"])
+def test_a_damaged_segment_does_not_keep_the_rest_from_its_backup(to, monkeypatch, where):
+    policy("  keep_last: 1\n")
     write(5, "one")
-    number = close()
-    path = Path(paths.journal(), f"{number:06d}.ftai")
+    first = good(to)
+    number = 1 if where == "live" else close()
+    path = Path(paths.journal(), chain.LIVE if where == "live" else f"{number:06d}.ftai")
     path.write_bytes(path.read_bytes().replace(b"one 2", b"two 2"))
-    good(to)
+    monkeypatch.setattr(journal, "_live", {})
+    if where.startswith("sealed"):
+        segment = chain.segments(paths.journal())[0]
+        entry = segments.describe(paths.journal(), segment)
+        fd = chain.regular(segment.path)
+        entry |= sealed.write(fd, segment.path, entry)
+        os.close(fd)
+        segments.put_away(paths.journal(), segment, entry)
+    for _ in range(2):
+        failed = Said()
+        made = make(to, failed)
+        assert made["lost"] == ["segment 1 is damaged inside"] and failed == ["segment 1 is damaged inside; older backups are kept"] and made["stopped"]
+    assert backup.listed(to, None, Said())[-1]["lost"] == made["lost"]
+    assert first["snapshot"] in backup.names(to)
     report, found = check(to)
     assert report["outcome"] == "done" and "was damaged when it was backed up" in found[0]
     assert "hash does not fit" in str(restore(to, f"{to}-restored")["wrong"])
+    restore(to, f"{to}-before", before=backup.instant(first["snapshot"]))
+    assert b"one 2" in Path(f"{to}-before/state/journal/current.ftai").read_bytes()
+
+
+def test_records_that_are_missing_at_the_end_of_a_closed_segment_are_told(to):
+    write(5, "one")
+    number = close()
+    path = Path(paths.journal(), f"{number:06d}.ftai")
+    path.write_bytes(path.read_bytes().partition(b"one 3")[0].rpartition(b"@note")[0])
+    made = make(to, failed := Said())
+    assert made["lost"] == ["the records from seq 9 to 10 are missing"] and len(failed) == 1 and made["stopped"]
+    report, found = check(to)
+    assert report["damaged"] == 1 and "the records from seq 9 to 10 are missing, and no signed checkpoint" in found[0]
 
 
 def test_a_sealed_segment_that_is_damaged_does_not_keep_the_rest_from_its_backup(to):
@@ -537,8 +566,13 @@ def test_what_the_journal_lost_is_told_and_older_backups_stay(to, loss, monkeypa
         failed = Said()
         made = make(to, failed)
         assert len(made["lost"]) == 1 and made["lost"][0] in failed[0] and made["stopped"]
+        assert backup.manifest(to, made["snapshot"], backup.owner(to))[0]["lost"] == made["lost"]
         write(1, "later")
     assert first["snapshot"] in backup.names(to)
+    # A tail leaves no gap.
+    _, found = check(to)
+    assert len(found) == (0 if loss == "the tail" else 2) and all(made["lost"][0] in words for words in found)
+    assert drill(to)["outcome"] == ("done" if loss == "the tail" else "failed")
 
 
 def test_a_journal_that_went_another_way_is_told(to, tmp_path, monkeypatch):
@@ -555,13 +589,46 @@ def test_a_journal_that_went_another_way_is_told(to, tmp_path, monkeypatch):
     assert "does not go on from seq" in made["lost"][0] and made["stopped"] and len(failed) == 1
 
 
-def test_what_retention_took_is_no_loss(to):
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_retention_took_is_no_loss(to, tmp_path, ended):
     for name in ("one", "two", "three"):
         write(3, name)
         close(put_away=True)
         good(to)
+    kept = [name for name in os.listdir(paths.journal()) if name.startswith("000002") or name == "ledger"]
+    for name in kept:
+        shutil.copy(os.path.join(paths.journal(), name), tmp_path / name)
     segments.drop(paths.journal(), [1, 2], "policy", stage=STAGE)
+    for name in () if ended else kept:
+        shutil.copy(tmp_path / name, os.path.join(paths.journal(), name))
+    made = good(to)
+    assert made["first"] == (13 if ended else 9)
+    assert check(to)[1] == []
+
+
+@pytest.mark.parametrize("change", ["before", "hash", "last", "other key", "none"])
+def test_a_gap_is_explained_only_by_what_was_signed_for_it(to, monkeypatch, tmp_path, change):
+    for name in ("one", "two"):
+        write(3, name)
+        close(put_away=True)
+    write(3, "three")
+    segments.drop(paths.journal(), [1], "policy", stage=STAGE)
     good(to)
+    assert check(to)[1] == []
+    note = Path(paths.journal(), "checkpoint")
+    said = proofs.parsed(proofs.opened(note.read_text()))
+    runs = [run._replace(**({"last": run.last - 1} if change == "last" else {change: HASH} if change in run._fields else {})) for run in said.removed]
+    text = proofs.text(said.journal, said.size, said.head, proofs.lines(said.closed, said.segments, [] if change == "none" else runs))
+    if change == "other key":
+        fresh(monkeypatch, tmp_path / "other")
+        proofs.make_key()
+    note_ = proofs.sign(text)
+    fresh(monkeypatch, tmp_path / "home")
+    note.write_text(note_)
+    make(to)
+    report, found = check(to)
+    assert report["damaged"] == 1 and f"{backup.names(to)[-1]}: segment 1 is missing, and no signed checkpoint says" in found[0]
+    assert check(to, False)[0]["outcome"] == "done"
 
 
 def test_a_lost_ledger_does_not_keep_it_from_its_backup(to):
@@ -1218,6 +1285,20 @@ def test_segments_of_two_histories_are_no_chain(to, tmp_path, monkeypatch):
     forge(to, made[1], lambda _, entries: [other[0] if one["name"] == other[0]["name"] else one for one in entries])
     report, found = check(to)
     assert report["damaged"] == 1 and "segment 2 does not go on from the one before" in found[0]
+
+
+def test_an_entry_that_a_manifest_lacks_is_missed(to):
+    """Signed by our own key, as a bug could have it."""
+    for name in ("one", "two"):
+        write(3, name)
+        close(put_away=True)
+    name = good(to)["snapshot"]
+    whole = Path(backup._path(to, name)).read_text()
+    for lacks, words in ((["000001"], "segment 1 is missing"), (["000002"], "segment 2 is missing"), (["000001", "000002"], "of the segments 1 to 2 one is")):
+        Path(backup._path(to, name)).write_text(whole)
+        forge(to, name, lambda _, entries, lacks=lacks: [one for one in entries if not any(each in one["name"] for each in lacks)])
+        report, found = check(to)
+        assert (report["outcome"], len(found)) == ("failed", 1) and words in found[0]
 
 
 def test_list(to):
