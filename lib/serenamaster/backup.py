@@ -188,13 +188,28 @@ def located(to: str | None, *, making: bool = False) -> str:
 
 def _owner(folder: str) -> str | None:
     """The journal whose backups are in a folder, None where there are none. Raises Failure 65, 74, 77."""
-    data = _small(os.path.join(folder, MARKER), 1000)
+    data = _small(os.path.join(folder, MARKER), NOTE)
     if data is None:
         return None
     found = re.fullmatch(rf"ftai-backup/1 ({UUID})\n", data.decode("ascii", "replace"))
+    if not found and re.match(rb"ftai-backup/([2-9]|[1-9][0-9]+) ", data):
+        raise Failure(f"'{folder}/{MARKER}' is of a newer version", DATAERR, "use the ftai-rotate that made these backups, or a newer one")
     if not found:
-        raise Failure(f"'{folder}/{MARKER}' is damaged, or of a newer version", DATAERR)
+        # What the newest manifest says may be wrong: then no manifest is believed with it.
+        there = _firsts(folder) if os.path.isdir(os.path.join(folder, "snapshots")) else ()
+        own = next((said["journal"] for said in there if is_id(said.get("journal"))), None)
+        hint = f"echo 'ftai-backup/1 {own}' >'{folder}/{MARKER}'; ftai-rotate check"
+        raise Failure(f"'{folder}/{MARKER}' is damaged", DATAERR, hint if own else "begin in another folder: no manifest tells whose backups these are")
     return found[1]
+
+
+def _firsts(folder: str) -> Iterator[dict]:
+    """What the manifests of a folder say of themselves, newest first, whoever signed them."""
+    for name in reversed(names(folder)):
+        try:
+            yield decode((_small(_path(folder, name), NOTE) or b"").partition(b"\n")[0])
+        except (Malformed, Failure):
+            continue
 
 
 def owner(folder: str) -> str:
@@ -419,10 +434,14 @@ def _since(good: dict[str, tuple]) -> str:
     return max((about.get("archives", "") for about, _ in good.values()), default="")
 
 
-def _gone(folder: str, good: dict[str, tuple], bad: dict[str, Failure]) -> dict[str, Failure]:
-    """{name: failure} of the first and the last manifest that was there after the last backup, and is not. What only these name is no rubbish."""
-    said = known().get(folder, {}).get("held", ())
-    lost = [name for name in said if name not in good and name not in bad]
+def _lost(folder: str) -> list[str]:
+    """The names of the manifests that were there after the last backup, as far as this machine knows, and are not, oldest first."""
+    return [name for name in known().get(folder, {}).get("held", ()) if not os.path.lexists(_path(folder, name))]
+
+
+def _gone(folder: str) -> dict[str, Failure]:
+    """{name: failure} of the first and the last manifest that is lost. What only these name is no rubbish."""
+    lost = _lost(folder)
     hint = f"put it back, or, if it is to be gone, take the line of '{folder}' out of '{paths.where('state')}/backups'"
     return {name: Failure(f"the manifest '{_path(folder, name)}' is gone", SOME, hint) for name in (*lost[:1], *lost[-1:])}
 
@@ -435,14 +454,10 @@ def signers(folder: str, given: str | None, warn: Callable) -> list[str] | None:
     if proofs.vkeys():
         return None
     owner(folder)
-    for name in reversed(names(folder)):
-        try:
-            said = decode((_small(_path(folder, name), NOTE) or b"").partition(b"\n")[0]).get("key")
-        except (Malformed, Failure):
-            continue
-        if type(said) is str:
-            warn(f"no signing key is known here; taking the one that the backup names itself, which proves nothing unless you know it: {said}")
-            return [said]
+    for said in _firsts(folder):
+        if type(key := said.get("key")) is str:
+            warn(f"no signing key is known here; taking the one that the backup names itself, which proves nothing unless you know it: {key}")
+            return [key]
     raise Failure("no signing key is known here", CONFIG, "--key VKEY, as ftai-keys init printed it where the backup was made")
 
 
@@ -542,7 +557,7 @@ class _Making:
         self.total = self.done = 0  # bytes
         self.ts = now()
         self.good, self.bad = _all(folder, own)
-        self.bad |= _gone(folder, self.good, self.bad)
+        self.bad |= _gone(folder)
         self.fresh: list[str] = []  # paths of the objects that were written
         self.new = 0
         self.left: list[str] = []  # what could not be put into it
@@ -1006,7 +1021,7 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
     if other is None:
         _begin(folder)
     good, bad = _all(folder, own) if other else ({}, {})
-    bad |= _gone(folder, good, bad)
+    bad |= _gone(folder)
     for failure in bad.values():
         warn(f"{failure.message}; nothing is removed meanwhile: {failure.hint}")
     present = now()
@@ -1030,9 +1045,10 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
 
 
 def listed(folder: str, keys, fail: Callable) -> list[dict]:
-    """Fields of a report for each backup in a folder, oldest first. fail: called with the Failure of each that can't be believed."""
+    """Fields of a report for each backup in a folder, oldest first. fail: called with the Failure of each that can't be believed, or is gone."""
     with _Shared(folder):
         good, bad = _all(folder, owner(folder), keys)
+        bad |= _gone(folder)
     for failure in bad.values():
         fail(failure)
     made = []
@@ -1054,7 +1070,7 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
     with _Shared(folder), Scratch(os.path.join(paths.cache(), "check")) as scratch:
         own = owner(folder)
         good, bad = _all(folder, own, keys)
-        bad |= _gone(folder, good, bad)
+        bad |= _gone(folder)
         for failure in bad.values():
             fail(failure)
         seen: dict[tuple, str] = {}
@@ -1210,6 +1226,10 @@ def restore(
         raise Failure(f"'{into}' is in the folder of the backups, where nothing is in plain", CANTCREAT, "--into another place")
     with _Shared(folder), Scratch(os.path.join(os.path.dirname(into), f".{os.path.basename(into)}.restore")) as scratch:
         own = owner(folder)
+        newest = max((name for name in names(folder) if before is None or instant(name) <= before), default="")
+        gone = [name for name in _lost(folder) if name != KEYS and name > newest and (before is None or instant(name) <= before)]
+        if gone:
+            warn(f"the manifest '{_path(folder, gone[-1])}' is gone: an older backup is taken")
         name, about, entries = found(folder, own, keys, before=before, segment=segment)
         # The archive is only a view: where its copy is gone, whoever took it, all else is restored.
         pairs = [(name, entry) for entry in entries if entry["kind"] != "archive" or os.path.lexists(_object(folder, name, entry))]
@@ -1228,7 +1248,7 @@ def restore(
             raise Failure(f"cannot put the restored files into '{into}': {bad.strerror}", CANTCREAT) from None
     last = max((entry["last"] for _, entry in pairs if entry["kind"] == "segment"), default=0)
     fields = {"snapshot": name, "at": about["ts"], "path": folder, "into": into, "files": len(pairs), "bytes": sum(entry["bytes"] for _, entry in pairs)}
-    fields |= {"last": last, "segment": segment, "rebuilt": anew or None, "left": about.get("left")}
+    fields |= {"last": last, "segment": segment, "rebuilt": anew or None, "gone": gone or None, "left": about.get("left")}
     fields |= {"wrong": wrong or None, "outcome": "damaged" if wrong else "done"}
     return fields | {"ms": int((time.monotonic() - began) * 1000)}
 

@@ -438,3 +438,32 @@ last() { ftai-archive stats | jq .last; }
     try ftai-rotate drill
     ended 1
 }
+
+@test "the newest backup is gone: told by list, restore and drill" {
+    for n in 1 2; do ftai-rotate backup --to "$to" >/dev/null; done
+    newest=$(snapshots | tail -1)
+    rm "$to/snapshots/$newest.note"
+    try ftai-rotate list
+    ended 1
+    same "$(wc -l <"$T/out")" 1
+    grep -q "$newest.note' is gone" "$T/err"
+    for words in "restore --into $T/restored" drill; do
+        try ftai-rotate $words
+        ended 0
+        grep -q "$newest.note' is gone: an older backup is taken" "$T/err"
+        same "$(tail -1 "$T/out" | jq -c .gone)" "[\"$newest\"]"
+    done
+}
+
+@test "a damaged marker: 65, and what to do works" {
+    ftai-rotate backup --to "$to" >/dev/null
+    echo damaged >"$to/ftai-backup"
+    for words in backup check list drill "restore --into $T/restored"; do
+        try ftai-rotate $words
+        ended 65
+        grep -q "'$to/ftai-backup' is damaged" "$T/err"
+    done
+    sed -n 's/^hint: //p' "$T/err" >"$T/hint"
+    try bash -e "$T/hint"
+    ended 0
+}

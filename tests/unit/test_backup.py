@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -282,6 +283,42 @@ def test_a_disk_that_is_not_mounted_is_not_taken_for_an_empty_one(to):
     assert os.listdir(to) == []
     with raises(NOINPUT, "there is no backup"):
         check(to)
+
+
+@pytest.mark.parametrize("words", ["", "x", "ftai-backup/1", "ftai-backup/1 \n", "\0" * 49, "x" * 5000])
+def test_a_damaged_marker_says_how_to_write_it_anew(to, tmp_path, words):
+    good(to)
+    marker = Path(to, backup.MARKER)
+    whole = marker.read_text()
+    marker.write_text(words)
+    for act in (make, check, lambda to: restore(to, tmp_path / "restored"), backup.owner):
+        try:
+            act(to)
+        except Failure as bad:
+            assert (bad.code, bad.message) == (DATAERR, f"'{marker}' is damaged")
+            hint = bad.hint
+        else:
+            raise AssertionError("it was believed")
+    assert hint == f"echo '{whole.strip()}' >'{marker}'; ftai-rotate check"
+    subprocess.run(hint.partition(";")[0], shell=True, check=True)
+    assert marker.read_text() == whole and check(to)[1] == []
+    # Where nothing tells of which journal it was, or a newer version made it.
+    marker.write_text(words)
+    shutil.rmtree(Path(to, "snapshots"))
+    with pytest.raises(Failure) as failure:
+        backup.owner(to)
+    assert "begin in another folder" in failure.value.hint
+    marker.write_text(whole.replace("/1 ", "/2 "))
+    with pytest.raises(Failure) as failure:
+        backup.owner(to)
+    assert "is of a newer version" in failure.value.message and "a newer one" in failure.value.hint
+
+
+def test_a_marker_with_the_id_of_another_journal_lets_no_manifest_be_believed(to):
+    good(to)
+    Path(to, backup.MARKER).write_text(f"ftai-backup/1 {ID}\n")
+    report, found = check(to)
+    assert report["refused"] == 2 and all("it is of another journal" in words for words in found)
 
 
 def test_what_a_mount_point_has_of_its_own_is_no_obstacle(to):
@@ -1238,6 +1275,39 @@ def test_the_newest_backup_that_was_made_here_is_missed(to):
     os.unlink(backup._path(to, made["snapshot"]))
     report, found = check(to)
     assert report["outcome"] == "failed" and f"{made['snapshot']}.note' is gone" in found[0]
+
+
+def test_a_restore_tells_that_a_newer_backup_is_gone(to, tmp_path, monkeypatch):
+    made = []
+    for _ in range(3):
+        write(2)
+        made.append(good(to)["snapshot"])
+    paths_ = [backup._path(to, name) for name in made]
+    os.rename(paths_[2], tmp_path / "held")
+    failed = Said()
+    assert [row["snapshot"] for row in backup.listed(to, None, failed)] == made[:2]
+    assert len(failed) == 1 and f"{paths_[2]}' is gone" in failed[0]
+    warned = Said()
+    report = restore(to, tmp_path / "restored", warn=warned)
+    assert (report["snapshot"], report["gone"]) == (made[1], [made[2]])
+    assert warned == [f"the manifest '{paths_[2]}' is gone: an older backup is taken"]
+    # It was made later than what is asked for; it is not the newest; all are gone.
+    assert restore(to, tmp_path / "before", before=backup.instant(made[1]), warn=warned)["gone"] is None
+    os.rename(tmp_path / "held", paths_[2])
+    os.rename(paths_[1], tmp_path / "held")
+    assert restore(to, tmp_path / "newest", warn=warned)["gone"] is None and len(warned) == 1
+    for path in (paths_[0], paths_[2]):
+        os.unlink(path)
+    with raises(NOINPUT, "there is no backup"):
+        restore(to, tmp_path / "none", warn=warned)
+    assert len(warned) == 2 and paths_[2] in warned[1]
+    # A machine that made none knows of none.
+    os.rename(tmp_path / "held", paths_[1])
+    keys = proofs.vkeys()
+    own = Path(paths.state(), "keys", "identity")
+    monkeypatch.setenv("FTAI_IDENTITY", str(own))
+    fresh(monkeypatch, tmp_path / "other")
+    assert restore(to, tmp_path / "elsewhere", keys, warn=warned)["gone"] is None and len(warned) == 2
 
 
 def test_reading_compares_with_what_the_manifest_says(to):
