@@ -33,7 +33,6 @@ NOTE = 64 * 1024 * 1024  # bytes of a manifest
 WAIT = 10.0  # seconds to wait for another process
 CHUNK = 1024 * 1024
 DAMAGED = "segment {} is damaged inside"
-RECENT = 2000  # records that are looked through for one that tells the time
 
 # ---- the manifest ----
 
@@ -473,7 +472,7 @@ def make(folder: str, *, stage: str, warn: Callable, fail: Callable, told: Calla
     are as they were.
     """
     _signing()
-    own, newest = _journal(), _newest(stage)
+    own, times = _journal(), _times(stage)
     fresh = _owner(folder) is None
     if fresh:
         _begin(folder)
@@ -490,7 +489,7 @@ def make(folder: str, *, stage: str, warn: Callable, fail: Callable, told: Calla
             raise Failure(f"the backups in '{folder}' are those of another journal, '{other}'", NOPERM, "ftai-rotate backup --to another folder")
         with Scratch(os.path.join(paths.cache(), "backup")) as scratch:
             try:
-                return _Making(folder, own, scratch.path, warn, fail, told).run(newest)
+                return _Making(folder, own, scratch.path, warn, fail, told).run(times)
             except OSError as bad:
                 raise _unwritten(bad, folder) from None
 
@@ -516,23 +515,34 @@ def _journal() -> str:
     return top.journal
 
 
-def _newest(stage: str) -> str:
-    """The time of the newest record that this stage did not write itself, with a clock that may be wrong; "" where there is none among the last,
-    "unknown" where these can't be read.
+def _times(stage: str) -> list[str]:
+    """The times of the journal's records, in its order, without those that this stage wrote itself, with a clock that may be wrong.
+
+    Of what was sealed before the last two days the first and the last are enough, as the ledger has them; for what can't be opened here there is
+    "unknown" behind these.
     """
     folder, own = paths.journal(), b'\n  from: "%s"\n' % stage.encode()
-    after = max(journal.position(folder) - RECENT, 0)
-    # Behind a rotation there is nothing in the live segment but what this stage wrote: only then is a sealed one opened.
-    for plain in (True, False):
-        with chain.Lock(folder, shared=True):
-            plan = chain.plan(folder, after)
+    entries, recent, made = chain.ledger(folder), (retention.seconds(now()) or 0.0) - 2 * 86400, []
+    for part in (chain.live(folder), *reversed(chain.segments(folder))):
+        held = entries.get(part.number, {}) if part.sealed else {}
+        span = [held[key] for key in ("since", "until") if type(held.get(key)) is str]
+        # Behind a rotation there is nothing in the live segment but what this stage wrote: the newest of the others' is in a sealed one.
+        if made and span and (retention.seconds(span[-1]) or 0.0) < recent:
+            made[:0] = span
+            continue
         try:
-            times = [canonical.ts(content) for _, content, _ in chain.contents(plan, after, plain) if own not in content]
+            fd, size, top = chain.open_segment(part)
+        except FileNotFoundError:
+            continue
         except Failure:
-            return "unknown"
-        if newest := next(filter(None, reversed(times)), ""):
-            return newest
-    return ""
+            made[:0] = [*span, "unknown"]
+            continue
+        try:
+            pieces = chain.pieces(fd, top.start, size) if top else ()
+            made[:0] = [found for _, piece in pieces if own not in piece and (found := canonical.ts(piece))]
+        finally:
+            os.close(fd)
+    return made
 
 
 def _begin(folder: str) -> None:
@@ -574,7 +584,7 @@ class _Making:
                     self.there[key] = entry, about["verified"] or (key in self.there and self.there[key][1])
         self.sizes = {size for size, _ in self.there}
 
-    def run(self, newest: str) -> dict:
+    def run(self, times: list[str]) -> dict:
         began = time.monotonic()
         last = max((named(about["ts"]) for about, _ in self.good.values()), default="")
         if named(self.ts) <= last:
@@ -583,7 +593,7 @@ class _Making:
             self.warn(f"{bad.message}; nothing is removed meanwhile: {bad.hint}")
         collect(self.folder, self.good, self.bad)
         try:
-            fields = self.written(newest)
+            fields = self.written(times)
         except BaseException:
             # What no manifest names: a full disk is not left fuller than it was.
             for path in self.fresh:
@@ -598,7 +608,7 @@ class _Making:
         remember(self.folder, found, snapshot=fields["snapshot"], at=self.ts, journal=self.own, held=sorted(held)[-HELD:])
         return fields | self.retained() | {"ms": int((time.monotonic() - began) * 1000)}
 
-    def written(self, newest: str) -> dict:
+    def written(self, times: list[str]) -> dict:
         entries: list[dict] = []
         copies, parts, ledger = self.gathered()
         self.total = sum(size for *_, size in parts) + sum(os.fstat(fd).st_size for *_, fd in copies)
@@ -636,7 +646,7 @@ class _Making:
         self.lost += [*_missed(spans, _removed(paths.journal(), None), self.own), *self.behind(size)]
         stop = Failure("a manifest is gone or cannot be believed") if self.bad else None
         stop = Failure("the journal has lost what older backups may have") if self.lost and not stop else stop
-        self.plan = judged(self.good | {named(self.ts): ({"verified": not self.shut}, [])}, self.ts, newest, stop)
+        self.plan = judged(self.good | {named(self.ts): ({"verified": not self.shut}, [])}, self.ts, times, stop)
         about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None, lost=self.lost or None, archives=self.plan.since or None)
         path = _path(self.folder, named(self.ts))
         stream.save(path, proofs.sign(written(about, entries)).encode())
@@ -959,8 +969,8 @@ def chosen(good: dict[str, tuple], present: str) -> list[tuple[str, bool, str]]:
 Plan = namedtuple("Plan", "kept since archives stop")
 
 
-def judged(good: dict[str, tuple], present: str, newest: str, stop: Failure | None) -> Plan:
-    """What is to become of these backups. newest: the time of the newest record; stop: why nothing may go, as far as it is known already.
+def judged(good: dict[str, tuple], present: str, times: list[str], stop: Failure | None) -> Plan:
+    """What is to become of these backups. times: of the journal's records, in its order; stop: why nothing may go, as far as it is known already.
 
     An archive is about twice as big as its segments, and is made from them: of those that were opened again the newest two keep their copy.
     """
@@ -968,13 +978,15 @@ def judged(good: dict[str, tuple], present: str, newest: str, stop: Failure | No
     try:
         if stop:
             raise stop
-        retention.clock(present, newest)
         kept = chosen(good, present)
+        opened = [name for name, keep, _ in kept if keep and good[name][0]["verified"]]
+        since = max([before, *opened[-2:-1]])
+        lean = [name for name, keep, _ in kept if keep and name < since and any(entry["kind"] == "archive" for entry in good[name][1])]
+        if lean or not all(keep for _, keep, _ in kept):
+            retention.clock(present, times[-1] if times else "")
+            retention.steady(times, present)
     except Failure as bad:
         return Plan([(name, True, bad.message) for name in sorted(good) if name != KEYS], before, [], bad)
-    opened = [name for name, keep, _ in kept if keep and good[name][0]["verified"]]
-    since = max([before, *opened[-2:-1]])
-    lean = [name for name, keep, _ in kept if keep and name < since and any(entry["kind"] == "archive" for entry in good[name][1])]
     return Plan(kept, since, lean, None)
 
 
@@ -1015,7 +1027,7 @@ def _clear(place: str, kept: set[str] | None) -> list[str]:
 def planned(folder: str, *, stage: str, warn: Callable) -> dict:
     """What a backup would do, as fields of a report, with a block `snapshot` for each that is there. Raises Failure as make() does."""
     _signing()
-    own, newest, other = _journal(), _newest(stage), _owner(folder)
+    own, times, other = _journal(), _times(stage), _owner(folder)
     if other not in (None, own):
         raise Failure(f"the backups in '{folder}' are those of another journal, '{other}'", NOPERM, "ftai-rotate backup --to another folder")
     if other is None:
@@ -1034,7 +1046,7 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
         os.close(fd)
         would, fresh = would + (key not in there), fresh + (size if key not in there else 0)
     stop = Failure("a manifest is gone or cannot be believed") if bad else None
-    plan = judged(good | {named(present): ({"verified": True}, [])}, present, newest, stop)
+    plan = judged(good | {named(present): ({"verified": True}, [])}, present, times, stop)
     blocks = [{"@tag": "snapshot", "name": name, "keep": keep, "because": why} for name, keep, why in plan.kept if name in good]
     gone = [name for name, keep, _ in plan.kept if not keep]
     said = {"gone": gone or None, "archives": plan.archives or None}

@@ -467,3 +467,15 @@ last() { ftai-archive stats | jq .last; }
     try bash -e "$T/hint"
     ended 0
 }
+
+@test "a clock that leapt, and that others wrote with too: nothing is removed, 75" {
+    command -v faketime >/dev/null || skip "no faketime"
+    mkdir -p "$FTAI_HOME/config"
+    printf '@ftai v2.0\n\n@retention\n  name: "backups"\n  summary: "x"\n  keep_last: 1\n@end\n' >"$FTAI_HOME/config/serenamaster.memory.ftai"
+    ftai-rotate backup --to "$to" >/dev/null
+    echo '{"@tag":"note","body":"later"}' | faketime -f +40d ftai-log --sink
+    try faketime -f +40d ftai-rotate backup
+    ended 75
+    grep -q "nothing is removed: the clock leapt ahead by more than a month" "$T/err"
+    same "$(snapshots | wc -l)" 2
+}

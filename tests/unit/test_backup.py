@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serenamaster import archive, backup, canonical, chain, journal, paths, proofs, purge, record, seal, sealed, segments, specs, verification
+from serenamaster import archive, backup, canonical, chain, journal, paths, proofs, purge, record, retention, seal, sealed, segments, specs, verification
 from serenamaster.errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, TEMPFAIL, USAGE, Failure
 
 STAGE = "ftai-test"
@@ -862,17 +862,75 @@ def test_a_wrong_clock_takes_nothing_away(to, ts, stops):
     assert bool(backup.planned(to, stage=STAGE, warn=Said())["gone"]) != stops
 
 
+def days(count: float) -> str:
+    """The time so many days from now."""
+    import datetime
+
+    then = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=count)
+    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def noted(*when: float) -> None:
+    journal.append(paths.journal(), [record.make("note", "ftai-elsewhere", body="x") | {"ts": days(count)} for count in when], stage=STAGE)
+
+
+@pytest.mark.parametrize("place", ["live", "plain", "sealed", "sealed, and no identity"])
+@pytest.mark.parametrize(("when", "stops"), [((-50, -0.1), True), ((-50, -0.9, -0.5), True), ((-20, -0.1), False), ((-50, -1.5, -0.1), False)])
+def test_a_clock_that_leapt_is_not_believed_for_a_day(tmp_path, when, stops, place):
+    """What others wrote with the wrong clock makes it look right."""
+    os.mkdir(to := os.path.realpath(tmp_path / "to"))
+    proofs.make_key()
+    policy("")
+    noted(*when)
+    for _ in range(2):
+        good(to)  # where nothing goes, nothing is said of the clock
+    policy("  keep_last: 1\n")
+    if place != "live":
+        close(put_away=place.startswith("sealed"))
+        noted(-0.05)
+    if "identity" in place:
+        Path(paths.state(), "keys", "identity").rename(tmp_path / "identity")
+    failed = Said()
+    made = make(to, failed)
+    # Where the segment can't be opened, its first and last record tell, on the safe side.
+    stops = stops or ("identity" in place and when[0] == -50)
+    assert ("leapt ahead" in made.get("stopped", ""), any("leapt ahead" in words for words in failed)) == (stops, stops)
+    assert bool(backup.planned(to, stage=STAGE, warn=Said())["gone"]) != stops
+    assert len(backup.names(to)) == (3 if stops else 2 if "identity" in place else 1)
+
+
+def test_what_only_this_stage_wrote_since_tells_no_time(home):
+    noted(-40)
+    journal.append(paths.journal(), [record.make("audit", STAGE, act="backup") | {"ts": days(-3)}], stage=STAGE)
+    close(put_away=True)
+    assert backup._times(STAGE)[-1] < days(-39)
+
+
+def test_of_what_was_sealed_long_ago_the_ledger_tells():
+    """It is not opened."""
+    for when in ((-90, -40), (-5, -4)):
+        noted(*when)
+        close(put_away=True)
+    noted(-0.1)
+    # The second begins with a checkpoint, of now.
+    assert [round(retention.seconds(ts) / 86400 - retention.seconds(days(0)) / 86400, 1) for ts in backup._times(STAGE)] == [-90, -40, 0, -4, -0.1]
+    for segment in chain.segments(paths.journal()):
+        Path(segment.path).write_bytes(b"x")
+    assert len(backup._times(STAGE)) == 5
+
+
 def test_where_nobody_can_say_what_time_it_was_nothing_is_taken_away(to, tmp_path):
     policy("  keep_last: 1\n")
     good(to)
     close(put_away=True)
     journal.append(paths.journal(), [record.make("audit", STAGE, act="backup")], stage=STAGE)
     Path(paths.state(), "keys", "identity").rename(tmp_path / "identity")
+    make(to)
     for _ in range(2):
         failed = Said()
         assert "'unknown', cannot be read" in make(to, failed)["stopped"]
     (tmp_path / "identity").rename(Path(paths.state(), "keys", "identity"))
-    assert len(good(to)["gone"]) == 3
+    assert len(good(to)["gone"]) == 4
 
 
 def test_behind_a_rotation_the_clock_is_compared_with_what_is_sealed(to):
