@@ -522,7 +522,8 @@ def _times(stage: str) -> list[str]:
     "unknown" behind these.
     """
     folder, own = paths.journal(), b'\n  from: "%s"\n' % stage.encode()
-    entries, recent, made = chain.ledger(folder), (retention.seconds(now()) or 0.0) - 2 * 86400, []
+    entries, recent = chain.ledger(folder), (retention.seconds(now()) or 0.0) - 2 * 86400
+    made: list[str] = []
     for part in (chain.live(folder), *reversed(chain.segments(folder))):
         held = entries.get(part.number, {}) if part.sealed else {}
         span = [held[key] for key in ("since", "until") if type(held.get(key)) is str]
@@ -644,8 +645,8 @@ class _Making:
         self.proven(size, head)
         spans = [entry for entry in entries if entry["kind"] == "segment"]
         self.lost += [*_missed(spans, _removed(paths.journal(), None), self.own), *self.behind(size)]
-        stop = Failure("a manifest is gone or cannot be believed") if self.bad else None
-        stop = Failure("the journal has lost what older backups may have") if self.lost and not stop else stop
+        why = "a manifest is gone or cannot be believed" if self.bad else "the journal has lost what older backups may have" if self.lost else ""
+        stop = Failure(why) if why else None
         self.plan = judged(self.good | {named(self.ts): ({"verified": not self.shut}, [])}, self.ts, times, stop)
         about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None, lost=self.lost or None, archives=self.plan.since or None)
         path = _path(self.folder, named(self.ts))
@@ -1113,7 +1114,10 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
 
 
 def _looked(path: str, entry: dict, scratch: str | None, facts: dict) -> str:
-    """What is wrong with an object, or "". scratch: where it is opened; None: only its checksum is compared. Raises Failure 77 without identity."""
+    """What is wrong with an object, or "". scratch: where it is opened; None: only its checksum is compared. Raises Failure 77 without identity.
+
+    facts: takes {(object, last seq): what _followed() gives} of a segment, {(object, None): its text} of a checkpoint.
+    """
     try:
         fd = _open(path)
     except FileNotFoundError:
@@ -1140,8 +1144,8 @@ def _looked(path: str, entry: dict, scratch: str | None, facts: dict) -> str:
             try:
                 held = _sum(fd)
                 if held == (entry["bytes"], entry["sha256"]):
-                    about = _followed(fd, entry) if entry["kind"] == "segment" else os.pread(fd, NOTE, 0).decode("utf-8", "replace")
-                    facts[entry["object"], entry.get("last")] = about
+                    fact = _followed(fd, entry) if entry["kind"] == "segment" else os.pread(fd, NOTE, 0).decode("utf-8", "replace")
+                    facts[entry["object"], entry.get("last")] = fact
             finally:
                 os.close(fd)
     except Failure as bad:
@@ -1249,9 +1253,9 @@ def restore(
             pairs += [(KEYS, entry) for entry in _threads(folder, own, keys, warn)]
         _restored(folder, pairs, scratch.path, told)
         wrong = verify(scratch.path, segment)
-        anew = rebuild is not None and segment is None and not os.path.exists(os.path.join(scratch.path, "state", "archive.db"))
-        if rebuild and anew:
-            wrong = "; ".join(filter(None, [wrong, rebuild(scratch.path)]))
+        rebuilt = None
+        if rebuild and segment is None and not os.path.exists(os.path.join(scratch.path, "state", "archive.db")):
+            rebuilt, wrong = True, "; ".join(filter(None, [wrong, rebuild(scratch.path)]))
         try:
             os.rename(scratch.path, into)
             scratch.kept = True
@@ -1260,7 +1264,7 @@ def restore(
             raise Failure(f"cannot put the restored files into '{into}': {bad.strerror}", CANTCREAT) from None
     last = max((entry["last"] for _, entry in pairs if entry["kind"] == "segment"), default=0)
     fields = {"snapshot": name, "at": about["ts"], "path": folder, "into": into, "files": len(pairs), "bytes": sum(entry["bytes"] for _, entry in pairs)}
-    fields |= {"last": last, "segment": segment, "rebuilt": anew or None, "gone": gone or None, "left": about.get("left")}
+    fields |= {"last": last, "segment": segment, "rebuilt": rebuilt, "missing": gone or None, "left": about.get("left")}
     fields |= {"wrong": wrong or None, "outcome": "damaged" if wrong else "done"}
     return fields | {"ms": int((time.monotonic() - began) * 1000)}
 

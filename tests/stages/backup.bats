@@ -451,7 +451,7 @@ last() { ftai-archive stats | jq .last; }
         try ftai-rotate $words
         ended 0
         grep -q "$newest.note' is gone: an older backup is taken" "$T/err"
-        same "$(tail -1 "$T/out" | jq -c .gone)" "[\"$newest\"]"
+        same "$(tail -1 "$T/out" | jq -c .missing)" "[\"$newest\"]"
     done
 }
 

@@ -866,7 +866,7 @@ def days(count: float) -> str:
     """The time so many days from now."""
     import datetime
 
-    then = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=count)
+    then = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=count)
     return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -1347,13 +1347,13 @@ def test_a_restore_tells_that_a_newer_backup_is_gone(to, tmp_path, monkeypatch):
     assert len(failed) == 1 and f"{paths_[2]}' is gone" in failed[0]
     warned = Said()
     report = restore(to, tmp_path / "restored", warn=warned)
-    assert (report["snapshot"], report["gone"]) == (made[1], [made[2]])
+    assert (report["snapshot"], report["missing"]) == (made[1], [made[2]])
     assert warned == [f"the manifest '{paths_[2]}' is gone: an older backup is taken"]
     # It was made later than what is asked for; it is not the newest; all are gone.
-    assert restore(to, tmp_path / "before", before=backup.instant(made[1]), warn=warned)["gone"] is None
+    assert restore(to, tmp_path / "before", before=backup.instant(made[1]), warn=warned)["missing"] is None
     os.rename(tmp_path / "held", paths_[2])
     os.rename(paths_[1], tmp_path / "held")
-    assert restore(to, tmp_path / "newest", warn=warned)["gone"] is None and len(warned) == 1
+    assert restore(to, tmp_path / "newest", warn=warned)["missing"] is None and len(warned) == 1
     for path in (paths_[0], paths_[2]):
         os.unlink(path)
     with raises(NOINPUT, "there is no backup"):
@@ -1365,7 +1365,7 @@ def test_a_restore_tells_that_a_newer_backup_is_gone(to, tmp_path, monkeypatch):
     own = Path(paths.state(), "keys", "identity")
     monkeypatch.setenv("FTAI_IDENTITY", str(own))
     fresh(monkeypatch, tmp_path / "other")
-    assert restore(to, tmp_path / "elsewhere", keys, warn=warned)["gone"] is None and len(warned) == 2
+    assert restore(to, tmp_path / "elsewhere", keys, warn=warned)["missing"] is None and len(warned) == 2
 
 
 def test_reading_compares_with_what_the_manifest_says(to):
