@@ -647,7 +647,7 @@ class _Making:
         self.lost += [*_missed(spans, _removed(paths.journal(), None), self.own), *self.behind(size)]
         why = "a manifest is gone or cannot be believed" if self.bad else "the journal has lost what older backups may have" if self.lost else ""
         stop = Failure(why) if why else None
-        self.plan = judged(self.good | {named(self.ts): ({"verified": not self.shut}, [])}, self.ts, times, stop)
+        self.plan = judged(self.good | {named(self.ts): ({"verified": not self.shut}, entries)}, self.ts, times, stop)
         about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None, lost=self.lost or None, archives=self.plan.since or None)
         path = _path(self.folder, named(self.ts))
         stream.save(path, proofs.sign(written(about, entries)).encode())
@@ -973,16 +973,17 @@ Plan = namedtuple("Plan", "kept since archives stop")
 def judged(good: dict[str, tuple], present: str, times: list[str], stop: Failure | None) -> Plan:
     """What is to become of these backups. times: of the journal's records, in its order; stop: why nothing may go, as far as it is known already.
 
-    An archive is about twice as big as its segments, and is made from them: of those that were opened again the newest two keep their copy.
+    An archive is about twice as big as its segments, and is made from them: of the copies that were opened again the newest two stay.
     """
     before = _since(good)
     try:
         if stop:
             raise stop
         kept = chosen(good, present)
-        opened = [name for name, keep, _ in kept if keep and good[name][0]["verified"]]
+        copies = [name for name, keep, _ in kept if keep and any(entry["kind"] == "archive" for entry in good[name][1])]
+        opened = [name for name in copies if good[name][0]["verified"]]
         since = max([before, *opened[-2:-1]])
-        lean = [name for name, keep, _ in kept if keep and name < since and any(entry["kind"] == "archive" for entry in good[name][1])]
+        lean = [name for name in copies if name < since]
         if lean or not all(keep for _, keep, _ in kept):
             retention.clock(present, times[-1] if times else "")
             retention.steady(times, present)
@@ -1047,7 +1048,7 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
         os.close(fd)
         would, fresh = would + (key not in there), fresh + (size if key not in there else 0)
     stop = Failure("a manifest is gone or cannot be believed") if bad else None
-    plan = judged(good | {named(present): ({"verified": True}, [])}, present, times, stop)
+    plan = judged(good | {named(present): ({"verified": True}, [{"kind": "archive"}])}, present, times, stop)
     blocks = [{"@tag": "snapshot", "name": name, "keep": keep, "because": why} for name, keep, why in plan.kept if name in good]
     gone = [name for name, keep, _ in plan.kept if not keep]
     said = {"gone": gone or None, "archives": plan.archives or None}

@@ -1009,6 +1009,17 @@ def test_backups_that_could_not_be_opened_again_push_none_out(to, tmp_path):
     assert check(to)[1] == []
 
 
+def test_backups_without_an_archive_push_none_out(to):
+    several(to, 2)
+    archive._close()
+    Path(paths.archive_db()).write_bytes(b"x" * 9000)
+    for _ in range(2):
+        assert backup.make(to, stage=STAGE, warn=Said(), fail=Said())["left"] == [paths.archive_db()]
+    os.unlink(paths.archive_db())
+    held = {one["object"] for name in backup.names(to)[:2] for one in backup.manifest(to, name, backup.owner(to))[1]}
+    assert held <= set(os.listdir(f"{to}/objects")) and check(to)[1] == []
+
+
 def test_a_run_that_fails_or_stops_lets_go_of_no_copy(to, tmp_path, monkeypatch):
     import resource
 
