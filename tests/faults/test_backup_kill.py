@@ -94,8 +94,9 @@ def next_works(home) -> None:
     left = [name for name in tree(home.path / "to") if re.search(r"/\.|tmp", name)]
     assert left == []
     done(home, "check", "--read-data")
-    newest = backup_names(home)[-2:]
-    named = {entry["object"] for name in backup_names(home) for entry in entries(home, name) if entry["kind"] != "archive" or name in newest}
+    every = [entry for name in backup_names(home) for entry in entries(home, name)]
+    copies = [entry["object"] for entry in every if entry["kind"] == "archive"]
+    named = {entry["object"] for entry in every if entry["kind"] != "archive"} | {*copies[-2:]}
     assert set(os.listdir(home.path / "to" / "objects")) == named
     assert not (home.path / "cache" / "backup").exists()
 
