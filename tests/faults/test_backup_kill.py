@@ -166,13 +166,15 @@ def test_killed_by_chance_while_others_write(again):
     given = writers.supply(home.path.parent / "given", 20_000 if FULL else 4000)
     writer = home.start(given, home.path.parent / "out")
     dice, hits = random.Random(7), 0
-    for _ in range(2 * writers.SCALE):
+    for _ in range(20 * writers.SCALE):
+        if hits == 2 * writers.SCALE:
+            break
         before = tree(home.path / "to")
         process = subprocess.Popen(
             ["ftai-rotate", "backup"], env=home.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=home.path
         )
         try:
-            process.wait(0.3 + dice.random())
+            process.wait(0.1 + dice.random() / 2)
         except subprocess.TimeoutExpired:
             process.kill()
             hits += process.wait() == -signal.SIGKILL
