@@ -13,6 +13,7 @@ import re
 import stat
 import sys
 import time
+from collections import namedtuple
 
 from . import canonical, chain, journal, paths, proofs, retention, sealed, segments, specs, stream
 from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOME, TEMPFAIL, Failure
@@ -31,7 +32,7 @@ HELD = 10_000  # names of manifests that are remembered of a folder
 NOTE = 64 * 1024 * 1024  # bytes of a manifest
 WAIT = 10.0  # seconds to wait for another process
 CHUNK = 1024 * 1024
-RECENT = 2000  # records that are looked through for one that tells the time
+DAMAGED = "segment {} is damaged inside"
 
 # ---- the manifest ----
 
@@ -91,6 +92,7 @@ def parsed(words: str, known: dict[str, dict] | None = None) -> tuple[dict, list
         and type(about.get("verified")) is bool
     )
     sound = sound and _fits(NAME, named(str(about.get("ts")))) and instant(named(about["ts"])) == about["ts"] and _fits(HEX, about.get("head"))
+    sound = sound and ("archives" not in about or _fits(NAME, about["archives"]))
     if not sound or not _whole(about.get("size")) or type(about.get("key")) is not str or about.get("entries") != len(entries):
         raise Failure("it does not begin with what a backup says of itself", DATAERR)
     seen: set[str] = set()
@@ -185,13 +187,28 @@ def located(to: str | None, *, making: bool = False) -> str:
 
 def _owner(folder: str) -> str | None:
     """The journal whose backups are in a folder, None where there are none. Raises Failure 65, 74, 77."""
-    data = _small(os.path.join(folder, MARKER), 1000)
+    data = _small(os.path.join(folder, MARKER), NOTE)
     if data is None:
         return None
     found = re.fullmatch(rf"ftai-backup/1 ({UUID})\n", data.decode("ascii", "replace"))
+    if not found and re.match(rb"ftai-backup/([2-9]|[1-9][0-9]+) ", data):
+        raise Failure(f"'{folder}/{MARKER}' is of a newer version", DATAERR, "use the ftai-rotate that made these backups, or a newer one")
     if not found:
-        raise Failure(f"'{folder}/{MARKER}' is damaged, or of a newer version", DATAERR)
+        # What the newest manifest says may be wrong: then no manifest is believed with it.
+        there = _firsts(folder) if os.path.isdir(os.path.join(folder, "snapshots")) else ()
+        own = next((said["journal"] for said in there if is_id(said.get("journal"))), None)
+        hint = f"echo 'ftai-backup/1 {own}' >'{folder}/{MARKER}'; ftai-rotate check"
+        raise Failure(f"'{folder}/{MARKER}' is damaged", DATAERR, hint if own else "begin in another folder: no manifest tells whose backups these are")
     return found[1]
+
+
+def _firsts(folder: str) -> Iterator[dict]:
+    """What the manifests of a folder say of themselves, newest first, whoever signed them."""
+    for name in reversed(names(folder)):
+        try:
+            yield decode((_small(_path(folder, name), NOTE) or b"").partition(b"\n")[0])
+        except (Malformed, Failure):
+            continue
 
 
 def owner(folder: str) -> str:
@@ -386,7 +403,10 @@ def manifest(folder: str, name: str, owner: str, keys=None, known: dict[str, dic
 
 
 def _all(folder: str, owner: str, keys=None) -> tuple[dict[str, tuple], dict[str, Failure]]:
-    """({name: (backup, entries)}, {name: why it can't be believed}) of all backups in a folder, that of the keys of threads last."""
+    """({name: (backup, entries)}, {name: why it can't be believed}) of all backups in a folder, that of the keys of threads last.
+
+    A copy of the archive that was let go is none of the entries.
+    """
     good: dict[str, tuple] = {}
     bad: dict[str, Failure] = {}
     lines: dict[str, dict] = {}
@@ -401,13 +421,26 @@ def _all(folder: str, owner: str, keys=None) -> tuple[dict[str, tuple], dict[str
         # Who puts an older one back brings back keys that a purge destroyed.
         bad[KEYS] = Failure(f"cannot believe '{_path(folder, KEYS)}': it is older than the backup of {newest}", DATAERR)
         del good[KEYS]
+    since = _since(good)
+    for name, (about, entries) in good.items():
+        if name < since:
+            good[name] = about, [entry for entry in entries if entry["kind"] != "archive" or os.path.lexists(_object(folder, name, entry))]
     return good, bad
 
 
-def _gone(folder: str, good: dict[str, tuple], bad: dict[str, Failure]) -> dict[str, Failure]:
-    """{name: failure} of the first and the last manifest that was there after the last backup, and is not. What only these name is no rubbish."""
-    said = known().get(folder, {}).get("held", ())
-    lost = [name for name in said if name not in good and name not in bad]
+def _since(good: dict[str, tuple]) -> str:
+    """The oldest backup whose copy of the archive stays, as the manifests say, "" where all do. Those of older ones may be gone: a rebuild makes them."""
+    return max((about.get("archives", "") for about, _ in good.values()), default="")
+
+
+def _lost(folder: str) -> list[str]:
+    """The names of the manifests that were there after the last backup, as far as this machine knows, and are not, oldest first."""
+    return [name for name in known().get(folder, {}).get("held", ()) if not os.path.lexists(_path(folder, name))]
+
+
+def _gone(folder: str) -> dict[str, Failure]:
+    """{name: failure} of the first and the last manifest that is lost. What only these name is no rubbish."""
+    lost = _lost(folder)
     hint = f"put it back, or, if it is to be gone, take the line of '{folder}' out of '{paths.where('state')}/backups'"
     return {name: Failure(f"the manifest '{_path(folder, name)}' is gone", SOME, hint) for name in (*lost[:1], *lost[-1:])}
 
@@ -420,14 +453,10 @@ def signers(folder: str, given: str | None, warn: Callable) -> list[str] | None:
     if proofs.vkeys():
         return None
     owner(folder)
-    for name in reversed(names(folder)):
-        try:
-            said = decode((_small(_path(folder, name), NOTE) or b"").partition(b"\n")[0]).get("key")
-        except (Malformed, Failure):
-            continue
-        if type(said) is str:
-            warn(f"no signing key is known here; taking the one that the backup names itself, which proves nothing unless you know it: {said}")
-            return [said]
+    for said in _firsts(folder):
+        if type(key := said.get("key")) is str:
+            warn(f"no signing key is known here; taking the one that the backup names itself, which proves nothing unless you know it: {key}")
+            return [key]
     raise Failure("no signing key is known here", CONFIG, "--key VKEY, as ftai-keys init printed it where the backup was made")
 
 
@@ -443,7 +472,7 @@ def make(folder: str, *, stage: str, warn: Callable, fail: Callable, told: Calla
     are as they were.
     """
     _signing()
-    own, newest = _journal(), _newest(stage)
+    own, times = _journal(), _times(stage)
     fresh = _owner(folder) is None
     if fresh:
         _begin(folder)
@@ -460,7 +489,7 @@ def make(folder: str, *, stage: str, warn: Callable, fail: Callable, told: Calla
             raise Failure(f"the backups in '{folder}' are those of another journal, '{other}'", NOPERM, "ftai-rotate backup --to another folder")
         with Scratch(os.path.join(paths.cache(), "backup")) as scratch:
             try:
-                return _Making(folder, own, scratch.path, warn, fail, told).run(newest)
+                return _Making(folder, own, scratch.path, warn, fail, told).run(times)
             except OSError as bad:
                 raise _unwritten(bad, folder) from None
 
@@ -486,23 +515,35 @@ def _journal() -> str:
     return top.journal
 
 
-def _newest(stage: str) -> str:
-    """The time of the newest record that this stage did not write itself, with a clock that may be wrong; "" where there is none among the last,
-    "unknown" where these can't be read.
+def _times(stage: str) -> list[str]:
+    """The times of the journal's records, in its order, without those that this stage wrote itself, with a clock that may be wrong.
+
+    Of what was sealed before the last two days the first and the last are enough, as the ledger has them; for what can't be opened here there is
+    "unknown" behind these.
     """
     folder, own = paths.journal(), b'\n  from: "%s"\n' % stage.encode()
-    after = max(journal.position(folder) - RECENT, 0)
-    # Behind a rotation there is nothing in the live segment but what this stage wrote: only then is a sealed one opened.
-    for plain in (True, False):
-        with chain.Lock(folder, shared=True):
-            plan = chain.plan(folder, after)
+    entries, recent = chain.ledger(folder), (retention.seconds(now()) or 0.0) - 2 * 86400
+    made: list[str] = []
+    for part in (chain.live(folder), *reversed(chain.segments(folder))):
+        held = entries.get(part.number, {}) if part.sealed else {}
+        span = [held[key] for key in ("since", "until") if type(held.get(key)) is str]
+        # Behind a rotation there is nothing in the live segment but what this stage wrote: the newest of the others' is in a sealed one.
+        if made and span and (retention.seconds(span[-1]) or 0.0) < recent:
+            made[:0] = span
+            continue
         try:
-            times = [canonical.ts(content) for _, content, _ in chain.contents(plan, after, plain) if own not in content]
+            fd, size, top = chain.open_segment(part)
+        except FileNotFoundError:
+            continue
         except Failure:
-            return "unknown"
-        if newest := next(filter(None, reversed(times)), ""):
-            return newest
-    return ""
+            made[:0] = [*span, "unknown"]
+            continue
+        try:
+            pieces = chain.pieces(fd, top.start, size) if top else ()
+            made[:0] = [found for _, piece in pieces if own not in piece and (found := canonical.ts(piece))]
+        finally:
+            os.close(fd)
+    return made
 
 
 def _begin(folder: str) -> None:
@@ -527,7 +568,7 @@ class _Making:
         self.total = self.done = 0  # bytes
         self.ts = now()
         self.good, self.bad = _all(folder, own)
-        self.bad |= _gone(folder, self.good, self.bad)
+        self.bad |= _gone(folder)
         self.fresh: list[str] = []  # paths of the objects that were written
         self.new = 0
         self.left: list[str] = []  # what could not be put into it
@@ -544,7 +585,7 @@ class _Making:
                     self.there[key] = entry, about["verified"] or (key in self.there and self.there[key][1])
         self.sizes = {size for size, _ in self.there}
 
-    def run(self, newest: str) -> dict:
+    def run(self, times: list[str]) -> dict:
         began = time.monotonic()
         last = max((named(about["ts"]) for about, _ in self.good.values()), default="")
         if named(self.ts) <= last:
@@ -553,7 +594,7 @@ class _Making:
             self.warn(f"{bad.message}; nothing is removed meanwhile: {bad.hint}")
         collect(self.folder, self.good, self.bad)
         try:
-            fields = self.written()
+            fields = self.written(times)
         except BaseException:
             # What no manifest names: a full disk is not left fuller than it was.
             for path in self.fresh:
@@ -566,9 +607,9 @@ class _Making:
         # One that can't be believed may be taken away, one that is gone stays missed.
         held = {*self.good, fields["snapshot"], *(name for name in said.get("held", ()) if not os.path.lexists(_path(self.folder, name)))}
         remember(self.folder, found, snapshot=fields["snapshot"], at=self.ts, journal=self.own, held=sorted(held)[-HELD:])
-        return fields | self.retained(newest) | {"ms": int((time.monotonic() - began) * 1000)}
+        return fields | self.retained() | {"ms": int((time.monotonic() - began) * 1000)}
 
-    def written(self) -> dict:
+    def written(self, times: list[str]) -> dict:
         entries: list[dict] = []
         copies, parts, ledger = self.gathered()
         self.total = sum(size for *_, size in parts) + sum(os.fstat(fd).st_size for *_, fd in copies)
@@ -603,8 +644,11 @@ class _Making:
                 os.close(fd)
         self.proven(size, head)
         spans = [entry for entry in entries if entry["kind"] == "segment"]
-        self.lost = [*_missed(spans), *self.behind(size)]
-        about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None)
+        self.lost += [*_missed(spans, _removed(paths.journal(), None), self.own), *self.behind(size)]
+        why = "a manifest is gone or cannot be believed" if self.bad else "the journal has lost what older backups may have" if self.lost else ""
+        stop = Failure(why) if why else None
+        self.plan = judged(self.good | {named(self.ts): ({"verified": not self.shut}, entries)}, self.ts, times, stop)
+        about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None, lost=self.lost or None, archives=self.plan.since or None)
         path = _path(self.folder, named(self.ts))
         stream.save(path, proofs.sign(written(about, entries)).encode())
         self.fresh.clear()
@@ -614,6 +658,8 @@ class _Making:
             self.fail(Failure(f"'{place}' is not in the backup", SOME, "ftai-log --verify"))
         for words in self.lost:
             self.fail(Failure(f"{words}; older backups are kept", SOME, "ftai-log --verify; ftai-rotate restore"))
+        if self.plan.stop and self.plan.stop is not stop:
+            self.fail(self.plan.stop)
         said = {key: about[key] for key in ("head", "entries", "bytes", "new", "verified")}
         said |= {"segments": len(spans), "first": spans[0]["first"], "last": size, "left": self.left or None, "lost": self.lost or None}
         said |= {"mended": self.mended or None}
@@ -690,6 +736,8 @@ class _Making:
             name = f"state/journal/{'current' if part.name == chain.LIVE else f'{part.number:06d}'}.ftai"
             held = ledger.get(part.number, {}) if part.sealed else {}
             if held.keys() >= {"first", "last", "hash", "file", "bytes", "sha256", "sealed_bytes", "sealed_sha256"}:
+                if "damaged" in held:
+                    self.lost.append(DAMAGED.format(part.number))
                 try:
                     yield self.entry("segment", name, fd, copy=held, segment=part.number, **{key: held[key] for key in ("first", "last", "hash")})
                 except _Rotten:
@@ -707,6 +755,8 @@ class _Making:
                     seq, prev, *_ = chain.tail(fd, top, size, later.first - 1)
                 if top and top.journal != self.own:
                     raise Failure(f"'{part.path}' is of another journal", IOERR, "ftai-log --verify")
+                if top is None or _followed(fd, {"bytes": size, "last": seq})[3]:
+                    self.lost.append(DAMAGED.format(part.number))
                 yield self.entry("segment", name, fd, size=size, segment=part.number, first=top.first if top else 0, last=seq, hash=prev)
             finally:
                 if own >= 0:
@@ -830,20 +880,12 @@ class _Making:
         if most["size"] > size or (found and found[0] == most["size"] and found[1]["@blocks"][-1]["hash"] != most["head"]):
             yield f"the journal does not go on from seq {most['size']} as the backup {named(most['ts'])} has it"
 
-    def retained(self, newest: str) -> dict:
-        """Lets go of what the policy does not keep. Returns fields for the report: names of what went, and what stopped it."""
-        name = named(self.ts)
-        self.good[name] = manifest(self.folder, name, self.own)
-        if self.bad:
-            return {"stopped": "a manifest is gone or cannot be believed"}
-        if self.lost:
-            return {"stopped": "the journal has lost what older backups may have"}
-        try:
-            retention.clock(self.ts, newest)
-            going = [one for one, keep, _ in chosen(self.good, self.ts) if not keep]
-        except Failure as bad:
-            self.fail(bad)
-            return {"stopped": bad.message}
+    def retained(self) -> dict:
+        """Lets go of what the plan does not keep. Returns fields for the report: names of what went, and what stopped it."""
+        if self.plan.stop:
+            return {"stopped": self.plan.stop.message}
+        self.good[named(self.ts)] = manifest(self.folder, named(self.ts), self.own)
+        going = [name for name, keep, _ in self.plan.kept if not keep]
         if going:
             # Before it goes: a manifest that is missed keeps everything from being removed.
             remember(self.folder, held=sorted({*self.good} - {*going})[-HELD:])
@@ -852,18 +894,32 @@ class _Making:
             del self.good[one]
         if going:
             chain.sync_folder(os.path.join(self.folder, "snapshots"))
-            collect(self.folder, self.good, {})
-        return {"gone": going or None}
+        collect(self.folder, self.good, {})
+        return {"gone": going or None, "archives": self.plan.archives or None}
 
 
-def _missed(spans: list[dict]) -> Iterator[str]:
-    """Which segments are missing between those of a backup, and are none that the latest checkpoint says retention took away."""
-    runs, number, last = _removed(paths.journal(), None), 0, 0
+def _missed(spans: list[dict], runs: list[proofs.Removed], own: str) -> Iterator[str]:
+    """What is missing before and between the segments of a backup, and in none of the runs that a signed checkpoint says retention took away.
+
+    spans: their entries, with the hash before them as `prev` where it is known.
+    """
+    number, last, hash_ = 0, 0, chain.root(own)
     for entry in spans:
-        before = entry["segment"] - 1
-        if number < before and not any(run.number == before and run.first <= last + 1 for run in runs):
-            yield f"of the segments {number + 1} to {before} one is missing" if number + 1 < before else f"segment {before} is missing"
-        number, last = entry["segment"], entry["last"]
+        before, first = entry["segment"] - 1, entry["first"]
+        if (number < before or last + 1 < first) and not any(_explains(run, (last, hash_), (first - 1, entry.get("prev"))) for run in runs):
+            if number == before:
+                yield f"the records from seq {last + 1} to {first - 1} are missing"
+            else:
+                yield f"of the segments {number + 1} to {before} one is missing" if number + 1 < before else f"segment {before} is missing"
+        number = entry["segment"]
+        if entry["last"]:
+            last, hash_ = entry["last"], entry["hash"]
+
+
+def _explains(run: proofs.Removed, start: tuple, end: tuple) -> bool:
+    """True where all of a gap, between a seq with its hash and another, is in a run; of one that is not ended yet segments may stand in between."""
+    within = run.first - 1 <= start[0] and end[0] <= run.last
+    return within and (run.first - 1 < start[0] or run.before == start[1]) and (end[0] < run.last or end[1] in (None, run.hash))
 
 
 def _part(fd: int, size: int) -> str:
@@ -909,14 +965,49 @@ def chosen(good: dict[str, tuple], present: str) -> list[tuple[str, bool, str]]:
     return [(name, True, f"the newest that was verified{f', {why}' if keep else ''}") if name == opened else (name, keep, why) for name, keep, why in made]
 
 
+# kept: [(name, keep, why)]; since: the oldest backup whose copy of the archive stays, "" where all do; archives: those that stay and let go of
+# theirs now; stop: why nothing may go just now, or None.
+Plan = namedtuple("Plan", "kept since archives stop")
+
+
+def judged(good: dict[str, tuple], present: str, times: list[str], stop: Failure | None) -> Plan:
+    """What is to become of these backups. times: of the journal's records, in its order; stop: why nothing may go, as far as it is known already.
+
+    An archive is about twice as big as its segments, and is made from them: of the copies that were opened again the newest two stay.
+    """
+    before = _since(good)
+    try:
+        if stop:
+            raise stop
+        kept = chosen(good, present)
+        copies = [name for name, keep, _ in kept if keep and any(entry["kind"] == "archive" for entry in good[name][1])]
+        opened = [name for name in copies if good[name][0]["verified"]]
+        since = max([before, *opened[-2:-1]])
+        lean = [name for name in copies if name < since]
+        if lean or not all(keep for _, keep, _ in kept):
+            retention.clock(present, times[-1] if times else "")
+            retention.steady(times, present)
+    except Failure as bad:
+        return Plan([(name, True, bad.message) for name in sorted(good) if name != KEYS], before, [], bad)
+    return Plan(kept, since, lean, None)
+
+
 def collect(folder: str, good: dict[str, tuple], bad: dict[str, Failure]) -> list[str]:
-    """Removes temporary files, and the objects that no manifest names, unless there is one that can't be believed; their names. Raises OSError."""
-    gone = []
+    """Removes temporary files, copies of the archive that are let go, and the objects that no manifest names, unless there is one that can't be believed.
+
+    Returns their names. Raises OSError.
+    """
+    gone, since = [], _since(good)
     for name in FOLDERS:
         place = os.path.join(folder, name)
         kept = None
         if not bad and name != "snapshots":
-            kept = {entry["object"] for own, (_, entries) in good.items() for entry in entries if (own == KEYS) == (name == "latest")}
+            kept = {
+                entry["object"]
+                for own, (_, entries) in good.items()
+                for entry in entries
+                if (own == KEYS) == (name == "latest") and (entry["kind"] != "archive" or own >= since)
+            }
         gone += _clear(place, kept)
     return gone
 
@@ -938,13 +1029,13 @@ def _clear(place: str, kept: set[str] | None) -> list[str]:
 def planned(folder: str, *, stage: str, warn: Callable) -> dict:
     """What a backup would do, as fields of a report, with a block `snapshot` for each that is there. Raises Failure as make() does."""
     _signing()
-    own, newest, other = _journal(), _newest(stage), _owner(folder)
+    own, times, other = _journal(), _times(stage), _owner(folder)
     if other not in (None, own):
         raise Failure(f"the backups in '{folder}' are those of another journal, '{other}'", NOPERM, "ftai-rotate backup --to another folder")
     if other is None:
         _begin(folder)
     good, bad = _all(folder, own) if other else ({}, {})
-    bad |= _gone(folder, good, bad)
+    bad |= _gone(folder)
     for failure in bad.values():
         warn(f"{failure.message}; nothing is removed meanwhile: {failure.hint}")
     present = now()
@@ -956,24 +1047,22 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
         key = (held["bytes"], held["sha256"]) if held else (size, _part(fd, size) if size in sizes else "")
         os.close(fd)
         would, fresh = would + (key not in there), fresh + (size if key not in there else 0)
-    plan = good | {named(present): ({"verified": True}, [])}
-    kept = [(name, True, "a manifest is gone or cannot be believed") for name in sorted(plan) if name != KEYS] if bad else chosen(plan, present)
-    try:
-        retention.clock(present, newest)
-    except Failure as stop:
-        kept = [(name, True, stop.message) for name, _, _ in kept]
-    blocks = [{"@tag": "snapshot", "name": name, "keep": keep, "because": why} for name, keep, why in kept if name in good]
-    gone = [name for name, keep, _ in kept if not keep]
-    return {"path": folder, "would": ["backup"], "segments": would, "new": fresh, "gone": gone or None, "blocks": blocks}
+    stop = Failure("a manifest is gone or cannot be believed") if bad else None
+    plan = judged(good | {named(present): ({"verified": True}, [{"kind": "archive"}])}, present, times, stop)
+    blocks = [{"@tag": "snapshot", "name": name, "keep": keep, "because": why} for name, keep, why in plan.kept if name in good]
+    gone = [name for name, keep, _ in plan.kept if not keep]
+    said = {"gone": gone or None, "archives": plan.archives or None}
+    return {"path": folder, "would": ["backup"], "segments": would, "new": fresh, **said, "blocks": blocks}
 
 
 # ---- looking at them ----
 
 
 def listed(folder: str, keys, fail: Callable) -> list[dict]:
-    """Fields of a report for each backup in a folder, oldest first. fail: called with the Failure of each that can't be believed."""
+    """Fields of a report for each backup in a folder, oldest first. fail: called with the Failure of each that can't be believed, or is gone."""
     with _Shared(folder):
         good, bad = _all(folder, owner(folder), keys)
+        bad |= _gone(folder)
     for failure in bad.values():
         fail(failure)
     made = []
@@ -981,7 +1070,7 @@ def listed(folder: str, keys, fail: Callable) -> list[dict]:
         if name != KEYS:
             parts = [entry for entry in entries if entry["kind"] == "segment"]
             span = {"first": parts[0]["first"], "last": about["size"]} if parts else {}
-            said = {key: about.get(key) for key in ("bytes", "new", "verified", "left")}
+            said = {key: about.get(key) for key in ("bytes", "new", "verified", "left", "lost")}
             made.append({"snapshot": name, "at": about["ts"], "path": folder, "segments": len(parts), **span, "entries": len(entries), **said})
     return made
 
@@ -995,7 +1084,7 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
     with _Shared(folder), Scratch(os.path.join(paths.cache(), "check")) as scratch:
         own = owner(folder)
         good, bad = _all(folder, own, keys)
-        bad |= _gone(folder, good, bad)
+        bad |= _gone(folder)
         for failure in bad.values():
             fail(failure)
         seen: dict[tuple, str] = {}
@@ -1015,7 +1104,7 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
                 if seen[key]:
                     damaged += 1
             if read_data and name != KEYS:
-                for wrong in _chained(name, entries, facts, own, warn):
+                for wrong in _chained(name, entries, facts, own, keys, warn):
                     fail(Failure(wrong, SOME))
                     damaged += 1
     found = [name for name in good if name != KEYS]
@@ -1026,7 +1115,10 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
 
 
 def _looked(path: str, entry: dict, scratch: str | None, facts: dict) -> str:
-    """What is wrong with an object, or "". scratch: where it is opened; None: only its checksum is compared. Raises Failure 77 without identity."""
+    """What is wrong with an object, or "". scratch: where it is opened; None: only its checksum is compared. Raises Failure 77 without identity.
+
+    facts: takes {(object, last seq): what _followed() gives} of a segment, {(object, None): its text} of a checkpoint.
+    """
     try:
         fd = _open(path)
     except FileNotFoundError:
@@ -1046,14 +1138,15 @@ def _looked(path: str, entry: dict, scratch: str | None, facts: dict) -> str:
     if scratch is None:
         return ""
     try:
-        if entry["kind"] != "segment":
+        if entry["kind"] not in ("segment", "checkpoint"):
             held = sealed.summed(path, most=entry["bytes"])
         else:
             _, fd = sealed.open_(path, folder=scratch, most=entry["bytes"])
             try:
                 held = _sum(fd)
                 if held == (entry["bytes"], entry["sha256"]):
-                    facts[entry["object"], entry["last"]] = _followed(fd, entry)
+                    fact = _followed(fd, entry) if entry["kind"] == "segment" else os.pread(fd, NOTE, 0).decode("utf-8", "replace")
+                    facts[entry["object"], entry.get("last")] = fact
             finally:
                 os.close(fd)
     except Failure as bad:
@@ -1079,13 +1172,15 @@ def _followed(fd: int, entry: dict) -> tuple:
     return top, last, prev, odd
 
 
-def _chained(name: str, entries: list[dict], facts: dict, own: str, warn: Callable) -> Iterator[str]:
-    """What is wrong with the chain over the segments of a backup. What retention took away leaves gaps; that they are signed, a drill verifies."""
+def _chained(name: str, entries: list[dict], facts: dict, own: str, keys, warn: Callable) -> Iterator[str]:
+    """What is wrong with the chain over the segments of a backup. What retention took away leaves gaps, which its own checkpoint explains."""
+    note = next((facts.get((entry["object"], None)) for entry in entries if entry["kind"] == "checkpoint"), None)
+    spans = [dict(entry) for entry in entries if entry["kind"] == "segment"]
     before: tuple = (0, chain.root(own))
-    for entry in entries:
-        found = facts.get((entry["object"], entry["last"])) if entry["kind"] == "segment" else None
+    for entry in spans:
+        found = facts.get((entry["object"], entry["last"]))
         if found is None:
-            before = (entry["last"], entry["hash"]) if entry["kind"] == "segment" else before
+            before = (entry["last"], entry["hash"])
             continue
         top, last, prev, odd = found
         if odd or (top is None and entry["last"] == 0):
@@ -1096,7 +1191,11 @@ def _chained(name: str, entries: list[dict], facts: dict, own: str, warn: Callab
             yield f"{name}: segment {entry['segment']} does not hold the part of the chain that its entry tells"
         elif top is not None and top.first == before[0] + 1 and top.prev != before[1]:
             yield f"{name}: segment {entry['segment']} does not go on from the one before"
+        if top is not None:
+            entry["prev"] = top.prev
         before = entry["last"], entry["hash"]
+    for words in _missed(spans, _runs(note, keys), own):
+        yield f"{name}: {words}, and no signed checkpoint says that retention took it away"
 
 
 # ---- restoring ----
@@ -1120,13 +1219,23 @@ def found(folder: str, own: str, keys, *, before: str | None = None, segment: in
 
 
 def restore(
-    folder: str, into: str, keys, *, before: str | None = None, segment: int | None = None, verify: Callable, warn: Callable, told: Callable | None = None
+    folder: str,
+    into: str,
+    keys,
+    *,
+    before: str | None = None,
+    segment: int | None = None,
+    verify: Callable,
+    rebuild: Callable | None = None,
+    warn: Callable,
+    told: Callable | None = None,
 ) -> dict:
     """Restores a backup into a new or empty folder, laid out as FTAI_HOME is; returns fields of a report.
 
-    before: the newest that was made at or before that instant; segment: of that number alone. verify(home) -> what is wrong with a restored journal,
-    or "". It is built beside `into`, and put in its place when it is whole. Raises Failure: 65 for what is damaged or not believed, 66, 73, 74,
-    75, 77; then there is nothing in `into`.
+    before: the newest that was made at or before that instant; segment: of that number alone. verify(home, segment) -> what is wrong with a restored
+    journal, or "". rebuild(home) -> as that, makes the archive where the backup has no copy of it; without it there is none then. It is built beside
+    `into`, and put in its place when it is whole. Raises Failure: 65 for what is damaged or not believed, 66, 73, 74, 75, 77; then there is nothing
+    in `into`.
     """
     began, into = time.monotonic(), os.path.abspath(into)
     _empty(into)
@@ -1134,12 +1243,20 @@ def restore(
         raise Failure(f"'{into}' is in the folder of the backups, where nothing is in plain", CANTCREAT, "--into another place")
     with _Shared(folder), Scratch(os.path.join(os.path.dirname(into), f".{os.path.basename(into)}.restore")) as scratch:
         own = owner(folder)
+        newest = max((name for name in names(folder) if before is None or instant(name) <= before), default="")
+        gone = [name for name in _lost(folder) if name != KEYS and name > newest and (before is None or instant(name) <= before)]
+        if gone:
+            warn(f"the manifest '{_path(folder, gone[-1])}' is gone: an older backup is taken")
         name, about, entries = found(folder, own, keys, before=before, segment=segment)
-        pairs = [(name, entry) for entry in entries]
+        # The archive is only a view: where its copy is gone, whoever took it, all else is restored.
+        pairs = [(name, entry) for entry in entries if entry["kind"] != "archive" or os.path.lexists(_object(folder, name, entry))]
         if segment is None:
             pairs += [(KEYS, entry) for entry in _threads(folder, own, keys, warn)]
         _restored(folder, pairs, scratch.path, told)
         wrong = verify(scratch.path, segment)
+        rebuilt = None
+        if rebuild and segment is None and not os.path.exists(os.path.join(scratch.path, "state", "archive.db")):
+            rebuilt, wrong = True, "; ".join(filter(None, [wrong, rebuild(scratch.path)]))
         try:
             os.rename(scratch.path, into)
             scratch.kept = True
@@ -1148,7 +1265,8 @@ def restore(
             raise Failure(f"cannot put the restored files into '{into}': {bad.strerror}", CANTCREAT) from None
     last = max((entry["last"] for _, entry in pairs if entry["kind"] == "segment"), default=0)
     fields = {"snapshot": name, "at": about["ts"], "path": folder, "into": into, "files": len(pairs), "bytes": sum(entry["bytes"] for _, entry in pairs)}
-    fields |= {"last": last, "segment": segment, "left": about.get("left"), "wrong": wrong or None, "outcome": "damaged" if wrong else "done"}
+    fields |= {"last": last, "segment": segment, "rebuilt": rebuilt, "missing": gone or None, "left": about.get("left")}
+    fields |= {"wrong": wrong or None, "outcome": "damaged" if wrong else "done"}
     return fields | {"ms": int((time.monotonic() - began) * 1000)}
 
 
@@ -1229,8 +1347,13 @@ def drill(folder: str, keys, *, before: str | None = None, verify: Callable, reb
 
 def _removed(folder: str, keys) -> list[proofs.Removed]:
     """What retention took from a journal, by its checkpoint: an archive that lives on still has it, one made again has not."""
+    return _runs(segments.anchor(folder), keys)
+
+
+def _runs(note: str | None, keys) -> list[proofs.Removed]:
+    """What retention took away, as a checkpoint that one of these keys signed says."""
     try:
-        return proofs.parsed(proofs.opened(segments.anchor(folder), keys)).removed
+        return proofs.parsed(proofs.opened(note or "", keys)).removed
     except Failure:
         return []
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import writers
-from serenamaster import archive, journal, record, segments, verification
+from serenamaster import archive, backup, journal, record, segments, verification
 
 FULL = writers.SCALE >= 10
 KILLS = 6 * writers.SCALE if FULL else 4
@@ -40,7 +40,7 @@ def tree(place) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
-    """A home with two segments, and a folder `to` in it with two backups; the second let go of nothing. What both hold, by name."""
+    """A home with two segments, and a folder `to` in it with three backups: the next lets go of the first, and of the second's copy of the archive."""
     home = writers.Home(tmp_path_factory.mktemp("full") / "home")
     given = writers.supply(home.path.parent / "given", RECORDS)
     assert home.run(given)[0] == 0
@@ -50,9 +50,9 @@ def full(tmp_path_factory):
     subprocess.run(["ftai-keys", "init"], env=home.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
     (home.path / "to").mkdir(mode=0o700)
     (home.path / "config").mkdir(mode=0o700)
-    policy = '@ftai v2.0\n\n@retention\n  name: "backups"\n  summary: "x"\n  keep_last: 2\n@end\n'
+    policy = '@ftai v2.0\n\n@retention\n  name: "backups"\n  summary: "x"\n  keep_last: 3\n@end\n'
     (home.path / "config" / "serenamaster.memory.ftai").write_text(policy)
-    for _ in range(2):
+    for _ in range(3):
         done(home, "backup", "--to", home.path / "to")
     return home
 
@@ -79,10 +79,13 @@ def usable(home, before: dict) -> None:
     changed = [name for name, data in before.items() if name in now and now[name] != data and name != "latest/keys.note"]
     assert not changed
     into = home.path / "restored"
-    done(home, "restore", "--into", into)
-    assert verification.verify(str(into / "state" / "journal"))[1] == []
-    assert journal.position(str(into / "state" / "journal")) >= 2 * RECORDS
-    shutil.rmtree(into)
+    oldest = backup_names(home)[0].removesuffix(".note")
+    for at in ([], ["--at", backup.instant(oldest)]):
+        done(home, "restore", *at, "--into", into)
+        assert verification.verify(str(into / "state" / "journal"))[1] == []
+        assert journal.position(str(into / "state" / "journal")) >= 2 * RECORDS
+        assert (into / "state" / "archive.db").exists()
+        shutil.rmtree(into)
 
 
 def next_works(home) -> None:
@@ -91,7 +94,9 @@ def next_works(home) -> None:
     left = [name for name in tree(home.path / "to") if re.search(r"/\.|tmp", name)]
     assert left == []
     done(home, "check", "--read-data")
-    named = {entry["object"] for name in backup_names(home) for entry in entries(home, name)}
+    every = [entry for name in backup_names(home) for entry in entries(home, name)]
+    copies = [entry["object"] for entry in every if entry["kind"] == "archive"]
+    named = {entry["object"] for entry in every if entry["kind"] != "archive"} | {*copies[-2:]}
     assert set(os.listdir(home.path / "to" / "objects")) == named
     assert not (home.path / "cache" / "backup").exists()
 
@@ -161,13 +166,15 @@ def test_killed_by_chance_while_others_write(again):
     given = writers.supply(home.path.parent / "given", 20_000 if FULL else 4000)
     writer = home.start(given, home.path.parent / "out")
     dice, hits = random.Random(7), 0
-    for _ in range(2 * writers.SCALE):
+    for _ in range(20 * writers.SCALE):
+        if hits == 2 * writers.SCALE:
+            break
         before = tree(home.path / "to")
         process = subprocess.Popen(
             ["ftai-rotate", "backup"], env=home.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=home.path
         )
         try:
-            process.wait(0.3 + dice.random())
+            process.wait(0.1 + dice.random() / 2)
         except subprocess.TimeoutExpired:
             process.kill()
             hits += process.wait() == -signal.SIGKILL
@@ -264,10 +271,12 @@ def test_a_disk_that_is_read_only(again, tmp_path):
 @pytest.mark.parametrize(("call", "error"), [("fsync", "EIO"), ("rename", "ENOSPC"), ("write", "EIO"), ("rename", "EIO")][: None if FULL else 3])
 def test_a_disk_that_fails(again, strace, call, error):
     """Whatever fails in its folder: the backup is not made, and those that are there are as good as they were."""
-    home = again("one")
+    home, other = again("one"), again("count")
     before = tree(home.path / "to")
     log = home.path.parent / "log"
-    made = calls(again("count"), strace, home.path.parent / "counted", call)
+    for each in (home, other):
+        done(each, "backup", "--dry-run")  # the cache of the specs is written, which may fail
+    made = calls(other, strace, home.path.parent / "counted", call)
     inject = ["-e", f"inject={call}:error={error}:when={made[len(made) // 2][1]}"]
     ran = run(home, "backup", prefix=[strace, "-f", "-o", log, "-e", f"trace={call}", *inject])
     assert "(INJECTED)" in log.read_text(), "the fault did not fire"

@@ -105,6 +105,27 @@ last() { ftai-archive stats | jq .last; }
     ended 2
 }
 
+@test "an older backup has no copy of the archive: restored, it works at once" {
+    for n in 1 2 3; do ftai-rotate backup --to "$to" >"$T/made"; done
+    first=$(snapshots | head -1)
+    same "$(tail -1 "$T/made" | jq -r '.archives[]')" "$first"
+    when=${first:0:4}-${first:4:2}-${first:6:5}:${first:11:2}:${first:13}
+    try ftai-rotate restore --at "$when" --into "$T/restored"
+    ended 0
+    empty "$T/err"
+    same "$(tail -1 "$T/out" | jq -c '[.snapshot, .rebuilt]')" "[\"$first\",true]"
+    [ "$(FTAI_HOME=$T/restored ftai-archive stats | jq .records)" -ge 5 ]
+    FTAI_HOME=$T/restored ftai-recall secret3 | grep -q "secret3 stays"
+    for more in "" --read-data; do
+        try ftai-rotate check $more
+        ended 0
+        empty "$T/err"
+    done
+    try ftai-rotate drill --at "$when"
+    ended 0
+    grep -q "no archive to compare with" "$T/err"
+}
+
 @test "restore of one segment" {
     ftai-rotate --now >/dev/null
     ftai-rotate backup --to "$to" >/dev/null
@@ -404,4 +425,62 @@ last() { ftai-archive stats | jq .last; }
     try env -i FTAI_HOME="$FTAI_HOME" "$root/bin/ftai-rotate" drill
     ended 0
     empty "$T/err"
+}
+
+@test "what the journal lost is told: by the backup, by check --read-data, by a drill" {
+    ftai-rotate --now >/dev/null
+    ftai-rotate backup --to "$to" >/dev/null
+    rm "$state"/journal/000001.ftai.zst.*
+    try ftai-rotate backup
+    ended 1
+    grep -q "segment 1 is missing; older backups are kept" "$T/err"
+    same "$(ftai-rotate list | jq -c .lost)" "$(printf 'null\n["segment 1 is missing"]')"
+    try ftai-rotate check
+    ended 0
+    try ftai-rotate check --read-data
+    ended 1
+    grep -q "segment 1 is missing, and no signed checkpoint says that retention took it away" "$T/err"
+    try ftai-rotate drill
+    ended 1
+}
+
+@test "the newest backup is gone: told by list, restore and drill" {
+    for n in 1 2; do ftai-rotate backup --to "$to" >/dev/null; done
+    newest=$(snapshots | tail -1)
+    rm "$to/snapshots/$newest.note"
+    try ftai-rotate list
+    ended 1
+    same "$(wc -l <"$T/out")" 1
+    grep -q "$newest.note' is gone" "$T/err"
+    for words in "restore --into $T/restored" drill; do
+        try ftai-rotate $words
+        ended 0
+        grep -q "$newest.note' is gone: an older backup is taken" "$T/err"
+        same "$(tail -1 "$T/out" | jq -c .missing)" "[\"$newest\"]"
+    done
+}
+
+@test "a damaged marker: 65, and what to do works" {
+    ftai-rotate backup --to "$to" >/dev/null
+    echo damaged >"$to/ftai-backup"
+    for words in backup check list drill "restore --into $T/restored"; do
+        try ftai-rotate $words
+        ended 65
+        grep -q "'$to/ftai-backup' is damaged" "$T/err"
+    done
+    sed -n 's/^hint: //p' "$T/err" >"$T/hint"
+    try bash -e "$T/hint"
+    ended 0
+}
+
+@test "a clock that leapt, and that others wrote with too: nothing is removed, 75" {
+    command -v faketime >/dev/null || skip "no faketime"
+    mkdir -p "$FTAI_HOME/config"
+    printf '@ftai v2.0\n\n@retention\n  name: "backups"\n  summary: "x"\n  keep_last: 1\n@end\n' >"$FTAI_HOME/config/serenamaster.memory.ftai"
+    ftai-rotate backup --to "$to" >/dev/null
+    echo '{"@tag":"note","body":"later"}' | faketime -f +40d ftai-log --sink
+    try faketime -f +40d ftai-rotate backup
+    ended 75
+    grep -q "nothing is removed: the clock leapt ahead by more than a month" "$T/err"
+    same "$(snapshots | wc -l)" 2
 }

@@ -7,12 +7,13 @@ import shutil
 import signal
 import sqlite3
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serenamaster import archive, backup, canonical, chain, journal, paths, proofs, purge, record, seal, sealed, segments, specs, verification
+from serenamaster import archive, backup, canonical, chain, journal, paths, proofs, purge, record, retention, seal, sealed, segments, specs, verification
 from serenamaster.errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, TEMPFAIL, USAGE, Failure
 
 STAGE = "ftai-test"
@@ -284,6 +285,42 @@ def test_a_disk_that_is_not_mounted_is_not_taken_for_an_empty_one(to):
         check(to)
 
 
+@pytest.mark.parametrize("words", ["", "x", "ftai-backup/1", "ftai-backup/1 \n", "\0" * 49, "x" * 5000])
+def test_a_damaged_marker_says_how_to_write_it_anew(to, tmp_path, words):
+    good(to)
+    marker = Path(to, backup.MARKER)
+    whole = marker.read_text()
+    marker.write_text(words)
+    for act in (make, check, lambda to: restore(to, tmp_path / "restored"), backup.owner):
+        try:
+            act(to)
+        except Failure as bad:
+            assert (bad.code, bad.message) == (DATAERR, f"'{marker}' is damaged")
+            hint = bad.hint
+        else:
+            raise AssertionError("it was believed")
+    assert hint == f"echo '{whole.strip()}' >'{marker}'; ftai-rotate check"
+    subprocess.run(hint.partition(";")[0], shell=True, check=True)
+    assert marker.read_text() == whole and check(to)[1] == []
+    # Where nothing tells of which journal it was, or a newer version made it.
+    marker.write_text(words)
+    shutil.rmtree(Path(to, "snapshots"))
+    with pytest.raises(Failure) as failure:
+        backup.owner(to)
+    assert "begin in another folder" in failure.value.hint
+    marker.write_text(whole.replace("/1 ", "/2 "))
+    with pytest.raises(Failure) as failure:
+        backup.owner(to)
+    assert "is of a newer version" in failure.value.message and "a newer one" in failure.value.hint
+
+
+def test_a_marker_with_the_id_of_another_journal_lets_no_manifest_be_believed(to):
+    good(to)
+    Path(to, backup.MARKER).write_text(f"ftai-backup/1 {ID}\n")
+    report, found = check(to)
+    assert report["refused"] == 2 and all("it is of another journal" in words for words in found)
+
+
 def test_what_a_mount_point_has_of_its_own_is_no_obstacle(to):
     Path(to, "lost+found").mkdir()
     good(to)
@@ -487,15 +524,44 @@ def test_a_damaged_database_does_not_keep_the_journal_from_its_backup(to):
     assert not os.path.exists(f"{to}-restored/state/archive.db")
 
 
-def test_a_damaged_segment_does_not_keep_the_rest_from_its_backup(to):
+@pytest.mark.parametrize("where", ["live", "plain", "sealed when it was damaged already"])
+def test_a_damaged_segment_does_not_keep_the_rest_from_its_backup(to, monkeypatch, where):
+    policy("  keep_last: 1\n")
     write(5, "one")
-    number = close()
-    path = Path(paths.journal(), f"{number:06d}.ftai")
+    first = good(to)
+    number = 1 if where == "live" else close()
+    path = Path(paths.journal(), chain.LIVE if where == "live" else f"{number:06d}.ftai")
     path.write_bytes(path.read_bytes().replace(b"one 2", b"two 2"))
-    good(to)
+    monkeypatch.setattr(journal, "_live", {})
+    if where.startswith("sealed"):
+        segment = chain.segments(paths.journal())[0]
+        entry = segments.describe(paths.journal(), segment)
+        fd = chain.regular(segment.path)
+        entry |= sealed.write(fd, segment.path, entry)
+        os.close(fd)
+        segments.put_away(paths.journal(), segment, entry)
+    for _ in range(2):
+        failed = Said()
+        made = make(to, failed)
+        assert made["lost"] == ["segment 1 is damaged inside"] and failed == ["segment 1 is damaged inside; older backups are kept"] and made["stopped"]
+    assert backup.listed(to, None, Said())[-1]["lost"] == made["lost"]
+    assert first["snapshot"] in backup.names(to)
     report, found = check(to)
     assert report["outcome"] == "done" and "was damaged when it was backed up" in found[0]
     assert "hash does not fit" in str(restore(to, f"{to}-restored")["wrong"])
+    restore(to, f"{to}-before", before=backup.instant(first["snapshot"]))
+    assert b"one 2" in Path(f"{to}-before/state/journal/current.ftai").read_bytes()
+
+
+def test_records_that_are_missing_at_the_end_of_a_closed_segment_are_told(to):
+    write(5, "one")
+    number = close()
+    path = Path(paths.journal(), f"{number:06d}.ftai")
+    path.write_bytes(path.read_bytes().partition(b"one 3")[0].rpartition(b"@note")[0])
+    made = make(to, failed := Said())
+    assert made["lost"] == ["the records from seq 9 to 10 are missing"] and len(failed) == 1 and made["stopped"]
+    report, found = check(to)
+    assert report["damaged"] == 1 and "the records from seq 9 to 10 are missing, and no signed checkpoint" in found[0]
 
 
 def test_a_sealed_segment_that_is_damaged_does_not_keep_the_rest_from_its_backup(to):
@@ -537,8 +603,13 @@ def test_what_the_journal_lost_is_told_and_older_backups_stay(to, loss, monkeypa
         failed = Said()
         made = make(to, failed)
         assert len(made["lost"]) == 1 and made["lost"][0] in failed[0] and made["stopped"]
+        assert backup.manifest(to, made["snapshot"], backup.owner(to))[0]["lost"] == made["lost"]
         write(1, "later")
     assert first["snapshot"] in backup.names(to)
+    # A tail leaves no gap.
+    _, found = check(to)
+    assert len(found) == (0 if loss == "the tail" else 2) and all(made["lost"][0] in words for words in found)
+    assert drill(to)["outcome"] == ("done" if loss == "the tail" else "failed")
 
 
 def test_a_journal_that_went_another_way_is_told(to, tmp_path, monkeypatch):
@@ -555,13 +626,46 @@ def test_a_journal_that_went_another_way_is_told(to, tmp_path, monkeypatch):
     assert "does not go on from seq" in made["lost"][0] and made["stopped"] and len(failed) == 1
 
 
-def test_what_retention_took_is_no_loss(to):
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_retention_took_is_no_loss(to, tmp_path, ended):
     for name in ("one", "two", "three"):
         write(3, name)
         close(put_away=True)
         good(to)
+    kept = [name for name in os.listdir(paths.journal()) if name.startswith("000002") or name == "ledger"]
+    for name in kept:
+        shutil.copy(os.path.join(paths.journal(), name), tmp_path / name)
     segments.drop(paths.journal(), [1, 2], "policy", stage=STAGE)
+    for name in () if ended else kept:
+        shutil.copy(tmp_path / name, os.path.join(paths.journal(), name))
+    made = good(to)
+    assert made["first"] == (13 if ended else 9)
+    assert check(to)[1] == []
+
+
+@pytest.mark.parametrize("change", ["before", "hash", "last", "other key", "none"])
+def test_a_gap_is_explained_only_by_what_was_signed_for_it(to, monkeypatch, tmp_path, change):
+    for name in ("one", "two"):
+        write(3, name)
+        close(put_away=True)
+    write(3, "three")
+    segments.drop(paths.journal(), [1], "policy", stage=STAGE)
     good(to)
+    assert check(to)[1] == []
+    note = Path(paths.journal(), "checkpoint")
+    said = proofs.parsed(proofs.opened(note.read_text()))
+    runs = [run._replace(**({"last": run.last - 1} if change == "last" else {change: HASH} if change in run._fields else {})) for run in said.removed]
+    text = proofs.text(said.journal, said.size, said.head, proofs.lines(said.closed, said.segments, [] if change == "none" else runs))
+    if change == "other key":
+        fresh(monkeypatch, tmp_path / "other")
+        proofs.make_key()
+    note_ = proofs.sign(text)
+    fresh(monkeypatch, tmp_path / "home")
+    note.write_text(note_)
+    make(to)
+    report, found = check(to)
+    assert report["damaged"] == 1 and f"{backup.names(to)[-1]}: segment 1 is missing, and no signed checkpoint says" in found[0]
+    assert check(to, False)[0]["outcome"] == "done"
 
 
 def test_a_lost_ledger_does_not_keep_it_from_its_backup(to):
@@ -758,17 +862,75 @@ def test_a_wrong_clock_takes_nothing_away(to, ts, stops):
     assert bool(backup.planned(to, stage=STAGE, warn=Said())["gone"]) != stops
 
 
+def days(count: float) -> str:
+    """The time so many days from now."""
+    import datetime
+
+    then = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=count)
+    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def noted(*when: float) -> None:
+    journal.append(paths.journal(), [record.make("note", "ftai-elsewhere", body="x") | {"ts": days(count)} for count in when], stage=STAGE)
+
+
+@pytest.mark.parametrize("place", ["live", "plain", "sealed", "sealed, and no identity"])
+@pytest.mark.parametrize(("when", "stops"), [((-50, -0.1), True), ((-50, -0.9, -0.5), True), ((-20, -0.1), False), ((-50, -1.5, -0.1), False)])
+def test_a_clock_that_leapt_is_not_believed_for_a_day(tmp_path, when, stops, place):
+    """What others wrote with the wrong clock makes it look right."""
+    os.mkdir(to := os.path.realpath(tmp_path / "to"))
+    proofs.make_key()
+    policy("")
+    noted(*when)
+    for _ in range(2):
+        good(to)  # where nothing goes, nothing is said of the clock
+    policy("  keep_last: 1\n")
+    if place != "live":
+        close(put_away=place.startswith("sealed"))
+        noted(-0.05)
+    if "identity" in place:
+        Path(paths.state(), "keys", "identity").rename(tmp_path / "identity")
+    failed = Said()
+    made = make(to, failed)
+    # Where the segment can't be opened, its first and last record tell, on the safe side.
+    stops = stops or ("identity" in place and when[0] == -50)
+    assert ("leapt ahead" in made.get("stopped", ""), any("leapt ahead" in words for words in failed)) == (stops, stops)
+    assert bool(backup.planned(to, stage=STAGE, warn=Said())["gone"]) != stops
+    assert len(backup.names(to)) == (3 if stops else 2 if "identity" in place else 1)
+
+
+def test_what_only_this_stage_wrote_since_tells_no_time(home):
+    noted(-40)
+    journal.append(paths.journal(), [record.make("audit", STAGE, act="backup") | {"ts": days(-3)}], stage=STAGE)
+    close(put_away=True)
+    assert backup._times(STAGE)[-1] < days(-39)
+
+
+def test_of_what_was_sealed_long_ago_the_ledger_tells():
+    """It is not opened."""
+    for when in ((-90, -40), (-5, -4)):
+        noted(*when)
+        close(put_away=True)
+    noted(-0.1)
+    # The second begins with a checkpoint, of now.
+    assert [round(retention.seconds(ts) / 86400 - retention.seconds(days(0)) / 86400, 1) for ts in backup._times(STAGE)] == [-90, -40, 0, -4, -0.1]
+    for segment in chain.segments(paths.journal()):
+        Path(segment.path).write_bytes(b"x")
+    assert len(backup._times(STAGE)) == 5
+
+
 def test_where_nobody_can_say_what_time_it_was_nothing_is_taken_away(to, tmp_path):
     policy("  keep_last: 1\n")
     good(to)
     close(put_away=True)
     journal.append(paths.journal(), [record.make("audit", STAGE, act="backup")], stage=STAGE)
     Path(paths.state(), "keys", "identity").rename(tmp_path / "identity")
+    make(to)
     for _ in range(2):
         failed = Said()
         assert "'unknown', cannot be read" in make(to, failed)["stopped"]
     (tmp_path / "identity").rename(Path(paths.state(), "keys", "identity"))
-    assert len(good(to)["gone"]) == 3
+    assert len(good(to)["gone"]) == 4
 
 
 def test_behind_a_rotation_the_clock_is_compared_with_what_is_sealed(to):
@@ -777,6 +939,187 @@ def test_behind_a_rotation_the_clock_is_compared_with_what_is_sealed(to):
     journal.append(paths.journal(), [record.make("note", "ftai-elsewhere", body="x") | {"ts": "2099-01-01T00:00:00.000Z"}], stage=STAGE)
     close(put_away=True)
     assert "before the newest record" in make(to)["stopped"]
+
+
+# ---- copies of the archive ----
+
+
+def copies(to) -> list[bool]:
+    """For each backup, oldest first, whether its copy of the archive is there."""
+    parts = [next(one for one in backup.manifest(to, name, backup.owner(to))[1] if one["kind"] == "archive") for name in backup.names(to)]
+    return [Path(to, "objects", part["object"]).exists() for part in parts]
+
+
+def several(to, count: int) -> list[dict]:
+    """As many backups, each with something new, and a policy that keeps all."""
+    policy("")
+    made = []
+    for n in range(count):
+        write(2, f"turn {n}")
+        made.append(good(to))
+    return made
+
+
+def test_only_the_newest_two_backups_keep_a_copy_of_the_archive(to):
+    made = several(to, 4)
+    assert copies(to) == [False, False, True, True]
+    assert [one.get("archives") for one in made] == [None, None, [made[0]["snapshot"]], [made[1]["snapshot"]]]
+    plan = backup.planned(to, stage=STAGE, warn=Said())
+    assert (plan["gone"], plan["archives"]) == (None, [made[2]["snapshot"]]) and copies(to) == [False, False, True, True]
+    for read_data in (False, True):
+        report, found = check(to, read_data)
+        assert (report["outcome"], found) == ("done", [])
+    failed = Said()
+    assert [row["snapshot"] for row in backup.listed(to, None, failed)] == backup.names(to) and not failed
+    # All else of older ones is there.
+    named = {one["object"] for name in backup.names(to) for one in backup.manifest(to, name, backup.owner(to))[1]}
+    assert len(named - set(os.listdir(f"{to}/objects"))) == 2
+
+
+@pytest.mark.parametrize("which", [-1, -2])
+def test_a_copy_that_should_be_there_is_missed(to, which):
+    several(to, 3)
+    named(to, "archive", which).unlink()
+    report, found = check(to)
+    assert (report["outcome"], report["damaged"], len(found)) == ("failed", 1, 1) and "'state/archive.db' is missing" in found[0]
+
+
+def test_a_copy_that_is_damaged_before_it_goes_is_told(to):
+    made = several(to, 3)
+    # As one that was killed before it let go of it has it.
+    Path(to, "objects", named(to, "archive", 0).name).write_bytes(b"x")
+    report, found = check(to)
+    assert report["damaged"] == 1 and made[0]["snapshot"] in found[0]
+    good(to)
+    assert check(to)[1] == []
+
+
+def test_backups_that_could_not_be_opened_again_push_none_out(to, tmp_path):
+    seal.recipient()
+    several(to, 2)
+    Path(paths.state(), "keys", "identity").rename(tmp_path / "identity")
+    for _ in range(2):
+        write()
+        make(to)
+    assert copies(to) == [True, True, True, True]
+    (tmp_path / "identity").rename(Path(paths.state(), "keys", "identity"))
+    write()
+    good(to)
+    assert copies(to) == [False, True, True, True, True]
+    assert check(to)[1] == []
+
+
+def test_backups_without_an_archive_push_none_out(to):
+    several(to, 2)
+    archive._close()
+    Path(paths.archive_db()).write_bytes(b"x" * 9000)
+    for _ in range(2):
+        assert backup.make(to, stage=STAGE, warn=Said(), fail=Said())["left"] == [paths.archive_db()]
+    os.unlink(paths.archive_db())
+    held = {one["object"] for name in backup.names(to)[:2] for one in backup.manifest(to, name, backup.owner(to))[1]}
+    assert held <= set(os.listdir(f"{to}/objects")) and check(to)[1] == []
+
+
+def test_a_run_that_fails_or_stops_lets_go_of_no_copy(to, tmp_path, monkeypatch):
+    import resource
+
+    several(to, 2)
+    write(40, "x" * 3000)
+    archive.catch_up(limit=None)
+    before = {name: data for name, data in tree(to).items() if not name.startswith("latest")}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+        with raises(IOERR, "File too large"):
+            backup.make(to, stage=STAGE, warn=Said(), fail=Said())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    assert {name: data for name, data in tree(to).items() if not name.startswith("latest")} == before
+    # A manifest that can't be believed; a clock that is wrong; records that are lost.
+    path = Path(backup._path(to, backup.names(to)[0]))
+    note = path.read_text()
+    path.write_text("x")
+    assert make(to)["stopped"]
+    path.write_text(note)
+    assert copies(to) == [True] * 3
+    journal.append(paths.journal(), [record.make("note", "ftai-elsewhere", body="x") | {"ts": "2099-01-01T00:00:00.000Z"}], stage=STAGE)
+    assert make(to)["stopped"] and copies(to) == [True] * 4
+    held = Path(paths.journal(), "current.ftai")
+    whole = held.read_bytes()
+    held.write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(journal, "_live", {})
+    failed = Said()
+    assert make(to, failed)["stopped"] and copies(to) == [True] * 5
+    assert check(to)[1] == []
+
+
+def test_what_was_interrupted_is_let_go_by_the_next(to):
+    several(to, 2)
+    held = named(to, "archive", 0)
+    data = held.read_bytes()
+    write()
+    good(to)
+    held.write_bytes(data)
+    assert copies(to) == [True, True, True] and check(to)[1] == []
+    write()
+    good(to)
+    assert copies(to) == [False, False, True, True]
+
+
+def test_a_policy_that_takes_the_newest_two_makes_no_damage_of_an_older_one(to):
+    """The last one of the month before stays, and its copy is gone already."""
+    first = several(to, 3)[0]["snapshot"]
+    forge(to, first, lambda said, _: said.update(ts="2026-01-31T12:00:00.000Z"))
+    os.rename(backup._path(to, first), backup._path(to, "20260131T120000.000Z"))
+    Path(paths.state(), "backups").unlink()
+    policy("  keep_monthly: 2\n")
+    made = good(to)
+    assert backup.names(to) == ["20260131T120000.000Z", made["snapshot"]] and copies(to) == [False, True]
+    assert check(to)[1] == []
+    good(to)
+    assert check(to)[1] == []
+
+
+def test_an_archive_that_is_again_as_one_that_was_let_go_is_written_again(to, tmp_path):
+    archive.catch_up(limit=None)
+    archive._close()
+    shutil.copy(paths.archive_db(), tmp_path / "held")
+    several(to, 3)
+    archive._close()
+    for end in ("-wal", "-shm"):
+        Path(f"{paths.archive_db()}{end}").unlink(missing_ok=True)
+    shutil.copy(tmp_path / "held", paths.archive_db())
+    for _ in range(4):
+        failed, warned = Said(), Said()
+        made = backup.make(to, stage=STAGE, warn=warned, fail=failed)
+        assert (failed, warned, made.get("mended")) == ([], [], None)
+        assert check(to)[1] == []
+
+
+def test_without_its_copy_the_archive_is_made_from_what_is_restored(to, tmp_path):
+    write(5, "one")
+    close(put_away=True)
+    first = several(to, 3)[0]
+    at = backup.instant(first["snapshot"])
+    report = restore(to, tmp_path / "restored", before=at, rebuild=rebuild)
+    assert (report["snapshot"], report["outcome"], report["rebuilt"]) == (first["snapshot"], "done", True)
+    db = sqlite3.connect(tmp_path / "restored" / "state" / "archive.db")
+    assert db.execute("SELECT count(*), max(seq) FROM records").fetchone() == (first["last"], first["last"])
+    db.close()
+    assert restore(to, tmp_path / "newest", rebuild=rebuild)["rebuilt"] is None
+    assert restore(to, tmp_path / "one", before=at, segment=1, rebuild=rebuild)["rebuilt"] is None
+    failed = restore(to, tmp_path / "failed", before=at, rebuild=lambda home: "no room")
+    assert (failed["outcome"], failed["wrong"]) == ("damaged", "no room") and (tmp_path / "failed" / "state" / "journal").exists()
+
+
+def test_a_drill_of_a_backup_without_its_copy(to):
+    first = several(to, 3)[0]
+    warned = Said()
+    report = backup.drill(to, None, before=backup.instant(first["snapshot"]), verify=verify, rebuild=rebuild, warn=warned)
+    assert (report["snapshot"], report["outcome"], report["rows"]) == (first["snapshot"], "done", None)
+    assert warned == ["the backup has no archive to compare with"]
 
 
 # ---- looking ----
@@ -1003,6 +1346,39 @@ def test_the_newest_backup_that_was_made_here_is_missed(to):
     assert report["outcome"] == "failed" and f"{made['snapshot']}.note' is gone" in found[0]
 
 
+def test_a_restore_tells_that_a_newer_backup_is_gone(to, tmp_path, monkeypatch):
+    made = []
+    for _ in range(3):
+        write(2)
+        made.append(good(to)["snapshot"])
+    paths_ = [backup._path(to, name) for name in made]
+    os.rename(paths_[2], tmp_path / "held")
+    failed = Said()
+    assert [row["snapshot"] for row in backup.listed(to, None, failed)] == made[:2]
+    assert len(failed) == 1 and f"{paths_[2]}' is gone" in failed[0]
+    warned = Said()
+    report = restore(to, tmp_path / "restored", warn=warned)
+    assert (report["snapshot"], report["missing"]) == (made[1], [made[2]])
+    assert warned == [f"the manifest '{paths_[2]}' is gone: an older backup is taken"]
+    # It was made later than what is asked for; it is not the newest; all are gone.
+    assert restore(to, tmp_path / "before", before=backup.instant(made[1]), warn=warned)["missing"] is None
+    os.rename(tmp_path / "held", paths_[2])
+    os.rename(paths_[1], tmp_path / "held")
+    assert restore(to, tmp_path / "newest", warn=warned)["missing"] is None and len(warned) == 1
+    for path in (paths_[0], paths_[2]):
+        os.unlink(path)
+    with raises(NOINPUT, "there is no backup"):
+        restore(to, tmp_path / "none", warn=warned)
+    assert len(warned) == 2 and paths_[2] in warned[1]
+    # A machine that made none knows of none.
+    os.rename(tmp_path / "held", paths_[1])
+    keys = proofs.vkeys()
+    own = Path(paths.state(), "keys", "identity")
+    monkeypatch.setenv("FTAI_IDENTITY", str(own))
+    fresh(monkeypatch, tmp_path / "other")
+    assert restore(to, tmp_path / "elsewhere", keys, warn=warned)["missing"] is None and len(warned) == 2
+
+
 def test_reading_compares_with_what_the_manifest_says(to):
     """Signed by our own key, as a bug could have it: the sealed file is whole, and holds something else."""
     good(to)
@@ -1048,6 +1424,20 @@ def test_segments_of_two_histories_are_no_chain(to, tmp_path, monkeypatch):
     forge(to, made[1], lambda _, entries: [other[0] if one["name"] == other[0]["name"] else one for one in entries])
     report, found = check(to)
     assert report["damaged"] == 1 and "segment 2 does not go on from the one before" in found[0]
+
+
+def test_an_entry_that_a_manifest_lacks_is_missed(to):
+    """Signed by our own key, as a bug could have it."""
+    for name in ("one", "two"):
+        write(3, name)
+        close(put_away=True)
+    name = good(to)["snapshot"]
+    whole = Path(backup._path(to, name)).read_text()
+    for lacks, words in ((["000001"], "segment 1 is missing"), (["000002"], "segment 2 is missing"), (["000001", "000002"], "of the segments 1 to 2 one is")):
+        Path(backup._path(to, name)).write_text(whole)
+        forge(to, name, lambda _, entries, lacks=lacks: [one for one in entries if not any(each in one["name"] for each in lacks)])
+        report, found = check(to)
+        assert (report["outcome"], len(found)) == ("failed", 1) and words in found[0]
 
 
 def test_list(to):
