@@ -906,7 +906,7 @@ def _missed(spans: list[dict], runs: list[proofs.Removed], own: str) -> Iterator
     number, last, hash_ = 0, 0, chain.root(own)
     for entry in spans:
         before, first = entry["segment"] - 1, entry["first"]
-        if (number < before or last + 1 < first) and not any(_explains(run, (last, hash_), (first - 1, entry.get("prev"))) for run in runs):
+        if (number < before or last + 1 < first) and not any(proofs.explains(run, (last, hash_), (first - 1, entry.get("prev"))) for run in runs):
             if number == before:
                 yield f"the records from seq {last + 1} to {first - 1} are missing"
             else:
@@ -914,12 +914,6 @@ def _missed(spans: list[dict], runs: list[proofs.Removed], own: str) -> Iterator
         number = entry["segment"]
         if entry["last"]:
             last, hash_ = entry["last"], entry["hash"]
-
-
-def _explains(run: proofs.Removed, start: tuple, end: tuple) -> bool:
-    """True where all of a gap, between a seq with its hash and another, is in a run; of one that is not ended yet segments may stand in between."""
-    within = run.first - 1 <= start[0] and end[0] <= run.last
-    return within and (run.first - 1 < start[0] or run.before == start[1]) and (end[0] < run.last or end[1] in (None, run.hash))
 
 
 def _part(fd: int, size: int) -> str:

@@ -417,9 +417,11 @@ def writing(folder: str, stage: str, warn=None):
         try:
             live.look()
             yield live
-        except OSError as bad:
-            live.key = None
-            raise Failure(f"cannot write '{bad.filename or live.path}': {bad.strerror}", IOERR) from None
+        except BaseException as bad:
+            live.key = None  # what was half done is looked at anew
+            if isinstance(bad, OSError):
+                raise Failure(f"cannot write '{bad.filename or live.path}': {bad.strerror}", IOERR) from None
+            raise
 
 
 def _restamp(rec: dict, content: bytes) -> dict:

@@ -26,6 +26,15 @@ Segment = namedtuple("Segment", "number first last root")
 Removed = namedtuple("Removed", "number first last before hash")  # before: the hash before `first`; hash: of `last`
 
 
+def explains(run: Removed, start: tuple, end: tuple) -> bool:
+    """True where all of a gap, from (seq, hash) before it to (seq, hash) at its end, was removed by a run. A hash of None fits all.
+
+    Of a removal that is not ended yet segments may stand in between.
+    """
+    within = run.first - 1 <= start[0] and end[0] <= run.last
+    return within and (run.first - 1 < start[0] or run.before == start[1]) and (end[0] < run.last or end[1] in (None, run.hash))
+
+
 def _sha256():
     # hashlib itself loads every other algorithm too.
     try:

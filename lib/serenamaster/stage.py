@@ -42,15 +42,22 @@ class Context:
         if size and not self.quiet and (self.drawn or os.isatty(2)):
             self.drawn = True
             filled = "#" * int(30 * min(done, size) / size)
-            os.write(2, f"\r{self.name}: [{filled:30}] {words or f'{done} of {size}'}\x1b[K".encode())
+            _draw(f"\r{self.name}: [{filled:30}] {words or f'{done} of {size}'}\x1b[K")
         elif self.drawn and not size:
             self.drawn = False
-            os.write(2, b"\r\x1b[K")
+            _draw("\r\x1b[K")
 
     def fail(self, failure: Failure) -> None:
         """Reports a failure that does not end the run; its status counts at the end."""
         self.error(failure.message, failure.hint)
         self.codes.append(failure.code)
+
+
+def _draw(words: str) -> None:
+    try:
+        os.write(2, words.encode())
+    except OSError:
+        pass  # a terminal that is gone, or takes no more just now, is no reason to end the work
 
 
 def run(main, options=None, *, doc: str, usage: str = "[FILE...]") -> None:

@@ -5,14 +5,12 @@ import re
 import sys
 from collections import namedtuple
 
-from . import canonical, chain, segments
+from . import canonical, chain, proofs, segments
 from .errors import CANTCREAT, CONFIG, IOERR, NOPERM, Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from .proofs import Checkpoint
 
 
 class Trouble(namedtuple("Trouble", "path line seq id message damage", defaults=("",))):
@@ -193,7 +191,6 @@ def _looked(fd: int, top: chain.Head, size: int, until: int | None, mark: int, h
     it is as if one process had read all. What is wrong, too little, or can't be shared here is left to the caller.
     """
     import marshal
-    import signal
 
     spans = [(top.start, top.first - 1, top.prev)]
     for at in range(top.start + STRETCH, size - STRETCH // 2, STRETCH):
@@ -214,10 +211,13 @@ def _looked(fd: int, top: chain.Head, size: int, until: int | None, mark: int, h
     except (OSError, EOFError, ValueError):
         return  # no process to be had, or it was killed
     finally:
-        for pid, file in children:
-            file.close()
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        for _, file in children:
+            file.close()  # who has more to write ends by that
+        for pid, _ in children:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                pass  # who started this ignores SIGCHLD, and so nobody is left to be waited for
 
 
 def _child(fd: int, spans: list, until: int | None, mark: int, hashes: bool):
@@ -236,7 +236,8 @@ def _child(fd: int, spans: list, until: int | None, mark: int, hashes: bool):
         os.close(into)
         return pid, open(out, "rb")
     try:
-        for name in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        os.close(out)  # else it would wait for ever to write to a parent that was killed
+        for name in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM):
             signal.signal(name, signal.SIG_DFL)  # what the stage does then is not for this process to do
         with open(into, "wb") as file:
             for (at, seq, prev), end in spans:
@@ -273,10 +274,10 @@ class _Check:
         self.part = False  # that there may be more before the first segment
         self.notes: list[str] = []
         self.shut: dict[str, int] = {}  # sealed segments that could not be opened: how many records the ledger says they hold
-        self.signed: Checkpoint | None = None  # what the latest checkpoint says
+        self.signed: proofs.Checkpoint | None = None  # what the latest checkpoint says
         self.reached = ""  # the hash of the record that it is of
         self.certified: list[int] = []  # sizes that signed checkpoints in the journal are of
-        self.removed: set[tuple] = set()  # runs that signed checkpoints say were removed
+        self.removed: set[proofs.Removed] = set()  # runs that signed checkpoints say were removed
         self.gaps: list = []  # (seq and hash before, seq and hash behind, troubles unless it was removed)
         self.short: list[Trouble] = []  # of the segment before
         self.journal, self.number, self.seq, self.prev = "", 0, 0, ""
@@ -448,8 +449,6 @@ class _Check:
         note = segments.anchor(folder)
         if not note:
             return
-        from . import proofs
-
         try:
             self.signed = proofs.parsed(proofs.opened(note))
             self.removed |= set(self.signed.removed)
@@ -465,8 +464,6 @@ class _Check:
 
     def note(self, path: str, fd: int, offset: int, content: bytes) -> None:
         """Compares a signed checkpoint in the journal with the chain before it. What others have signed, or of another journal, says nothing."""
-        from . import proofs
-
         try:
             said = proofs.parsed(proofs.opened(str(canonical.parse(content).get("note"))))
         except (Failure, ValueError):
@@ -478,12 +475,6 @@ class _Check:
             wrong = "the checkpoint is signed for another hash: what stands before was written anew"
             self.say(path, chain.line(fd, offset + 1), self.seq + 1, canonical.own_id(content), wrong)
         self.removed |= set(said.removed)
-
-    def explains(self, run: tuple, start: tuple, end: tuple) -> bool:
-        """True where all of a gap, between a seq with its hash and another, is in a run; of one that is not ended yet segments may stand in between."""
-        _, first, last, before, stored = run
-        within = first - 1 <= start[0] and end[0] <= last
-        return within and (start[0] > first - 1 or start[1] == before) and (end[0] < last or end[1] == stored)
 
     def whole(self, parts: list[chain.Segment], entries: dict) -> None:
         """Tells of segments behind the last one that there should be."""
@@ -499,7 +490,7 @@ class _Check:
         """What is only known at the end: gaps that no signed checkpoint tells of, and a tail that was cut off."""
         self.troubles += self.short
         for start, end, troubles in self.gaps:
-            if any(self.explains(run, start, end) for run in self.removed):
+            if any(proofs.explains(run, start, end) for run in self.removed):
                 self.notes.append(f"the records from seq {start[0] + 1} to {end[0]} were removed, as a signed checkpoint says")
             else:
                 self.troubles += troubles
