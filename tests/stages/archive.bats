@@ -90,7 +90,7 @@ dump() { sqlite3 -readonly "$db" "SELECT * FROM records ORDER BY seq"; }
     empty "$T/err"
     same "$(jq -c 'select(."@tag" == "report") | [.integrity, .wal]' "$T/out")" '["ok",0]'
     # What it says of itself came in behind that.
-    for n in {1..200}; do echo "{\"@tag\":\"note\",\"body\":\"more $n\"}"; done | ftai-log --sink
+    seq -f '{"@tag":"note","body":"more %.0f"}' 200 | ftai-log --sink
     before=$(stat -c %s "$db-wal")
     ftai-archive maintain >"$T/out"
     [ "$(stat -c %s "$db-wal")" -lt $((before / 2)) ]

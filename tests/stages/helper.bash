@@ -46,6 +46,12 @@ empty() {
     return 1
 }
 
+# $1 times $2 and a line end: bats looks at each command of a loop, which makes one of thousands take a minute.
+lines() (
+    set +o pipefail
+    yes "$2" 2>/dev/null | head -n "$(($1 * $(wc -l <<<"$2")))"
+)
+
 # Waits until a command succeeds, at most five minutes: for what another process does in its own time.
 until_true() {
     local n

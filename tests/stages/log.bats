@@ -15,10 +15,9 @@ teardown() { kill $(jobs -p) 2>/dev/null || true; }
 
 # $1 records of one thread, each with an id of its own.
 records() {
-    local n
-    for ((n = 1; n <= $1; n++)); do
-        printf '{"@tag":"note","id":"0199c2f4-7d1e-7a31-9c1b-%012d","ts":"2026-11-22T13:25:00.041Z","thread":"%s","body":"note %d"}\n' "$n" "$ID" "$n"
-    done
+    seq "$1" | awk -v thread="$ID" '{
+        printf "{\"@tag\":\"note\",\"id\":\"0199c2f4-7d1e-7a31-9c1b-%012d\",\"ts\":\"2026-11-22T13:25:00.041Z\",\"thread\":\"%s\",\"body\":\"note %d\"}\n", $1, thread, $1
+    }'
 }
 
 journaled() { ftai-parse "$J/current.ftai" | jq -c 'select(."@blocks"[-1]."@tag" == "chain")'; }

@@ -178,7 +178,7 @@ END
     try ftai-parse -q --include in/deep0.ftai
     ended 1
     same "$(grep -c '"include"' "$T/out")" 17
-    { for ((n = 0; n < 1100; n++)); do echo '@include sub/c.ftai'; done; } >in/many.ftai
+    lines 1100 '@include sub/c.ftai' >in/many.ftai
     try ftai-parse -q --include in/many.ftai
     ended 1
     same "$(grep -c '"n":3' "$T/out")" 1000
@@ -223,7 +223,7 @@ END
 }
 
 @test "a closed reader: 141; a full disk: 74" {
-    for ((n = 0; n < 20000; n++)); do echo '{"@tag":"x"}'; done >many
+    lines 20000 '{"@tag":"x"}' >many
     set +o pipefail
     ftai-parse many | head -n 1 >seen
     same "${PIPESTATUS[0]}" 141
@@ -248,7 +248,7 @@ END
     ended 1
     same "$(tags)" "ftai a b"
     told '^ftai-parse: brackets:3:4: more than 64 lists'
-    { echo '@ftai v2.0'; for ((n = 0; n < 10000; n++)); do echo @x; done; echo '@y'; echo '@end'; } >deep
+    { echo '@ftai v2.0'; lines 10000 @x; echo '@y'; echo '@end'; } >deep
     try ftai-parse -q deep
     ended 0
     same "$(wc -l <"$T/out")" 10002

@@ -139,7 +139,7 @@ on_terminal() {
 }
 
 @test "a reader that goes away ends it silently by SIGPIPE" {
-    for n in $(seq 2000); do cat "$T/thread"; done >"$T/many"
+    lines 2000 "$(cat "$T/thread")" >"$T/many"
     bash -c 'ftai-show "$1" 2>"$2" | head -1 >/dev/null; exit ${PIPESTATUS[0]}' - "$T/many" "$T/err" || rc=$?
     same "$rc" 141
     empty "$T/err"
