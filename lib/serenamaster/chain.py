@@ -495,6 +495,9 @@ def heads(folder: str, number: int) -> list:
         except FileNotFoundError:
             continue
         os.close(fd)
+        # Where a closing was interrupted the live one is still this one itself.
+        if not part.number and top and top.number <= number:
+            continue
         heads.append(top)
         if top and heads[0]:
             break

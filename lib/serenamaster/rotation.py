@@ -69,9 +69,10 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, end
 
     what = [f"close {chain.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in entries]
     what += [f"remove {name}" for name in ended] + [f"remove {name}: {reason}" for name, reason in _old(folder, policy, held).values()]
-    earlier = _last(folder)
+    earlier, of = _last(folder), [entry["hash"] for entry in entries.values()]
     # What was tried before and failed is still intended, and that is journaled.
-    intent = earlier["intent"] if earlier.get("what") == what else None
+    same = not why and (earlier.get("what"), earlier.get("of")) == (what, of)
+    intent = earlier["intent"] if same else None
     if intent is None:
         intent = make("audit", stage, act="rotate", subject="journal", who=journal.user(), outcome="intended", what=what or None)
         yield _journaled(folder, intent, warn)
@@ -99,7 +100,7 @@ def _rotated(folder: str, stage: str, policy: dict, why: str, entries: dict, end
     if sure and (signed := _tried(missed, segments.drop, folder, list(old), "retention", stage=stage)):
         yield signed
         removed = [*ended, *(name for name, _ in old.values())]
-    last = {"intent": {key: intent[key] for key in ("id", "thread")}, "what": what, "failed": [TIME.sub("", bad.message) for bad in failed]}
+    last = {"intent": {key: intent[key] for key in ("id", "thread")}, "what": what, "of": of, "failed": [TIME.sub("", bad.message) for bad in failed]}
     if last == earlier and not (closed or put or removed):
         return  # as the journal says already
     sizes = {key: sum(entry[key] for entry in put) for key in ("bytes", "sealed_bytes")} if put else {}

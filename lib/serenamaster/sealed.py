@@ -137,6 +137,7 @@ def at_hand() -> bool:
 def vouch() -> None:
     """Raises Failure 77 where what is sealed might be for nobody: for SSH keys alone, which have no checksum as age1… has, so that most with one
     letter wrong are keys too. One is right where its fingerprint stands behind it, or where an identity at hand opens what is sealed for it.
+    Raises Failure 78 for a fingerprint of another key.
     """
     import io
     from binascii import a2b_base64, b2a_base64
@@ -148,13 +149,21 @@ def vouch() -> None:
         return
     try:
         made = [pyrage.ssh.Recipient.from_str(one) for one in named]
+        sure = False
         for _, key, *rest in map(str.split, named):
-            if f"SHA256:{b2a_base64(hashlib.sha256(a2b_base64(key)).digest(), newline=False).decode().rstrip('=')}" in rest:
-                return
+            own = f"SHA256:{b2a_base64(hashlib.sha256(a2b_base64(key)).digest(), newline=False).decode().rstrip('=')}"
+            said = [word for word in rest if word.startswith("SHA256:")]
+            if said and said != [own]:
+                raise Failure(f"the setting 'recipients' has an SSH key whose fingerprint is not the one behind it, {said[0]}", CONFIG)
+            sure = sure or bool(said)
+        if sure:
+            return
         _unlock(io.BytesIO(pyrage.encrypt(b"", made)), io.BytesIO(), None)
     except (pyrage.RecipientError, ValueError):
         return  # as who seals will tell
     except Failure as bad:
+        if bad.code == CONFIG:
+            raise
         hint = "put its fingerprint behind the key, SHA256:… of ssh-keygen -lf FILE.pub, or FTAI_IDENTITY=FILE"
         raise Failure(f"cannot seal for an SSH key that may be mistyped: {bad.message}", NOPERM, hint) from None
 

@@ -301,6 +301,8 @@ class _Check:
         self.head(path, top)
         self.declared(path, fd, size, top)
         self.seq, self.prev, end = top.first - 1, top.prev, top.start
+        if self.far:
+            self.far(end, size)
         size_ = self.signed.size if self.signed else 0
         for found in _looked(fd, top, size, until, size_, bool(self.seen)):
             for offset, piece, cut, self.seq, self.prev in found.telling:

@@ -102,6 +102,24 @@ def test_nothing_is_lost_where_rotators_and_writers_are_killed(home):
     print(f"{struck} + {surprised} kills of rotators, {pool.kills} of writers, {len(acknowledged)} records, {dict(steps)}")
 
 
+@strace
+def test_a_rotator_goes_on_where_one_was_killed_at_each_of_its_steps(home):
+    """And no writer came in between, who would have ended what it left of a closing."""
+    one = writers.supply(home.path.parent / "one", 1)
+    calls = {call.step: call for call in home.calls(one) if call.name in ("link", "rename", "unlink")}
+    assert calls.keys() >= {"close: link", "close: new head", "seal", "ledger", "remove", "checkpoint"}
+    acknowledged: list = []
+    for call in calls.values():
+        code, passed, said = home.run(one)
+        assert code == 0, said
+        acknowledged += passed
+        assert strike(home, call)[0], call
+        code, said = home.rotate()
+        assert code == 0, said
+        home.settled()
+        home.whole(acknowledged)
+
+
 def test_control_a_copy_that_is_cut_short_loses(home):
     """What others do to logs: copy, and truncate. The copies are where closed segments are, so that what is in them is not lost."""
     pool = Writers(home, codes=None)

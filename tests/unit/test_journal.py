@@ -1258,3 +1258,15 @@ def test_a_torn_tail_is_kept_redacted(folder):
     put(folder, note("b"))
     assert b"\xff\xed\xa0\x80 [redacted:github:" in torn(folder) and key.encode() not in torn(folder)
     assert not troubles(folder)
+
+
+def test_a_failure_of_looking_is_met_again_by_the_next_append(folder):
+    put(folder, note("a"))
+    data = current(folder).read_bytes()
+    current(folder).write_bytes(data + data[data.rindex(b"\n@note") :].replace(b'"a"', b'"z"'))
+    Path(folder, "000001.ftai").write_text("of somebody else")
+    for _ in range(2):
+        with pytest.raises(Failure, match="000001.ftai' exists"):
+            put(folder, note("b"))
+    Path(folder, "000001.ftai").unlink()
+    assert put(folder, note("b"))

@@ -442,13 +442,20 @@ def ssh(home, request):
 
 def test_for_an_ssh_key_that_may_be_mistyped_the_plain_segment_stays(monkeypatch, ssh):
     line, wrong, told, path = ssh
-    for recipients, identity in ((line, ""), (f"{line} me@here {told[:-1]}", ""), (wrong, path), (f"{wrong} {told}", ""), (f"{wrong} {told}", path)):
+    may, other = (77, "an SSH key that may be mistyped"), (78, "whose fingerprint is not the one behind it")
+    for recipients, identity, (code, words) in (
+        (line, "", may),
+        (wrong, path, may),
+        (f"{line} me@here {told[:-1]}", "", other),
+        (f"{wrong} {told}", path, other),
+        (f"{wrong} {told}, {line} {told}", "", other),
+    ):
         monkeypatch.setenv("FTAI_RECIPIENTS", recipients)
         monkeypatch.setenv("FTAI_IDENTITY", identity)
         closed("one")
         run = Run()
-        assert set(run.codes()) == {77}
-        assert "an SSH key that may be mistyped" in run.failed[0].message
+        assert set(run.codes()) == {code}
+        assert words in run.failed[0].message
         assert not any(segment.sealed for segment in chain.segments(paths.journal()))
     assert bodies() == ["one"] * 5
 
@@ -531,6 +538,26 @@ def test_a_mark_of_what_failed_that_cannot_be_read_is_none(monkeypatch):
     Path(paths.journal(), ".failed").unlink()
     Path(paths.journal(), ".failed").mkdir()
     assert (Run().tags(), Run().codes()) == (["audit", "report"], [77])
+
+
+def test_a_mark_of_another_journal_spares_nothing_its_audit(monkeypatch):
+    monkeypatch.setenv("FTAI_RECIPIENTS", "passphrase")
+
+    def begin():
+        for path in Path(paths.journal()).glob("*.ftai"):
+            path.unlink()  # what is hidden stays, as with `mv *.ftai elsewhere`
+        monkeypatch.setattr(journal, "_live", {})
+
+    closed("one")
+    assert (Run().codes(), Run().records) == ([77], [])
+    begin()
+    closed("two")
+    run = Run()
+    assert (run.tags(), run.report["parent"], run.records[0]["what"]) == (["audit", "report"], run.records[0]["id"], ["seal 000001.ftai"])
+    for _ in range(2):
+        begin()
+        write("three")
+        assert Run(close=True).tags() == ["audit", "report"]
 
 
 def test_with_a_broken_config_it_closes_and_does_not_seal(monkeypatch):

@@ -392,3 +392,19 @@ def test_a_failure_is_told_at_once(capsys):
 def test_nothing_of_a_message_steers_a_terminal(capsys):
     stream.say("a\x1b[2Jb\x07")
     assert capsys.readouterr().err == "a\ufffd[2Jb\ufffd\n"
+
+
+def test_a_bar_on_a_terminal_that_is_gone_does_not_end_the_work(make):
+    body = """
+    import pty
+    ctx.bar(1, 2)
+    screen, other = pty.openpty()
+    os.dup2(other, 2)
+    os.close(other)
+    ctx.bar(1, 2)
+    os.close(screen)
+    ctx.bar(2, 2)
+    stream.write(b"done\\n")
+"""
+    ran = make(PLAIN.format(body=body))()
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"done\n", b"")

@@ -3,11 +3,28 @@
 import os
 import random
 import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from serenamaster import archive, chain, evidence, journal, paths, proofs, purge, record, segments, verification
 
 STAGE = "ftai-test"
+LIB = Path(__file__).parents[2] / "lib"
+# Verifies, and reads nothing of what the other processes say.
+DEAF = """
+import marshal, sys, time
+from serenamaster import verification
+def load(_):
+    print("deaf", flush=True)
+    time.sleep(1000)
+marshal.load = load
+verification.STRETCH = 200_000
+verification.os.sched_getaffinity = lambda _: {0, 1, 2}
+verification.verify(sys.argv[1], seen=lambda *_: None)
+"""
 
 
 @pytest.fixture
@@ -177,3 +194,22 @@ def test_records_behind_the_end_that_the_next_segment_knows_do_not_count(folder,
     found = told(folder)
     assert found[1][0].message.endswith(f"bytes of damage behind seq {last - 20}")
     assert found == few(told, folder)
+
+
+def test_no_process_outlives_one_that_was_killed(folder):
+    for _ in range(4):
+        journal.append(folder, [record.make("note", "ftai-elsewhere", body="x") for _ in range(1000)], stage=STAGE)
+    env = os.environ | {"PYTHONPATH": str(LIB)}
+    with subprocess.Popen([sys.executable, "-c", DEAF, folder], stdout=subprocess.PIPE, env=env) as ran:
+        assert ran.stdout.readline() == b"deaf\n"
+        ran.kill()
+        # Who is left would hold it open.
+        assert ran.communicate(timeout=120)[0] == b""
+
+
+def test_who_started_it_may_ignore_that_processes_end(folder, few):
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert told(folder) == few(told, folder)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
