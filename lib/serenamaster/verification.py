@@ -238,7 +238,8 @@ def _child(fd: int, spans: list, until: int | None, mark: int, hashes: bool):
     try:
         os.close(out)  # else it would wait for ever to write to a parent that was killed
         for name in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM):
-            signal.signal(name, signal.SIG_DFL)  # what the stage does then is not for this process to do
+            if signal.getsignal(name) != signal.SIG_IGN:
+                signal.signal(name, signal.SIG_DFL)  # what the stage does then is not for this process to do
         with open(into, "wb") as file:
             for (at, seq, prev), end in spans:
                 marshal.dump(_look(fd, at, end, seq, prev, until, mark, hashes), file)
