@@ -31,7 +31,7 @@ Head = namedtuple("Head", "journal number first prev tags start")  # start: the 
 
 
 def hashing():
-    # hashlib itself loads every other algorithm too, which costs a fifth of a start of Python.
+    """What makes a SHA-256, as hashlib.sha256: hashlib itself loads every other algorithm too, which costs a fifth of a start of Python."""
     try:
         from _hashlib import openssl_sha256
     except ImportError:
@@ -266,6 +266,7 @@ def ledger(folder: str) -> dict[int, dict]:
 
 
 def save_ledger(folder: str, entries: dict[int, dict]) -> None:
+    """Writes the ledger anew, {number: entry}, under the lock. Raises OSError."""
     stream.save(os.path.join(folder, LEDGER), b"".join(record.encode(entries[number]) for number in sorted(entries)))
 
 
@@ -460,6 +461,7 @@ def sync(fd: int) -> None:
 
 
 def sync_folder(folder: str) -> None:
+    """Puts on the disk which names a folder has. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -468,7 +470,7 @@ def sync_folder(folder: str) -> None:
 
 
 def write(fd: int, data: bytes) -> None:
-    """All of `data`, in one write if the system takes it so."""
+    """Writes all of `data`, in one write if the system takes it so. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
@@ -481,7 +483,7 @@ def number(piece: bytes) -> bytes:
 
 
 def heads(folder: str, number: int) -> list:
-    """The heads of the segments behind one, as _until() takes them."""
+    """The heads of the segments behind one, as until() takes them: to the first that is one, None for each that is lost before it."""
     later = [part for part in segments(folder) if part.number > number]
     entries = ledger(folder) if any(part.sealed for part in later) else {}
     heads = []
@@ -530,6 +532,7 @@ def until(fd: int, size: int, top: Head | None, later: list, runs=()) -> int | N
 
 
 def checksum(fd: int, at: int, end: int) -> str:
+    """SHA-256, in hex, of the bytes of a file from one offset to another."""
     made = hashing()()
     while at < end and (data := os.pread(fd, min(CHUNK, end - at), at)):
         made.update(data)
