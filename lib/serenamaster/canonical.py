@@ -442,5 +442,6 @@ def ts(content: bytes) -> str:
 
 
 def own_id(piece: bytes) -> str:
+    """The `id` of a record, "" where it has none."""
     found = re.search(rb'\n  id: "([^"\n]*)"', piece)
     return found[1].decode("utf-8", "replace") if found else ""

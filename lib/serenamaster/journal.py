@@ -397,6 +397,7 @@ def _silent(message: str) -> None:
 
 
 def user() -> str:
+    """Who runs this, as `who` of audit records has it: the name, else the number."""
     import pwd
 
     try:
