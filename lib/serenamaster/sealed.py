@@ -20,6 +20,8 @@ MAGIC = b"ftai-backup/1".ljust(16, b"\0")
 AGE = b"age-encryption.org/v1\n"
 SKIPPABLE, ZSTD = 0x184D2A50, b"\x28\xb5\x2f\xfd"  # what frames begin with: RFC 8878
 LEVEL = 3
+THREADS = 4  # at most, that pack
+JOB = 2 * 1024 * 1024  # bytes that one of them packs at a time
 CHUNK = 256 * 1024
 BLOCK = 128 * 1024  # the most that a block of zstd may have, packed or not
 HEADER = 64 * 1024  # bytes of a header
@@ -468,7 +470,9 @@ class _Packed:
         import zstandard
 
         self.front = SKIPPABLE.to_bytes(4, "little") + len(head).to_bytes(4, "little") + head
-        self.packed = zstandard.ZstdCompressor(level=LEVEL).stream_reader(given, size=size, read_size=CHUNK)
+        threads = min(THREADS, (os.cpu_count() or 1) - 1) if size > JOB else 0
+        how = zstandard.ZstdCompressionParameters.from_level(LEVEL, source_size=size, threads=threads, job_size=JOB if threads else 0, write_content_size=True)
+        self.packed = zstandard.ZstdCompressor(compression_params=how).stream_reader(given, size=size, read_size=CHUNK)
 
     def read(self, size: int) -> bytes:
         data, self.front = self.front[:size], self.front[size:]

@@ -191,13 +191,13 @@ def put_away(folder: str, segment: chain.Segment, entry: dict) -> None:
     """Puts `entry` into the ledger, and only then removes the plain file of a segment, whose sealed one is known to be right. Raises Failure 74, 75."""
     path = os.path.join(folder, entry["file"])
     try:
-        with chain.Lock(folder):
+        with _Held() as held, chain.Lock(folder):
             if os.stat(segment.path, follow_symlinks=False).st_size != entry["bytes"] or os.stat(path, follow_symlinks=False).st_size != entry["sealed_bytes"]:
                 raise Failure(f"'{segment.path}' was changed by another process", TEMPFAIL)
             chain.save_ledger(folder, chain.ledger(folder) | {segment.number: entry})
             for end in ("", *chain.SEALED):
                 if (name := f"{segment.name}{end}") != entry["file"] and os.path.lexists(os.path.join(folder, name)):
-                    os.unlink(os.path.join(folder, name))
+                    held.unlink(os.path.join(folder, name))
             chain.sync_folder(folder)
     except OSError as bad:
         raise Failure(f"cannot put '{segment.path}' away: {bad.strerror}", CANTCREAT if bad.errno in stream.FULL else IOERR) from None
@@ -353,26 +353,47 @@ def drop(folder: str, numbers: list[int], because: str, *, stage: str) -> dict:
             raise Failure(f"'{parts[number].path}' does not hold what the ledger says", SOME, "ftai-log --verify")
         runs.append((number, entry["first"], entry["last"], entry["prev"], entry["hash"]))
     rec = certify(folder, [], stage=stage, removed=_merged(runs), because=because)
-    with chain.Lock(folder):
-        _remove(folder, set(numbers))
+    _remove(folder, set(numbers))
     return rec
 
 
 def _remove(folder: str, numbers: set[int]) -> list[str]:
-    """Removes segments and their entries of the ledger, under the lock; the names of the files. Raises Failure 74."""
+    """Removes segments and their entries of the ledger; the names of the files. Raises Failure 74, 75."""
     gone = []
     try:
-        for number in sorted(numbers):
-            for end in ("", *chain.SEALED):
-                if os.path.lexists(path := os.path.join(folder, f"{number:06d}.ftai{end}")):
-                    os.unlink(path)
-                    gone.append(os.path.basename(path))
-        if gone:
-            chain.sync_folder(folder)
-            chain.save_ledger(folder, {number: entry for number, entry in chain.ledger(folder).items() if number not in numbers})
+        with _Held() as held, chain.Lock(folder):
+            for number in sorted(numbers):
+                for end in ("", *chain.SEALED):
+                    if os.path.lexists(path := os.path.join(folder, f"{number:06d}.ftai{end}")):
+                        held.unlink(path)
+                        gone.append(os.path.basename(path))
+            if gone:
+                chain.sync_folder(folder)
+                chain.save_ledger(folder, {number: entry for number, entry in chain.ledger(folder).items() if number not in numbers})
     except OSError as bad:
         raise Failure(f"cannot remove '{bad.filename or folder}': {bad.strerror}", IOERR) from None
     return gone
+
+
+class _Held:
+    """`with _Held() as held, Lock(…):` held.unlink(path) removes a file from its folder at once, and from the disk only when the lock is free again: of
+    a large one that takes a second (ext4), in which no writer could write.
+    """
+
+    def __enter__(self):
+        self.fds: list[int] = []
+        return self
+
+    def unlink(self, path: str) -> None:
+        try:
+            self.fds.append(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError:
+            pass  # it is removed all the same
+        os.unlink(path)
+
+    def __exit__(self, *_):
+        for fd in self.fds:
+            os.close(fd)
 
 
 def finish(folder: str) -> list[str]:
@@ -390,10 +411,7 @@ def finish(folder: str) -> list[str]:
             inside = first <= entry["first"] and entry["last"] <= last and entry["segment"] <= number
             if inside and (entry["first"] > first or entry["prev"] == before) and (entry["last"] < last or entry["hash"] == stored):
                 numbers.add(part.number)
-    if not numbers:
-        return []
-    with chain.Lock(folder):
-        return _remove(folder, numbers)
+    return _remove(folder, numbers) if numbers else []
 
 
 def removed(folder: str) -> list[tuple]:

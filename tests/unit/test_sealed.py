@@ -124,6 +124,13 @@ def test_what_was_sealed_opens_again(place, method, size):
     assert sorted(os.listdir(place)) == ["out", path.name]
 
 
+@pytest.mark.parametrize("processors", [1, 5, None])
+def test_it_is_packed_by_as_many_threads_as_there_are(place, method, monkeypatch, processors):
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    data = random.Random(1).randbytes(2 * MIB) + b"words " * (7 * MIB // 6)
+    assert opened(made(place, data)) == data
+
+
 def test_what_write_says_is_so(place, method):
     sha256 = hashlib.sha256
 

@@ -551,3 +551,34 @@ def test_who_follows_needs_no_identity_for_what_was_read(home):
         for fresh in journal.follow(folder, 5, wait, digest="0" * 64, warn=warned.append):
             found += fresh
     assert warned
+
+
+def opened() -> list[str]:
+    """What the descriptors of this process are open on."""
+    places = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return [os.readlink(place) for place in places if os.path.lexists(place)]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="NO /proc: open files can't be told")
+def test_what_is_removed_takes_no_time_under_the_lock(monkeypatch):
+    """A file that is still open has no name any more, and its bytes go when the lock is free: with those of 1 GB that takes a second."""
+    write(3)
+    part, held = close(), []
+    free = chain.Lock.__exit__
+
+    def freed(lock, *given):
+        held.extend(opened())
+        return free(lock, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chain.Lock, "__exit__", freed)
+        put_away(part)
+    assert f"{part.path} (deleted)" in held
+    assert f"{part.path} (deleted)" not in opened()
+    proofs.make_key()
+    write(3)
+    number, held = put_away(close()).number, []
+    with monkeypatch.context() as patch:
+        patch.setattr(chain.Lock, "__exit__", freed)
+        segments.drop(paths.journal(), [number], "retention", stage=STAGE)
+    assert any(name.endswith(f"{number:06d}.ftai.zst.sealed (deleted)") for name in held)
