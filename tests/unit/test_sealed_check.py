@@ -136,21 +136,27 @@ def test_a_recipient_that_nobody_has_the_identity_of(monkeypatch, source, out, m
     sealed.write(source, str(out / "x"), {})  # unchecked, it is not seen
 
 
-class Meddler:
-    """Does something to the draft, or to the source, between the sealing and the check."""
+@pytest.fixture
+def meddle(monkeypatch):
+    """Has something done to the draft, or to the source, between the sealing and the check; a list of what was done."""
+    done: list = []
 
-    def __init__(self, act):
-        self.act, self.done = act, False
+    def begin(act):
+        sync = sealed._Draft.sync
 
-    def __call__(self, count):
-        if count == SIZE and not self.done:
-            self.done = True
-            self.act()
+        def first(draft):
+            done.append(act())
+            sync(draft)
+
+        monkeypatch.setattr(sealed._Draft, "sync", first)
+        return done
+
+    return begin
 
 
 @METHODS
 @pytest.mark.parametrize("at", [40, 700_000])
-def test_damage_on_the_disk(monkeypatch, source, out, method, at):
+def test_damage_on_the_disk(monkeypatch, meddle, source, out, method, at):
     monkeypatch.setenv("FTAI_SEAL", method)
 
     def damage():
@@ -161,17 +167,17 @@ def test_damage_on_the_disk(monkeypatch, source, out, method, at):
             file.seek(at)
             file.write(bytes([byte[0] ^ 1]))
 
-    meddler = Meddler(damage)
+    done = meddle(damage)
     with pytest.raises(Failure, match="cannot check") as caught:
-        write(source, out, told=meddler)
-    assert meddler.done
+        write(source, out)
+    assert len(done) == 1
     assert caught.value.code in (65, 77)  # who it was made for is among what can be damaged
     assert os.listdir(out) == []
 
 
 @METHODS
 @pytest.mark.parametrize("at", [0, SIZE - 1])
-def test_a_source_that_is_no_longer_what_was_sealed(monkeypatch, home, source, out, method, at):
+def test_a_source_that_is_no_longer_what_was_sealed(monkeypatch, meddle, home, source, out, method, at):
     monkeypatch.setenv("FTAI_SEAL", method)
 
     def change():
@@ -179,9 +185,9 @@ def test_a_source_that_is_no_longer_what_was_sealed(monkeypatch, home, source, o
             file.seek(at)
             file.write(bytes([os.pread(source, 1, at)[0] ^ 1]))
 
-    meddler = Meddler(change)
+    done = meddle(change)
     with pytest.raises(Failure, match="does not hold what was sealed") as caught:
-        write(source, out, told=meddler)
-    assert meddler.done
+        write(source, out)
+    assert len(done) == 1
     assert caught.value.code == 74
     assert os.listdir(out) == []
