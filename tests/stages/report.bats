@@ -209,6 +209,7 @@ line() { sed -n "s/^$1  */$1 /p" "$T/out" | tr -s ' '; }
     echo '{"@tag":"note","body":"more"}' | ftai-log --sink 9>&-
     ftai-report cost >"$T/out" 9>&- &
     pid=$!
+    until_true eval "ps -o args= -p $pid | grep -q ftai-report"  # before that it is the shell still
     kill -TERM $pid
     rc=0
     wait $pid || rc=$?

@@ -276,6 +276,7 @@ SPEC
     echo '{"@tag":"note","body":"more"}' | ftai-log --sink 9>&-
     ftai-why "$id" >"$T/out" 9>&- &
     pid=$!
+    until_true eval "ps -o args= -p $pid | grep -q ftai-why"  # before that it is the shell still
     kill -TERM $pid
     rc=0
     wait $pid || rc=$?
