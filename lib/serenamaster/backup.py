@@ -1299,6 +1299,9 @@ def _restored(folder: str, pairs: list[tuple[str, dict]], home: str, told: Calla
         try:
             sealed.extract(_object(folder, name, entry), path, most=entry["bytes"])
         except Failure as bad:
+            # With damage in who it was made for it looks like another's.
+            if bad.code == NOPERM and (damage := _looked(_object(folder, name, entry), entry, None, {})):
+                bad = Failure(damage, DATAERR)
             raise Failure(f"cannot restore '{entry['name']}': {bad.message}", bad.code, bad.hint or hints.get(bad.code, "")) from None
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

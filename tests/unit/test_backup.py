@@ -1136,6 +1136,13 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
+def letter(path: Path, at: int) -> None:
+    """Another letter there, so that what is written in letters is still well-formed."""
+    data = bytearray(path.read_bytes())
+    data[at] = ord("B" if data[at] == ord("A") else "A")
+    path.write_bytes(data)
+
+
 def swap(one: Path, other: Path) -> None:
     a, b = one.read_bytes(), other.read_bytes()
     one.write_bytes(b)
@@ -1154,6 +1161,7 @@ def link(path: Path) -> None:
 
 DAMAGE = {
     "a bit": lambda to: flip(named(to, "segment"), -1),
+    "who it is for": lambda to: letter(named(to, "signer"), 60),
     "the first bit": lambda to: flip(named(to, "archive"), 0),
     "cut": lambda to: os.truncate(named(to, "segment"), 100),
     "longer": lambda to: named(to, "signer").write_bytes(named(to, "signer").read_bytes() + b"x"),
@@ -1176,7 +1184,7 @@ def test_damage_is_found(to, tmp_path, damage, read_data):
     assert backup.known()[to]["ok"] is False
     with pytest.raises(Failure) as failure:
         restore(to, tmp_path / "restored")
-    assert failure.value.code in (DATAERR, NOINPUT, NOPERM)
+    assert failure.value.code in (DATAERR, NOINPUT)
     assert sorted(os.listdir(tmp_path)) == ["home", "to"]
 
 
