@@ -98,8 +98,7 @@ def anchor(folder: str) -> str:
 def notes(folder: str, after: int = 0):
     """Yields (note, what it says) of the checkpoints that we signed: the latest first, then those in the journal behind segment `after`, oldest first."""
     found = [segments.anchor(folder)]
-    live = os.path.join(folder, chain.LIVE)
-    parts = [*(part for part in chain.segments(folder) if part.number > after), chain.Segment(0, chain.LIVE, live, False)]
+    parts = [*(part for part in chain.segments(folder) if part.number > after), chain.live(folder)]
     while found or parts:
         for note in found:
             try:
@@ -275,7 +274,7 @@ def prove(folder: str, own: str, at: int | None = None) -> str:
 
 def _around(folder: str, at: int | None):
     """Yields (segment, fd, size, head) of the segment that holds seq `at`, else of all, the newest first; the caller closes each fd."""
-    live = chain.Segment(0, chain.LIVE, os.path.join(folder, chain.LIVE), False)
+    live = chain.live(folder)
     entries = chain.ledger(folder)
     for part in (live, *reversed(chain.segments(folder))):
         entry = entries.get(part.number) if part.sealed else None

@@ -236,7 +236,7 @@ class _Search:
     def look(self) -> None:
         parts = {}
         self.shut = []
-        live = chain.Segment(0, chain.LIVE, os.path.join(self.folder, chain.LIVE), False)
+        live = chain.live(self.folder)
         for segment in [*chain.segments(self.folder), live]:
             try:
                 seen = os.stat(segment.path, follow_symlinks=False)
