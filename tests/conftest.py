@@ -9,7 +9,7 @@ import tempfile
 from hypothesis import HealthCheck, settings
 
 SCALE = int(os.environ.get("FTAI_TEST_SCALE", "1"))
-settings.register_profile("scaled", max_examples=100 * SCALE, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("scaled", max_examples=100 * SCALE, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 settings.load_profile("scaled")
 
 HIDING = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "FORCE_COLOR")
