@@ -203,7 +203,11 @@ class Process:
 
     def wait(self, **wanted) -> dict:
         """The state, as soon as that many requests came, were closed or done (at most half a minute: then it raises)."""
-        return self._ask("/control/wait?" + urlencode(wanted))
+        try:
+            return self._ask("/control/wait?" + urlencode(wanted))
+        except HTTPError as late:
+            counts = json.load(late)["counts"]
+        raise AssertionError(f"{wanted} did not come: {counts}")
 
     def _ask(self, path: str, data=None) -> dict:
         return tell(self.url + path, data)

@@ -7,6 +7,7 @@ connection is shut, so that the server sees it; a request that has not gone out 
 
 import os
 import re
+import struct
 import time
 from collections import namedtuple
 
@@ -94,6 +95,7 @@ def ask(provider: dict, model: dict, messages: list, *, key=None, seconds: float
             if what == "bad":
                 raise _sorted(call, value, call.answer("".join(texts)))
             if what == "end":
+                call.over = True
                 break
             if piece := clean(value):
                 size += len(piece.encode())
@@ -154,7 +156,7 @@ class _Call:
         self.end, self.streamed = time.monotonic() + seconds, streamed
         self.box: SimpleQueue = SimpleQueue()
         self.room = Semaphore(PIECES)
-        self.gone = False
+        self.gone = self.over = False
         self.lines: list = []  # the sockets, once more, as their owner may be stuck in them
         self.status, self.heard = 0, False
         self.limits: dict = {}
@@ -191,13 +193,16 @@ class _Call:
 
     def close(self) -> None:
         """Ends the call, whatever its thread is doing."""
-        from socket import SHUT_RDWR
+        from socket import SHUT_RDWR, SO_LINGER, SOL_SOCKET
 
         self.gone = True
         self.room.release()
         while self.lines:
             line = self.lines.pop()
             try:
+                if not self.over:
+                    # A server that found no room for its answer would only learn after a minute, from the kernel, that nobody reads on.
+                    line.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
                 line.shutdown(SHUT_RDWR)
             except OSError:
                 pass

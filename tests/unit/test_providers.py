@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import time
 from email.utils import formatdate
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -397,6 +399,26 @@ def test_a_slow_reader_who_leaves(vendor):
         time.sleep(0.001)
     made.close()
     vendor.wait(closed=1)
+
+
+def test_a_server_that_waits_for_room_is_told_that_nobody_reads_on():
+    """By a reset: of the end of what we send a server learns nothing as long as it can't write, and then goes on with an answer that costs."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        made = call(None, spec=provider(SimpleNamespace(url=f"http://127.0.0.1:{listening.getsockname()[1]}")))
+        piece: list = []
+        reading = threading.Thread(target=lambda: piece.append(next(made)))
+        reading.start()
+        line, _ = listening.accept()
+        with line:
+            while b"\r\n\r\n" not in line.recv(65536):
+                pass
+            event = orjson.dumps({"id": "1", "object": "chat.completion.chunk", "model": "m", "choices": [{"index": 0, "delta": {"content": "one"}}]})
+            line.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: %s\n\n" % event)
+            reading.join()
+            made.close()
+            lost = select.poll()
+            lost.register(line, 0)
+            assert piece == ["one"] and lost.poll(20_000), "it was told that we send no more, and not that we are gone"
 
 
 @pytest.mark.parametrize(("kind", "api", "stream"), BOTH)
