@@ -807,8 +807,7 @@ class _Making:
         """Copies a segment that is sealed already, byte for byte. Raises _Rotten where it is not what the ledger says."""
         name = os.path.basename(path) + sealed.SUFFIX["age" if held["file"].endswith(sealed.SUFFIX["age"]) else "aes256"]
         path = os.path.join(os.path.dirname(path), name)
-        temporary = os.path.join(os.path.dirname(path), f".{name}.{os.getpid()}.tmp")
-        out = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        out, temporary = stream.draft(path)
         try:
             made, at = chain.hashing()(), 0
             while data := os.pread(fd, CHUNK, at):

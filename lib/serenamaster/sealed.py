@@ -625,17 +625,10 @@ class _Draft:
 
     def __init__(self, path: str, named: bool = True):
         self.path, self.named, self.folder = path, named, os.path.dirname(path) or "."
-        # As stream.save() names it: what a crash leaves of it is found by that, and taken away.
-        self.name = os.path.join(self.folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
 
     def __enter__(self):
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            try:
-                self.fd = os.open(self.name, flags, 0o600)
-            except FileExistsError:
-                os.unlink(self.name)
-                self.fd = os.open(self.name, flags, 0o600)
+            self.fd, self.name = stream.draft(self.path)
             if not self.named:
                 os.unlink(self.name)
         except OSError as bad:

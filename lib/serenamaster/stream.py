@@ -222,17 +222,21 @@ def flush() -> None:
             raise Failure(f"cannot write to standard output: {bad.strerror}", IOERR) from None
 
 
-def save(path: str, data: bytes, mode: int = 0o600) -> None:
-    """Writes a file whole or not at all: a temporary file beside it, synced, renamed. Raises OSError; leaves nothing behind then."""
-    folder = os.path.dirname(path) or "."
-    temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+def draft(path: str, mode: int = 0o600) -> tuple[int, str]:
+    """(descriptor, name) of a new, empty file beside `path`, to be renamed to it: is_left() knows by its name whose it was. Raises OSError."""
+    name = os.path.join(os.path.dirname(path) or ".", f".{os.path.basename(path)}.{os.getpid()}.tmp")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(temporary, flags, mode)
+        return os.open(name, flags, mode), name
     except FileExistsError:
         # Of a process that had our number and was killed; the number is ours alone now.
-        os.unlink(temporary)
-        fd = os.open(temporary, flags, mode)
+        os.unlink(name)
+        return os.open(name, flags, mode), name
+
+
+def save(path: str, data: bytes, mode: int = 0o600) -> None:
+    """Writes a file whole or not at all: a temporary file beside it, synced, renamed. Raises OSError; leaves nothing behind then."""
+    fd, temporary = draft(path, mode)
     try:
         view = memoryview(data)
         while view:
@@ -246,7 +250,7 @@ def save(path: str, data: bytes, mode: int = 0o600) -> None:
             os.close(fd)
         os.unlink(temporary)
         raise
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
     finally:
@@ -254,7 +258,7 @@ def save(path: str, data: bytes, mode: int = 0o600) -> None:
 
 
 def is_left(name: str) -> bool:
-    """True for the name of a temporary file, as save() makes it, of a process that is gone."""
+    """True for the name of a temporary file, as draft() makes it, of a process that is gone."""
     found = re.fullmatch(r"\..*\.([0-9]+)\.tmp", name)
     try:
         if found:

@@ -219,11 +219,9 @@ class _Out:
         if self.form == "sealed":
             self.fd, _ = _scratch()
         elif self.to is not None:
-            self.temporary = os.path.join(os.path.dirname(self.to), f".{os.path.basename(self.to)}.{os.getpid()}.tmp")
             try:
-                self.fd = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                self.fd, self.temporary = stream.draft(self.to)
             except OSError as bad:
-                self.temporary = ""
                 raise self.failure(bad) from None
         return self
 

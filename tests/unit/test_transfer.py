@@ -320,6 +320,14 @@ def test_consent_for_one_thread_is_for_no_other(tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_what_one_left_that_was_killed_is_in_nobodys_way(form, tmp_path):
+    put(note())
+    (tmp_path / f".x{suffix(form)}.{os.getpid()}.tmp").write_text("half")
+    assert out(tmp_path / "x", form)["records"] == 1
+    assert sorted(os.listdir(tmp_path)) == ["a", f"x{suffix(form)}"]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_file_that_is_there_stays(form, tmp_path):
     put(note())
     place = tmp_path / f"x{suffix(form)}"
