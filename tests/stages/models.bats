@@ -15,7 +15,7 @@ setup() {
   privacy: "cloud"
   key: "anthropic"
   url: "$cloud"
-  deadline: 20
+  deadline: 120
   summary: "x"
 @end
 @provider
