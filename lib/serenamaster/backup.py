@@ -596,8 +596,8 @@ class _Making:
         try:
             fields = self.written(times)
         except BaseException:
-            # What no manifest names: a full disk is not left fuller than it was.
-            for path in self.fresh:
+            # What no manifest names: a full disk is not left fuller than it was. One that has its name is whole, whatever came behind that.
+            for path in self.fresh if not os.path.lexists(_path(self.folder, named(self.ts))) else ():
                 try:
                     os.unlink(path)
                 except OSError:
@@ -855,12 +855,13 @@ class _Making:
             # Of a journal that has lost them, these may be the last.
             self.warn("there are no keys of threads here: the backup keeps those it has")
         about = self.about("keys", entries, size=0, head="0" * 64)
-        stream.save(_path(self.folder, KEYS), proofs.sign(written(about, entries)).encode())
         kept = {entry["object"] for entry in entries}
+        # Before: as soon as this manifest has its name, they are all that there is.
+        self.fresh = [path for path in self.fresh if os.path.basename(path) not in kept]
+        stream.save(_path(self.folder, KEYS), proofs.sign(written(about, entries)).encode())
         _clear(os.path.join(self.folder, "latest"), kept)
         self.good[KEYS] = about, entries
         self.bad.pop(KEYS, None)
-        self.fresh = [path for path in self.fresh if os.path.basename(path) not in kept]
 
     def proven(self, size: int, head: str) -> None:
         """Raises Failure 74 where the journal does not hold the head that the manifest is to name."""

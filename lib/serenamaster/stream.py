@@ -244,7 +244,10 @@ def save(path: str, data: bytes, mode: int = 0o600) -> None:
     except BaseException:
         if fd >= 0:
             os.close(fd)
-        os.unlink(temporary)
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass  # a signal came when it had its name
         raise
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1791,6 +1791,26 @@ def test_what_ends_it_is_journaled_too():
     assert [rec for _, rec in journal.read(paths.journal())][-1]["because"] == "ended by KeyboardInterrupt"
 
 
+@pytest.mark.parametrize("place", ["snapshots", "latest"])
+def test_a_signal_right_behind_the_name_of_a_manifest_leaves_all_that_it_names(to, monkeypatch, place):
+    sealed_thread(monkeypatch)
+    good(to)
+    write(1)
+    rename = os.rename
+
+    def signalled(source, target, **ways):
+        rename(source, target, **ways)
+        if f"/{place}/" in target and target.endswith(".note"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "rename", signalled)
+        make(to)
+    assert check(to)[1] == []
+    assert len(backup.names(to)) == (2 if place == "snapshots" else 1)
+    good(to)
+
+
 def test_no_journal_is_begun_for_them(home):
     list(backup.acted("restore", dict, stage=STAGE, warn=Said()))
     assert not (home / "state" / "journal").exists()
