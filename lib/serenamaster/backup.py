@@ -167,7 +167,7 @@ def remember(folder: str, found: dict[str, bool] | None = None, **fields) -> Non
         try:
             stream.save(path, b"".join(encode({"@tag": "place", "folder": place, **about}) for place, about in book.items()))
         except OSError as bad:
-            raise Failure(f"cannot write '{path}': {bad.strerror}", CANTCREAT) from None
+            raise _unwritten(bad, path) from None
 
 
 def located(to: str | None, *, making: bool = False) -> str:
