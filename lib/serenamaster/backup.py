@@ -16,8 +16,8 @@ import time
 from collections import namedtuple
 
 from . import canonical, chain, journal, paths, proofs, retention, sealed, segments, specs, stream
-from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOME, TEMPFAIL, Failure
-from .record import Malformed, decode, encode, is_id, new_id, now
+from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOME, TEMPFAIL, USAGE, Failure
+from .record import Malformed, clean, decode, encode, is_id, new_id, now, shown
 from .record import make as record
 
 TYPE_CHECKING = False
@@ -177,8 +177,11 @@ def located(to: str | None, *, making: bool = False) -> str:
         to = os.path.join(paths.where("data"), paths.home() + set_[1:] if set_.startswith("~/") else set_) if set_ else None
     to = next(iter(known()), None) if to is None else to
     if not to:
-        raise Failure("no folder for backups is known", 2, "ftai-rotate backup --to DIR")
+        # On a new machine a backup is what is to be had, not to be made.
+        raise Failure("no folder for backups is known", USAGE, "ftai-rotate backup --to DIR" if making else "--to DIR, where they are")
     folder = os.path.realpath(to)
+    if folder != clean(folder):
+        raise Failure(f"no record can tell of '{to}': its name is no UTF-8, or holds control characters", USAGE, "--to a folder with another name")
     if not os.path.isdir(folder):
         # Made here, it could be below the mount point of a disk that is not there, and fill the one that is backed up.
         raise Failure(f"there is no folder '{to}'", CANTCREAT if making else NOINPUT, f"mount its disk{f', or mkdir {to!r}' if making else ''}")
@@ -1259,7 +1262,7 @@ def restore(
         except OSError as bad:
             raise Failure(f"cannot put the restored files into '{into}': {bad.strerror}", CANTCREAT) from None
     last = max((entry["last"] for _, entry in pairs if entry["kind"] == "segment"), default=0)
-    fields = {"snapshot": name, "at": about["ts"], "path": folder, "into": into, "files": len(pairs), "bytes": sum(entry["bytes"] for _, entry in pairs)}
+    fields = {"snapshot": name, "at": about["ts"], "path": folder, "into": shown(into), "files": len(pairs), "bytes": sum(entry["bytes"] for _, entry in pairs)}
     fields |= {"last": last, "segment": segment, "rebuilt": rebuilt, "missing": gone or None, "left": about.get("left")}
     fields |= {"wrong": wrong or None, "outcome": "damaged" if wrong else "done"}
     return fields | {"ms": int((time.monotonic() - began) * 1000)}

@@ -246,8 +246,20 @@ def test_the_folder_must_be_there(to, tmp_path):
         with raises(NOINPUT, "there is no folder"):
             backup.located(str(missing))
         assert not missing.exists()
-    with raises(USAGE, "no folder for backups is known"):
+    with pytest.raises(Failure, match="no folder for backups is known") as caught:
         backup.located(None)
+    assert (caught.value.code, caught.value.hint) == (USAGE, "--to DIR, where they are")
+
+
+@pytest.mark.parametrize("name", ["\udcff", "a\x01"])
+def test_a_folder_that_no_record_can_tell_of_is_refused(to, tmp_path, name):
+    (tmp_path / name).mkdir()
+    for making in (False, True):
+        with raises(USAGE, "no record can tell of"):
+            backup.located(str(tmp_path / name), making=making)
+    # Where to it is restored is only said, and nowhere looked up.
+    good(to)
+    assert restore(to, tmp_path / name)["into"] == f"{tmp_path}/{record.shown(name)}"
 
 
 def test_which_folder_is_used(to, tmp_path, monkeypatch):
