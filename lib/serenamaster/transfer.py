@@ -90,8 +90,9 @@ def export(
     archive.opened_by(opened)
     try:
         done = _exported(asked, form, to, upto, total, consent, stage, told, warn)
-    except Failure as bad:
-        _journal(make("report", stage, parent=intent, subject="archive", act="export", outcome="failed", because=bad.message), stage, warn)
+    except BaseException as bad:
+        because = bad.message if isinstance(bad, Failure) else f"ended by {type(bad).__name__}"
+        _journal(make("report", stage, parent=intent, subject="archive", act="export", outcome="failed", because=because), stage, warn)
         raise
     if not done["records"] and warn:
         warn("no record is what was asked for")
@@ -231,7 +232,10 @@ class _Out:
         if self.fd >= 0:
             os.close(self.fd)
         if self.temporary:
-            os.unlink(self.temporary)
+            try:
+                os.unlink(self.temporary)
+            except FileNotFoundError:
+                pass  # a signal came when it had its name
 
     def failure(self, bad: OSError) -> Failure:
         return Failure(f"cannot write '{self.to}': {bad.strerror}", IOERR if bad.errno in stream.FULL else CANTCREAT)
