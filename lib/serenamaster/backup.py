@@ -934,11 +934,12 @@ def _roomy() -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
+    for most in (hard, 10240) if soft != hard else ():
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(most, soft), hard))
+            return
         except (ValueError, OSError):
-            pass  # macOS takes no more than OPEN_MAX
+            pass  # macOS takes no more than OPEN_MAX, which is 10240
 
 
 def _files() -> Iterator[tuple[str, str, str]]:
@@ -1420,7 +1421,11 @@ def acted(act: str, work: Callable, *, stage: str, warn: Callable, **about) -> I
         fields = work()
     except BaseException as bad:
         because = bad.message if isinstance(bad, Failure) else f"ended by {type(bad).__name__}"
-        rec = _journaled(record("report", stage, parent=audit, subject="backup", act=act, outcome="failed", because=because), stage, warn)
+        try:
+            rec = _journaled(record("report", stage, parent=audit, subject="backup", act=act, outcome="failed", because=because), stage, warn)
+        except Failure as worse:
+            warn(worse.message)  # what came first is what is told, and is the status
+            raise bad from None
         if isinstance(bad, Failure):
             yield rec
         raise

@@ -92,8 +92,12 @@ def export(
         done = _exported(asked, form, to, upto, total, consent, stage, told, warn)
     except BaseException as bad:
         because = bad.message if isinstance(bad, Failure) else f"ended by {type(bad).__name__}"
-        _journal(make("report", stage, parent=intent, subject="archive", act="export", outcome="failed", because=because), stage, warn)
-        raise
+        try:
+            _journal(make("report", stage, parent=intent, subject="archive", act="export", outcome="failed", because=because), stage, warn)
+        except Failure as worse:
+            if warn:
+                warn(worse.message)  # what came first is what is told, and is the status
+        raise bad from None
     if not done["records"] and warn:
         warn("no record is what was asked for")
     for kind, (_, words) in MARKS.items():

@@ -1803,6 +1803,37 @@ def test_what_ends_it_is_journaled_too():
     assert [rec for _, rec in journal.read(paths.journal())][-1]["because"] == "ended by KeyboardInterrupt"
 
 
+def test_what_failed_is_told_also_where_the_journal_takes_no_more():
+    write(1)
+
+    def fails():
+        live = Path(paths.journal(), chain.LIVE)
+        live.unlink()
+        live.mkdir()
+        raise Failure("no disk", 73)
+
+    warned = Said()
+    with raises(73, "no disk"):
+        list(backup.acted("backup", fails, stage=STAGE, warn=warned))
+    assert "current.ftai" in warned[0]
+
+
+def test_as_many_files_as_the_system_allows_may_be_open(monkeypatch):
+    import resource
+
+    limits = [256, 1 << 62]
+
+    def limit(_, wanted):
+        if wanted[0] > 10240:  # as macOS, which has no hard limit
+            raise ValueError
+        limits[:] = wanted
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", limit)
+    backup._roomy()
+    assert limits == [10240, 1 << 62]
+
+
 @pytest.mark.parametrize("place", ["snapshots", "latest"])
 def test_a_signal_right_behind_the_name_of_a_manifest_leaves_all_that_it_names(to, monkeypatch, place):
     sealed_thread(monkeypatch)
