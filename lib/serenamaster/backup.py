@@ -502,6 +502,10 @@ def _signing() -> None:
         raise Failure("there is no key to sign backups with", CONFIG, "ftai-keys init")
 
 
+def _meanwhile(bad: Failure) -> str:
+    return f"{bad.message}; nothing is removed meanwhile{f': {bad.hint}' if bad.hint else ''}"
+
+
 def _unwritten(bad: OSError, folder: str) -> Failure:
     return Failure(f"cannot write '{bad.filename or folder}': {bad.strerror}", IOERR if bad.errno in stream.FULL else CANTCREAT)
 
@@ -594,7 +598,7 @@ class _Making:
         if named(self.ts) <= last:
             raise Failure(f"the clock is before the newest backup, {last}", TEMPFAIL, f"date; if that is right, rm '{_path(self.folder, last)}'")
         for bad in self.bad.values():
-            self.warn(f"{bad.message}; nothing is removed meanwhile: {bad.hint}")
+            self.warn(_meanwhile(bad))
         collect(self.folder, self.good, self.bad)
         try:
             fields = self.written(times)
@@ -649,6 +653,7 @@ class _Making:
         spans = [entry for entry in entries if entry["kind"] == "segment"]
         self.lost += [*_missed(spans, _removed(paths.journal(), None), self.own), *self.behind(size)]
         why = "a manifest is gone or cannot be believed" if self.bad else "the journal has lost what older backups may have" if self.lost else ""
+        why = why or ("it lacks what older backups have" if self.lacked() else "")
         stop = Failure(why) if why else None
         self.plan = judged(self.good | {named(self.ts): ({"verified": not self.shut}, entries)}, self.ts, times, stop)
         about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None, lost=self.lost or None, archives=self.plan.since or None)
@@ -872,6 +877,11 @@ class _Making:
         if size and (found is None or found[0] != size or found[1]["@blocks"][-1]["hash"] != head):
             raise Failure(f"the journal does not hold seq {size} as it was backed up", IOERR, "ftai-log --verify")
 
+    def lacked(self) -> set[str]:
+        """Paths of what is not in this backup, and older ones have; an archive is made again from the segments, keys of threads are in none of them."""
+        names = [entry["name"].partition("/") for _, entries in self.good.values() for entry in entries if entry["kind"] not in ("archive", "threads")]
+        return {os.path.join(paths.where(top), rest) for top, _, rest in names} & {*self.left}
+
     def behind(self, size: int) -> Iterator[str]:
         """What of the backup that reaches farthest the journal does not go on from."""
         most = max((about for name, (about, _) in self.good.items() if name != KEYS), key=lambda about: about["size"], default=None)
@@ -1036,7 +1046,7 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
     good, bad = _all(folder, own) if other else ({}, {})
     bad |= _gone(folder)
     for failure in bad.values():
-        warn(f"{failure.message}; nothing is removed meanwhile: {failure.hint}")
+        warn(_meanwhile(failure))
     present = now()
     there = {(entry["bytes"], entry["sha256"]) for _, entries in good.values() for entry in entries}
     sizes, entries, would, fresh = {size for size, _ in there}, chain.ledger(paths.journal()), 0, 0

@@ -846,6 +846,27 @@ def test_the_policy_takes_old_backups_away_with_what_only_they_name(to):
     assert check(to)[1] == []
 
 
+def test_what_only_older_backups_have_keeps_them(to):
+    policy("  keep_last: 1\n")
+    answer = Path(paths.make(os.path.join(paths.data(), "answers")), f"{ID}.txt")
+    answer.write_text("a long answer")
+    first = good(to)["snapshot"]
+    answer.unlink()
+    answer.mkdir()
+    for n in (2, 3):
+        write(1)
+        failed = Said()
+        made = make(to, failed)
+        assert made["left"] == [str(answer)] and "is not in the backup" in failed[0]
+        assert made["stopped"] == "it lacks what older backups have" and len(backup.names(to)) == n
+    # What was never in one keeps nothing.
+    answer.rmdir()
+    answer.with_name("odd.txt").write_text("x")
+    write(1)
+    made = make(to, Said())
+    assert made["left"] == [str(answer.with_name("odd.txt"))] and first in made["gone"] and len(backup.names(to)) == 1
+
+
 def test_the_newest_that_was_verified_stays_whatever_the_policy_says(to, tmp_path):
     policy("  keep_last: 1\n")
     seal.recipient()
