@@ -594,7 +594,7 @@ class _Making:
 
     def run(self, times: list[str]) -> dict:
         began = time.monotonic()
-        last = max((named(about["ts"]) for about, _ in self.good.values()), default="")
+        last = max((name for name in self.good if name != KEYS), default="")
         if named(self.ts) <= last:
             raise Failure(f"the clock is before the newest backup, {last}", TEMPFAIL, f"date; if that is right, rm '{_path(self.folder, last)}'")
         for bad in self.bad.values():

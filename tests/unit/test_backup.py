@@ -710,6 +710,22 @@ def test_without_the_identity_it_is_made_and_says_so(to, tmp_path):
     assert good(to)["verified"]
 
 
+def test_after_a_backup_of_a_day_to_come_the_hints_lead_on(to, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "now", lambda: "2099-12-31T23:59:59.999Z")
+        good(to)
+    with pytest.raises(Failure) as caught:
+        make(to)
+    assert caught.value.code == TEMPFAIL
+    os.unlink(re.search("rm '(.*)'", caught.value.hint)[1])
+    warned = Said()
+    make(to, warned=warned)
+    book = re.search("take the line of '.*' out of '(.*)'", warned[0])[1]
+    Path(book).unlink()
+    good(to)
+    assert check(to)[1] == [] and "20991231T235959.999Z" not in backup.names(to)
+
+
 def test_a_clock_that_goes_back_is_seen(to):
     good(to)
     name = backup.names(to)[0]
