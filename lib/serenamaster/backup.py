@@ -367,8 +367,12 @@ class Scratch:
 
 
 def names(folder: str) -> list[str]:
-    """The names of the backups in a folder, oldest first."""
-    return sorted(name[:-5] for name in os.listdir(os.path.join(folder, "snapshots")) if name.endswith(".note") and NAME.fullmatch(name[:-5]))
+    """The names of the backups in a folder, oldest first. Raises Failure 74, 77."""
+    place = os.path.join(folder, "snapshots")
+    try:
+        return sorted(name[:-5] for name in os.listdir(place) if name.endswith(".note") and NAME.fullmatch(name[:-5]))
+    except OSError as bad:
+        raise Failure(f"cannot read '{place}': {bad.strerror}", NOPERM if bad.errno == errno.EACCES else IOERR) from None
 
 
 def _path(folder: str, name: str) -> str:
@@ -1428,7 +1432,10 @@ def acted(act: str, work: Callable, *, stage: str, warn: Callable, **about) -> I
     audit = _journaled(record("audit", stage, act=act, subject="backup", who=journal.user(), outcome="intended", **about), stage, warn)
     yield audit
     try:
-        fields = work()
+        try:
+            fields = work()
+        except OSError as bad:
+            raise Failure(f"cannot use '{bad.filename or about.get('path')}': {bad.strerror}", IOERR) from None
     except BaseException as bad:
         because = bad.message if isinstance(bad, Failure) else f"ended by {type(bad).__name__}"
         try:

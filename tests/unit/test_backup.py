@@ -1829,6 +1829,23 @@ def test_a_failure_is_journaled_too():
     assert (told[-1]["outcome"], told[-1]["because"]) == ("failed", "no disk")
 
 
+def test_a_disk_that_fails_is_no_bug(to, tmp_path):
+    good(to)
+    write(1)
+
+    def full():
+        os.mkdir(tmp_path / "none" / "below")
+
+    told = []
+    with raises(IOERR, "below': No such file"):
+        for rec in backup.acted("restore", full, stage=STAGE, warn=Said()):
+            told.append(rec)
+    assert told[-1]["outcome"] == "failed"
+    os.rename(f"{to}/snapshots", f"{to}/gone")
+    with raises(IOERR, "snapshots"):
+        backup.names(to)
+
+
 def test_what_ends_it_is_journaled_too():
     write(1)
 
