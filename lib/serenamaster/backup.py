@@ -1254,7 +1254,10 @@ def restore(
     _empty(into)
     if os.path.realpath(into).startswith(f"{os.path.realpath(folder)}/"):
         raise Failure(f"'{into}' is in the folder of the backups, where nothing is in plain", CANTCREAT, "--into another place")
-    with _Shared(folder), Scratch(os.path.join(os.path.dirname(into), f".{os.path.basename(into)}.restore")) as scratch:
+    place = os.path.join(os.path.dirname(into), f".{os.path.basename(into)}.restore")
+    if os.path.isdir(place) and {*os.listdir(place)} - paths.BASES.keys():
+        raise Failure(f"'{place}' holds what no restore has left there", CANTCREAT, "look at it, or --into another place")
+    with _Shared(folder), Scratch(place) as scratch:
         own = owner(folder)
         newest = max((name for name in names(folder) if before is None or instant(name) <= before), default="")
         gone = [name for name in _lost(folder) if name != KEYS and name > newest and (before is None or instant(name) <= before)]

@@ -1586,6 +1586,16 @@ def test_into_an_empty_folder(to, tmp_path):
     assert (tmp_path / "into" / "state" / "journal" / "current.ftai").exists()
 
 
+def test_what_no_restore_has_left_there_stays(to, tmp_path):
+    good(to)
+    own = tmp_path / ".restored.restore"
+    own.mkdir(mode=0o700)
+    (own / "mine").write_text("x")
+    with raises(CANTCREAT, "holds what no restore has left there"):
+        restore(to, tmp_path / "restored")
+    assert (own / "mine").read_text() == "x" and not (tmp_path / "restored").exists()
+
+
 def test_what_a_killed_restore_left_is_in_nobodys_way(to, tmp_path):
     good(to)
     left = tmp_path / ".restored.restore"
