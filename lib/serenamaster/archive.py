@@ -522,9 +522,11 @@ def _rebuild(folder: str, path: str, told: Callable | None) -> tuple[int, int]:
 
 def forget(runs: Iterable[tuple[int, int]]) -> str | None:
     """Takes out rows from one seq to another each, whose segments retention removed. Returns None, or why it could not; a rebuild does it too."""
+    runs, path = list(runs), paths.archive_db()
+    if not runs:
+        return None
     import sqlite3
 
-    path = paths.archive_db()
     try:
         with Locked(10):
             if not _inode(path):

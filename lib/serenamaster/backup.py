@@ -16,8 +16,8 @@ import time
 from collections import namedtuple
 
 from . import canonical, chain, journal, paths, proofs, retention, sealed, segments, specs, stream
-from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOME, TEMPFAIL, Failure
-from .record import Malformed, decode, encode, is_id, new_id, now
+from .errors import CANTCREAT, CONFIG, DATAERR, IOERR, NOINPUT, NOPERM, SOME, TEMPFAIL, USAGE, Failure
+from .record import Malformed, clean, decode, encode, is_id, new_id, now, shown
 from .record import make as record
 
 TYPE_CHECKING = False
@@ -167,7 +167,7 @@ def remember(folder: str, found: dict[str, bool] | None = None, **fields) -> Non
         try:
             stream.save(path, b"".join(encode({"@tag": "place", "folder": place, **about}) for place, about in book.items()))
         except OSError as bad:
-            raise Failure(f"cannot write '{path}': {bad.strerror}", CANTCREAT) from None
+            raise _unwritten(bad, path) from None
 
 
 def located(to: str | None, *, making: bool = False) -> str:
@@ -177,8 +177,11 @@ def located(to: str | None, *, making: bool = False) -> str:
         to = os.path.join(paths.where("data"), paths.home() + set_[1:] if set_.startswith("~/") else set_) if set_ else None
     to = next(iter(known()), None) if to is None else to
     if not to:
-        raise Failure("no folder for backups is known", 2, "ftai-rotate backup --to DIR")
+        # On a new machine a backup is what is to be had, not to be made.
+        raise Failure("no folder for backups is known", USAGE, "ftai-rotate backup --to DIR" if making else "--to DIR, where they are")
     folder = os.path.realpath(to)
+    if folder != clean(folder):
+        raise Failure(f"no record can tell of '{to}': its name is no UTF-8, or holds control characters", USAGE, "--to a folder with another name")
     if not os.path.isdir(folder):
         # Made here, it could be below the mount point of a disk that is not there, and fill the one that is backed up.
         raise Failure(f"there is no folder '{to}'", CANTCREAT if making else NOINPUT, f"mount its disk{f', or mkdir {to!r}' if making else ''}")
@@ -364,8 +367,12 @@ class Scratch:
 
 
 def names(folder: str) -> list[str]:
-    """The names of the backups in a folder, oldest first."""
-    return sorted(name[:-5] for name in os.listdir(os.path.join(folder, "snapshots")) if name.endswith(".note") and NAME.fullmatch(name[:-5]))
+    """The names of the backups in a folder, oldest first. Raises Failure 74, 77."""
+    place = os.path.join(folder, "snapshots")
+    try:
+        return sorted(name[:-5] for name in os.listdir(place) if name.endswith(".note") and NAME.fullmatch(name[:-5]))
+    except OSError as bad:
+        raise Failure(f"cannot read '{place}': {bad.strerror}", NOPERM if bad.errno == errno.EACCES else IOERR) from None
 
 
 def _path(folder: str, name: str) -> str:
@@ -499,6 +506,10 @@ def _signing() -> None:
         raise Failure("there is no key to sign backups with", CONFIG, "ftai-keys init")
 
 
+def _meanwhile(bad: Failure) -> str:
+    return f"{bad.message}; nothing is removed meanwhile{f': {bad.hint}' if bad.hint else ''}"
+
+
 def _unwritten(bad: OSError, folder: str) -> Failure:
     return Failure(f"cannot write '{bad.filename or folder}': {bad.strerror}", IOERR if bad.errno in stream.FULL else CANTCREAT)
 
@@ -587,17 +598,17 @@ class _Making:
 
     def run(self, times: list[str]) -> dict:
         began = time.monotonic()
-        last = max((named(about["ts"]) for about, _ in self.good.values()), default="")
+        last = max((name for name in self.good if name != KEYS), default="")
         if named(self.ts) <= last:
             raise Failure(f"the clock is before the newest backup, {last}", TEMPFAIL, f"date; if that is right, rm '{_path(self.folder, last)}'")
         for bad in self.bad.values():
-            self.warn(f"{bad.message}; nothing is removed meanwhile: {bad.hint}")
+            self.warn(_meanwhile(bad))
         collect(self.folder, self.good, self.bad)
         try:
             fields = self.written(times)
         except BaseException:
-            # What no manifest names: a full disk is not left fuller than it was.
-            for path in self.fresh:
+            # What no manifest names: a full disk is not left fuller than it was. One that has its name is whole, whatever came behind that.
+            for path in self.fresh if not os.path.lexists(_path(self.folder, named(self.ts))) else ():
                 try:
                     os.unlink(path)
                 except OSError:
@@ -646,6 +657,7 @@ class _Making:
         spans = [entry for entry in entries if entry["kind"] == "segment"]
         self.lost += [*_missed(spans, _removed(paths.journal(), None), self.own), *self.behind(size)]
         why = "a manifest is gone or cannot be believed" if self.bad else "the journal has lost what older backups may have" if self.lost else ""
+        why = why or ("it lacks what older backups have" if self.lacked() else "")
         stop = Failure(why) if why else None
         self.plan = judged(self.good | {named(self.ts): ({"verified": not self.shut}, entries)}, self.ts, times, stop)
         about = self.about("all", entries, size=size, head=head, new=self.new, left=self.left or None, lost=self.lost or None, archives=self.plan.since or None)
@@ -854,18 +866,24 @@ class _Making:
             # Of a journal that has lost them, these may be the last.
             self.warn("there are no keys of threads here: the backup keeps those it has")
         about = self.about("keys", entries, size=0, head="0" * 64)
-        stream.save(_path(self.folder, KEYS), proofs.sign(written(about, entries)).encode())
         kept = {entry["object"] for entry in entries}
+        # Before: as soon as this manifest has its name, they are all that there is.
+        self.fresh = [path for path in self.fresh if os.path.basename(path) not in kept]
+        stream.save(_path(self.folder, KEYS), proofs.sign(written(about, entries)).encode())
         _clear(os.path.join(self.folder, "latest"), kept)
         self.good[KEYS] = about, entries
         self.bad.pop(KEYS, None)
-        self.fresh = [path for path in self.fresh if os.path.basename(path) not in kept]
 
     def proven(self, size: int, head: str) -> None:
         """Raises Failure 74 where the journal does not hold the head that the manifest is to name."""
         found = next(journal.read(paths.journal(), after=size - 1), None) if size else None
         if size and (found is None or found[0] != size or found[1]["@blocks"][-1]["hash"] != head):
             raise Failure(f"the journal does not hold seq {size} as it was backed up", IOERR, "ftai-log --verify")
+
+    def lacked(self) -> set[str]:
+        """Paths of what is not in this backup, and older ones have; an archive is made again from the segments, keys of threads are in none of them."""
+        names = [entry["name"].partition("/") for _, entries in self.good.values() for entry in entries if entry["kind"] not in ("archive", "threads")]
+        return {os.path.join(paths.where(top), rest) for top, _, rest in names} & {*self.left}
 
     def behind(self, size: int) -> Iterator[str]:
         """What of the backup that reaches farthest the journal does not go on from."""
@@ -929,11 +947,12 @@ def _roomy() -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
+    for most in (hard, 10240) if soft != hard else ():
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(most, soft), hard))
+            return
         except (ValueError, OSError):
-            pass  # macOS takes no more than OPEN_MAX
+            pass  # macOS takes no more than OPEN_MAX, which is 10240
 
 
 def _files() -> Iterator[tuple[str, str, str]]:
@@ -1030,7 +1049,7 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
     good, bad = _all(folder, own) if other else ({}, {})
     bad |= _gone(folder)
     for failure in bad.values():
-        warn(f"{failure.message}; nothing is removed meanwhile: {failure.hint}")
+        warn(_meanwhile(failure))
     present = now()
     there = {(entry["bytes"], entry["sha256"]) for _, entries in good.values() for entry in entries}
     sizes, entries, would, fresh = {size for size, _ in there}, chain.ledger(paths.journal()), 0, 0
@@ -1234,7 +1253,10 @@ def restore(
     _empty(into)
     if os.path.realpath(into).startswith(f"{os.path.realpath(folder)}/"):
         raise Failure(f"'{into}' is in the folder of the backups, where nothing is in plain", CANTCREAT, "--into another place")
-    with _Shared(folder), Scratch(os.path.join(os.path.dirname(into), f".{os.path.basename(into)}.restore")) as scratch:
+    place = os.path.join(os.path.dirname(into), f".{os.path.basename(into)}.restore")
+    if os.path.isdir(place) and {*os.listdir(place)} - paths.BASES.keys():
+        raise Failure(f"'{place}' holds what no restore has left there", CANTCREAT, "look at it, or --into another place")
+    with _Shared(folder), Scratch(place) as scratch:
         own = owner(folder)
         newest = max((name for name in names(folder) if before is None or instant(name) <= before), default="")
         gone = [name for name in _lost(folder) if name != KEYS and name > newest and (before is None or instant(name) <= before)]
@@ -1257,7 +1279,7 @@ def restore(
         except OSError as bad:
             raise Failure(f"cannot put the restored files into '{into}': {bad.strerror}", CANTCREAT) from None
     last = max((entry["last"] for _, entry in pairs if entry["kind"] == "segment"), default=0)
-    fields = {"snapshot": name, "at": about["ts"], "path": folder, "into": into, "files": len(pairs), "bytes": sum(entry["bytes"] for _, entry in pairs)}
+    fields = {"snapshot": name, "at": about["ts"], "path": folder, "into": shown(into), "files": len(pairs), "bytes": sum(entry["bytes"] for _, entry in pairs)}
     fields |= {"last": last, "segment": segment, "rebuilt": rebuilt, "missing": gone or None, "left": about.get("left")}
     fields |= {"wrong": wrong or None, "outcome": "damaged" if wrong else "done"}
     return fields | {"ms": int((time.monotonic() - began) * 1000)}
@@ -1412,10 +1434,17 @@ def acted(act: str, work: Callable, *, stage: str, warn: Callable, **about) -> I
     audit = _journaled(record("audit", stage, act=act, subject="backup", who=journal.user(), outcome="intended", **about), stage, warn)
     yield audit
     try:
-        fields = work()
+        try:
+            fields = work()
+        except OSError as bad:
+            raise Failure(f"cannot use '{bad.filename or about.get('path')}': {bad.strerror}", IOERR) from None
     except BaseException as bad:
         because = bad.message if isinstance(bad, Failure) else f"ended by {type(bad).__name__}"
-        rec = _journaled(record("report", stage, parent=audit, subject="backup", act=act, outcome="failed", because=because), stage, warn)
+        try:
+            rec = _journaled(record("report", stage, parent=audit, subject="backup", act=act, outcome="failed", because=because), stage, warn)
+        except Failure as worse:
+            warn(worse.message)  # what came first is what is told, and is the status
+            raise bad from None
         if isinstance(bad, Failure):
             yield rec
         raise

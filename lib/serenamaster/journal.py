@@ -163,7 +163,8 @@ class Live:
         except FileNotFoundError:
             return self.restart("there was no live segment")
         key = seen.st_dev, seen.st_ino
-        if key == self.key and seen.st_size == self.size:
+        # Where another process could not sync, it wrote nothing, and what is written behind the place in doubt is not read.
+        if key == self.key and seen.st_size == self.size and not os.path.lexists(os.path.join(self.folder, ".suspect")):
             return None  # as same() would say
         if key != self.key or seen.st_size < self.end:
             if not self.open():

@@ -123,13 +123,18 @@ def _own() -> str:
     """The identity in the folder of the keys, made where there is none. Call it under the lock."""
     import pyrage
 
+    from . import specs
+
     place = os.path.join(folder(), "identity")
     try:
         return _text(place)
     except FileNotFoundError:
-        if os.path.exists(os.path.join(folder(), THREADS)):
-            # The identity was moved to a keychain: with a new one, nobody could open what was sealed before.
-            raise Failure(f"cannot seal: '{folder()}/recipient' is missing", CONFIG, f"age-keygen -y IDENTITY > '{folder()}/recipient'") from None
+        # The identity was moved to a keychain, or the folder of the keys to another disk: with a new one, what was sealed before and what is sealed
+        # now would be for two, and who puts the old one back in its place would lose the new.
+        owned = os.path.exists(os.path.join(paths.where("state"), "journal", "ledger")) and not specs.setting("recipients", "")
+        if owned or os.path.exists(os.path.join(folder(), THREADS)):
+            hint = f"put back what was there; or age-keygen -y IDENTITY > '{folder()}/recipient'"
+            raise Failure(f"cannot seal: '{folder()}/recipient' is missing, and there is what was sealed before", CONFIG, hint) from None
     fresh = str(pyrage.x25519.Identity.generate())
     try:
         stream.save(place, f"{fresh}\n".encode())

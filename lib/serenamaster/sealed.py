@@ -663,4 +663,7 @@ class _Draft:
     def __exit__(self, *_) -> None:
         os.close(self.fd)
         if self.named:
-            os.unlink(self.name)
+            try:
+                os.unlink(self.name)
+            except FileNotFoundError:
+                pass  # a signal came when it had its name

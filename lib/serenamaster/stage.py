@@ -98,7 +98,7 @@ def run(main, options=None, *, doc: str, usage: str = "[FILE...]") -> None:
     except BrokenPipeError:
         die(signal.SIGPIPE)
     except Exception as bad:
-        code = bug(ctx, bad)
+        code = _broken(ctx, bad) if isinstance(bad, OSError) and bad.errno in stream.FULL else bug(ctx, bad)
     # Nothing is left to do that the interpreter's own shutdown would do, and it costs a fifth of a start.
     os._exit(code)
 
@@ -133,6 +133,16 @@ def _last_words(ctx: Context, bad: Failure) -> int:
         except (Failure, OSError):
             return IOERR
     return tally([bad.code, *ctx.codes]) if bad.code != USAGE else USAGE
+
+
+def _broken(ctx: Context, bad: OSError) -> int:
+    """A disk that is full or dying, wherever it showed itself first, is no bug."""
+    try:
+        stream.flush()  # the good records before it
+    except (Failure, OSError):
+        pass
+    what = f"use '{bad.filename}'" if bad.filename else "read or write"
+    return _last_words(ctx, Failure(f"cannot {what}: {bad.strerror}", IOERR))
 
 
 def die(number: int) -> None:

@@ -248,7 +248,10 @@ def save(path: str, data: bytes, mode: int = 0o600) -> None:
     except BaseException:
         if fd >= 0:
             os.close(fd)
-        os.unlink(temporary)
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass  # a signal came when it had its name
         raise
     fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -273,7 +276,8 @@ def is_left(name: str) -> bool:
 class Lock:
     """`with Lock(path):` holds a lock file, which is made where it is missing; `fd` is its descriptor.
 
-    Raises Failure: 75, with the reason `why` and a hint, where another process still holds it after so many seconds; 73 and 74 where it can't be opened.
+    Raises Failure: 75, with the reason `why` and a hint, where another process still holds it after so many seconds; 73 and 74 where it can't be
+    opened or locked.
     """
 
     def __init__(self, path: str, seconds: float = 10.0, why: str = "", hint: str = ""):
@@ -298,6 +302,9 @@ class Lock:
                 if time.monotonic() >= end:
                     os.close(self.fd)
                     raise Failure(self.why or f"'{self.path}' is locked by another process", TEMPFAIL, self.hint) from None
+            except OSError as bad:
+                os.close(self.fd)  # a file system without locks
+                raise Failure(f"cannot lock '{self.path}': {bad.strerror}", IOERR) from None
             time.sleep(pause)
             pause = min(pause * 2, 0.01)
 

@@ -90,9 +90,14 @@ def export(
     archive.opened_by(opened)
     try:
         done = _exported(asked, form, to, upto, total, consent, stage, told, warn)
-    except Failure as bad:
-        _journal(make("report", stage, parent=intent, subject="archive", act="export", outcome="failed", because=bad.message), stage, warn)
-        raise
+    except BaseException as bad:
+        because = bad.message if isinstance(bad, Failure) else f"ended by {type(bad).__name__}"
+        try:
+            _journal(make("report", stage, parent=intent, subject="archive", act="export", outcome="failed", because=because), stage, warn)
+        except Failure as worse:
+            if warn:
+                warn(worse.message)  # what came first is what is told, and is the status
+        raise bad from None
     if not done["records"] and warn:
         warn("no record is what was asked for")
     for kind, (_, words) in MARKS.items():
@@ -229,7 +234,10 @@ class _Out:
         if self.fd >= 0:
             os.close(self.fd)
         if self.temporary:
-            os.unlink(self.temporary)
+            try:
+                os.unlink(self.temporary)
+            except FileNotFoundError:
+                pass  # a signal came when it had its name
 
     def failure(self, bad: OSError) -> Failure:
         return Failure(f"cannot write '{self.to}': {bad.strerror}", IOERR if bad.errno in stream.FULL else CANTCREAT)

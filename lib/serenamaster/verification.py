@@ -39,7 +39,7 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None, t
     """
     notes: list[str] = []
     live = os.path.join(folder, chain.LIVE)
-    kept = {}
+    kept, note = {}, ""
     entries: dict = {}
     if files:
         parts = [chain.Segment(0, os.path.basename(path), path, path.endswith(chain.SEALED)) for path in files]
@@ -52,12 +52,13 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None, t
                 parts.append(chain.live(folder))
             # What is plain may be sealed in the next moment.
             kept = {part.path: chain.open_plain(part.path) for part in parts if not part.sealed}
+            note = segments.anchor(folder)  # of this moment too: the next one tells of records that are not looked at
         if since:
             parts = _later(parts, entries, since)
     check = _Check(folder, _accepted(folder) if folder else set(), seen)
     check.part = bool(files or since)
     if folder and not files:
-        check.anchored(folder)
+        check.signed = check.anchored(folder, note)
     tops = [chain.known_head(part, entries, kept.get(part.path)) for part in parts]
     for n, part in enumerate(parts):
         if told:
@@ -70,7 +71,7 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None, t
                 again = None if files else next((one for one in chain.segments(folder) if one.number == part.number), None)
                 if files or again and again.path == part.path:
                     raise
-                check.anchored(folder)
+                check.anchored(folder, segments.anchor(folder))
                 if again is None:
                     continue
                 part = again
@@ -447,19 +448,18 @@ class _Check:
         if self.signed and self.signed.size == self.seq:
             self.reached = self.prev
 
-    def anchored(self, folder: str) -> None:
-        """Takes note of what the latest checkpoint says, which stands apart from the journal."""
-        note = segments.anchor(folder)
-        if not note:
-            return
+    def anchored(self, folder: str, note: str) -> proofs.Checkpoint | None:
+        """What the latest checkpoint says, which stands apart from the journal; what it says was removed is taken note of."""
         try:
-            self.signed = proofs.parsed(proofs.opened(note))
-            self.removed |= set(self.signed.removed)
+            said = proofs.parsed(proofs.opened(note)) if note else None
+            self.removed |= set(said.removed) if said else set()
+            return said
         except Failure as bad:
             if bad.code == CONFIG:  # no key is known here that could tell
                 self.notes.append(f"'{os.path.join(folder, chain.NOTE)}' proves nothing: {bad.message}")
             else:
                 self.say(os.path.join(folder, chain.NOTE), 0, 1, "", f"the latest checkpoint proves nothing: {bad.message}")
+            return None
 
     def runs(self) -> list[tuple]:
         """What is known to be removed: all that can be said before the end."""

@@ -402,21 +402,24 @@ last() { ftai-archive stats | jq .last; }
     ended 0
 }
 
-@test "terminated: 143, and nothing in plain is left" {
+@test "terminated, or without its terminal: 143, 129, and nothing in plain is left" {
     ftai-rotate backup --to "$to" >/dev/null
-    for n in $(seq 5); do
-        ftai-rotate drill >"$T/out" 2>"$T/err" &
-        pid=$!
-        until [ -n "$(find "$FTAI_HOME/cache/drill" -name '*.ftai' 2>/dev/null)" ] || ! kill -0 "$pid" 2>/dev/null; do :; done
-        rc=0
-        kill "$pid" 2>/dev/null || true
-        wait "$pid" || rc=$?
-        [ "$rc" -eq 143 ] || [ "$rc" -eq 0 ]
-        [ -z "$(find "$FTAI_HOME/cache" -name '*.ftai')" ]
-        [ "$rc" -eq 143 ] && break
+    for signal in TERM HUP; do
+        want=$((128 + $(kill -l $signal)))
+        for n in $(seq 5); do
+            ftai-rotate drill >"$T/out" 2>"$T/err" &
+            pid=$!
+            until [ -n "$(find "$FTAI_HOME/cache/drill" -name '*.ftai' 2>/dev/null)" ] || ! kill -0 "$pid" 2>/dev/null; do :; done
+            rc=0
+            kill -$signal "$pid" 2>/dev/null || true
+            wait "$pid" || rc=$?
+            [ "$rc" -eq $want ] || [ "$rc" -eq 0 ]
+            [ -z "$(find "$FTAI_HOME/cache" -name '*.ftai')" ]
+            [ "$rc" -eq $want ] && break
+        done
+        [ "$rc" -eq $want ]
     done
-    [ "$rc" -eq 143 ]
-    grep -q "ended by Terminated" "$FTAI_HOME/state/journal/current.ftai"
+    same "$(grep -c "ended by Terminated" "$FTAI_HOME/state/journal/current.ftai")" 2
 }
 
 @test "from cron: env -i" {

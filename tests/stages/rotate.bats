@@ -173,6 +173,28 @@ policy() {
     empty "$T/out"
 }
 
+@test "retention: what a killed run left in the archive goes with the next one" {
+    ftai-keys init >/dev/null
+    for word in one two; do
+        echo "{\"@tag\":\"note\",\"body\":\"$word\"}" | ftai-log --sink
+        ftai-rotate --now >/dev/null
+    done
+    policy '  keep_last: 1'
+    ftai-archive maintain >/dev/null
+    cp "$FTAI_HOME/state/archive.db" before.db
+    ftai-rotate >/dev/null
+    same "$(sealed)" "000002.ftai.zst.sealed"
+    same "$(ftai-recall --tag note -n 9 | jq -r .body | xargs)" "two"
+    # As if it had been killed before it came to the archive.
+    rm -f "$FTAI_HOME"/state/archive.db*
+    cp before.db "$FTAI_HOME/state/archive.db"
+    same "$(ftai-recall --tag note one | jq -r .body)" "one"
+    try ftai-rotate
+    ended 0
+    empty "$T/out"
+    same "$(ftai-recall --tag note -n 9 | jq -r .body | xargs)" "two"
+}
+
 @test "retention: a wrong clock is 75, and all else is done" {
     needs faketime
     ftai-keys init >/dev/null

@@ -240,15 +240,25 @@ END
     same "$rc" 141
 }
 
-@test "SIGTERM leaves no half of a file" {
-    seq -f '{"@tag":"note","body":"some more words of it: %.0f"}' 1 5000 | ftai-log --sink
-    ftai-archive export --tag note --format ndjson --to "$T/x" >"$T/out" &
-    pid=$!
-    until compgen -G "$T/.x.*.tmp" >/dev/null || ! kill -0 $pid; do :; done
-    kill -TERM $pid || true
-    wait $pid || rc=$?
-    # It may have been faster.
-    [ "${rc-0}" -eq 143 ] && [ ! -e "$T/x" ] || [ -s "$T/x" ]
+@test "SIGTERM and SIGHUP leave no half of a file, nor what was begun of it" {
+    seq -f '{"@tag":"note","body":"some more words of it: %.0f"}' 1 20000 | ftai-log --sink
+    for signal in TERM HUP; do
+        want=$((128 + $(kill -l $signal)))
+        for n in $(seq 5); do
+            rm -f "$T/x"
+            ftai-archive export --tag note --format ndjson --to "$T/x" >"$T/out" &
+            pid=$!
+            until compgen -G "$T/.x.*.tmp" >/dev/null || ! kill -0 $pid 2>/dev/null; do :; done
+            rc=0
+            kill -$signal $pid 2>/dev/null || true
+            wait $pid || rc=$?
+            [ "$rc" -eq $want ] && break
+        done
+        same "$rc" $want
+        [ ! -e "$T/x" ]
+        ! compgen -G "$T/.x.*.tmp"
+        same "$(ftai-recall --tag report -n 1 | jq -c '[.act, .outcome, .because]')" '["export","failed","ended by Terminated"]'
+    done
 }
 
 @test "with nothing in the environment" {

@@ -246,8 +246,20 @@ def test_the_folder_must_be_there(to, tmp_path):
         with raises(NOINPUT, "there is no folder"):
             backup.located(str(missing))
         assert not missing.exists()
-    with raises(USAGE, "no folder for backups is known"):
+    with pytest.raises(Failure, match="no folder for backups is known") as caught:
         backup.located(None)
+    assert (caught.value.code, caught.value.hint) == (USAGE, "--to DIR, where they are")
+
+
+@pytest.mark.parametrize("name", ["\udcff", "a\x01"])
+def test_a_folder_that_no_record_can_tell_of_is_refused(to, tmp_path, name):
+    (tmp_path / name).mkdir()
+    for making in (False, True):
+        with raises(USAGE, "no record can tell of"):
+            backup.located(str(tmp_path / name), making=making)
+    # Where to it is restored is only said, and nowhere looked up.
+    good(to)
+    assert restore(to, tmp_path / name)["into"] == f"{tmp_path}/{record.shown(name)}"
 
 
 def test_which_folder_is_used(to, tmp_path, monkeypatch):
@@ -698,6 +710,22 @@ def test_without_the_identity_it_is_made_and_says_so(to, tmp_path):
     assert good(to)["verified"]
 
 
+def test_after_a_backup_of_a_day_to_come_the_hints_lead_on(to, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "now", lambda: "2099-12-31T23:59:59.999Z")
+        good(to)
+    with pytest.raises(Failure) as caught:
+        make(to)
+    assert caught.value.code == TEMPFAIL
+    os.unlink(re.search("rm '(.*)'", caught.value.hint)[1])
+    warned = Said()
+    make(to, warned=warned)
+    book = re.search("take the line of '.*' out of '(.*)'", warned[0])[1]
+    Path(book).unlink()
+    good(to)
+    assert check(to)[1] == [] and "20991231T235959.999Z" not in backup.names(to)
+
+
 def test_a_clock_that_goes_back_is_seen(to):
     good(to)
     name = backup.names(to)[0]
@@ -832,6 +860,27 @@ def test_the_policy_takes_old_backups_away_with_what_only_they_name(to):
     named = {one["object"] for name in backup.names(to) for one in backup.manifest(to, name, backup.owner(to))[1]}
     assert set(os.listdir(f"{to}/objects")) == named
     assert check(to)[1] == []
+
+
+def test_what_only_older_backups_have_keeps_them(to):
+    policy("  keep_last: 1\n")
+    answer = Path(paths.make(os.path.join(paths.data(), "answers")), f"{ID}.txt")
+    answer.write_text("a long answer")
+    first = good(to)["snapshot"]
+    answer.unlink()
+    answer.mkdir()
+    for n in (2, 3):
+        write(1)
+        failed = Said()
+        made = make(to, failed)
+        assert made["left"] == [str(answer)] and "is not in the backup" in failed[0]
+        assert made["stopped"] == "it lacks what older backups have" and len(backup.names(to)) == n
+    # What was never in one keeps nothing.
+    answer.rmdir()
+    answer.with_name("odd.txt").write_text("x")
+    write(1)
+    made = make(to, Said())
+    assert made["left"] == [str(answer.with_name("odd.txt"))] and first in made["gone"] and len(backup.names(to)) == 1
 
 
 def test_the_newest_that_was_verified_stays_whatever_the_policy_says(to, tmp_path):
@@ -1537,6 +1586,16 @@ def test_into_an_empty_folder(to, tmp_path):
     assert (tmp_path / "into" / "state" / "journal" / "current.ftai").exists()
 
 
+def test_what_no_restore_has_left_there_stays(to, tmp_path):
+    good(to)
+    own = tmp_path / ".restored.restore"
+    own.mkdir(mode=0o700)
+    (own / "mine").write_text("x")
+    with raises(CANTCREAT, "holds what no restore has left there"):
+        restore(to, tmp_path / "restored")
+    assert (own / "mine").read_text() == "x" and not (tmp_path / "restored").exists()
+
+
 def test_what_a_killed_restore_left_is_in_nobodys_way(to, tmp_path):
     good(to)
     left = tmp_path / ".restored.restore"
@@ -1780,6 +1839,23 @@ def test_a_failure_is_journaled_too():
     assert (told[-1]["outcome"], told[-1]["because"]) == ("failed", "no disk")
 
 
+def test_a_disk_that_fails_is_no_bug(to, tmp_path):
+    good(to)
+    write(1)
+
+    def full():
+        os.mkdir(tmp_path / "none" / "below")
+
+    told = []
+    with raises(IOERR, "below': No such file"):
+        for rec in backup.acted("restore", full, stage=STAGE, warn=Said()):
+            told.append(rec)
+    assert told[-1]["outcome"] == "failed"
+    os.rename(f"{to}/snapshots", f"{to}/gone")
+    with raises(IOERR, "snapshots"):
+        backup.names(to)
+
+
 def test_what_ends_it_is_journaled_too():
     write(1)
 
@@ -1789,6 +1865,57 @@ def test_what_ends_it_is_journaled_too():
     with pytest.raises(KeyboardInterrupt):
         list(backup.acted("drill", ends, stage=STAGE, warn=Said()))
     assert [rec for _, rec in journal.read(paths.journal())][-1]["because"] == "ended by KeyboardInterrupt"
+
+
+def test_what_failed_is_told_also_where_the_journal_takes_no_more():
+    write(1)
+
+    def fails():
+        live = Path(paths.journal(), chain.LIVE)
+        live.unlink()
+        live.mkdir()
+        raise Failure("no disk", 73)
+
+    warned = Said()
+    with raises(73, "no disk"):
+        list(backup.acted("backup", fails, stage=STAGE, warn=warned))
+    assert "current.ftai" in warned[0]
+
+
+def test_as_many_files_as_the_system_allows_may_be_open(monkeypatch):
+    import resource
+
+    limits = [256, 1 << 62]
+
+    def limit(_, wanted):
+        if wanted[0] > 10240:  # as macOS, which has no hard limit
+            raise ValueError
+        limits[:] = wanted
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", limit)
+    backup._roomy()
+    assert limits == [10240, 1 << 62]
+
+
+@pytest.mark.parametrize("place", ["snapshots", "latest"])
+def test_a_signal_right_behind_the_name_of_a_manifest_leaves_all_that_it_names(to, monkeypatch, place):
+    sealed_thread(monkeypatch)
+    good(to)
+    write(1)
+    rename = os.rename
+
+    def signalled(source, target, **ways):
+        rename(source, target, **ways)
+        if f"/{place}/" in target and target.endswith(".note"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "rename", signalled)
+        make(to)
+    assert check(to)[1] == []
+    assert len(backup.names(to)) == (2 if place == "snapshots" else 1)
+    good(to)
 
 
 def test_no_journal_is_begun_for_them(home):

@@ -663,6 +663,24 @@ def test_an_error_of_fsync_closes_the_segment(folder, monkeypatch):
     assert not troubles(folder)
 
 
+def test_who_wrote_last_sees_that_another_process_could_not_sync(folder, monkeypatch):
+    put(folder, note("a"))
+    held = journal._live[folder]
+
+    def broken(fd):
+        raise OSError(5, "Input/output error")
+
+    forget(folder)
+    with monkeypatch.context() as patch, pytest.raises(Failure):
+        patch.setattr(chain, "sync", broken)
+        segments.rotate(folder, stage="ftai-test")
+    journal._live[folder] = held
+    assert put(folder, note("b")) == [("written", 3, None)]
+    forget(folder)
+    assert put(folder, note("c")) == [("written", 4, None)]
+    assert [body for body in bodies(folder) if body] == ["a", "b", "c"] and not troubles(folder)
+
+
 def test_a_mark_that_could_not_be_written_is_believed(folder):
     put(folder, note("a"))
     Path(folder, ".suspect").write_text("")

@@ -123,13 +123,21 @@ def test_without_identity_the_recipient_is_enough(place):
     assert not (place / "identity").exists()
 
 
-def test_no_second_identity_is_made_for_what_was_sealed_before(place):
+@pytest.mark.parametrize("sealed", [f"keys/{seal.THREADS}", "journal/ledger"])
+def test_no_second_identity_is_made_for_what_was_sealed_before(place, sealed, monkeypatch):
     seal.recipient()
-    (place / seal.THREADS).touch()
+    (place.parent / sealed).parent.mkdir(exist_ok=True)
+    (place.parent / sealed).touch()
     for name in ("identity", "recipient"):
         (place / name).unlink()
     assert code(seal.recipient) == CONFIG
     assert not (place / "identity").exists()
+    # What was sealed for others needs none of ours.
+    monkeypatch.setenv("FTAI_RECIPIENTS", "ssh-ed25519 AAAA")
+    if sealed == "journal/ledger":
+        assert seal.recipient().startswith("age1")
+    else:
+        assert code(seal.recipient) == CONFIG
 
 
 @pytest.mark.parametrize("name", ["identity", "recipient"])

@@ -359,6 +359,21 @@ def test_retention_while_it_is_verified_is_no_finding():
     assert [part.number for part in chain.segments(folder)] == [2, 4]
 
 
+@pytest.mark.parametrize("numbers", [[], [1, 3]])
+def test_what_is_written_and_signed_while_it_is_verified_is_no_finding(numbers):
+    folder = many()
+    seen = []
+
+    def hook(event, given_):
+        if event == "open" and given_[0] == f"{folder}/.accepted" and not seen:
+            seen.append(event)
+            write(2)
+            segments.drop(folder, numbers, "retention", stage=STAGE) if numbers else segments.certify(folder, [], stage=STAGE)
+
+    sys.addaudithook(hook)
+    assert not check(folder)[1] and seen
+
+
 def test_what_is_plain_may_be_sealed_while_it_is_verified():
     folder = three()
     seen = []

@@ -141,6 +141,16 @@ def test_a_bug_is_named_and_its_traceback_is_in_a_file_of_the_users_own(plain, t
     assert "hunter2" in path.read_text()
 
 
+@pytest.mark.parametrize(("given", "said"), [("5, 'Input/output error'", "read or write"), ("28, 'No space left on device', 'a/b'", "use 'a/b'")])
+@pytest.mark.parametrize("click", [[], ["--count", "1"]])
+def test_a_disk_that_is_full_or_dying_is_no_bug(plain, tmp_path, given, said, click):
+    ran = plain(f"    stream.write(b'good\\n')\n    raise OSError({given})")(*click, env=os.environ | {"FTAI_HOME": str(tmp_path / "home")})
+    assert (ran.returncode, ran.stdout) == (74, b"good\n")
+    assert ran.stderr.decode() == f"ftai-try: cannot {said}: {given.split(chr(39))[1]}\n"
+    # Any other may be one of ours.
+    assert plain("    raise OSError(9, 'Bad file descriptor')")(*click, env=os.environ | {"FTAI_HOME": str(tmp_path / "home")}).returncode == 70
+
+
 def test_a_bug_is_named_where_its_traceback_cannot_be_kept(plain, tmp_path):
     (tmp_path / "home").write_text("")
     ran = plain("    raise RecursionError")(env=os.environ | {"FTAI_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)})

@@ -1,5 +1,6 @@
 """Reading records from bytes in any chunks, and writing them."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -258,6 +259,21 @@ def test_a_lock_that_cannot_be_opened(tmp_path, place, words, code):
         pass
     assert bad.value.code == code and words in bad.value.message
     assert not (tmp_path / "else").exists()
+
+
+def test_a_file_system_without_locks_is_no_bug(tmp_path, monkeypatch):
+    import fcntl
+
+    def none(fd, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(Failure) as bad, stream.Lock(str(tmp_path / "lock")):
+        pass
+    assert bad.value.code == 74 and "cannot lock" in bad.value.message
+    monkeypatch.undo()
+    with stream.Lock(str(tmp_path / "lock"), 0):
+        pass
 
 
 def test_save_writes_whole_files_for_the_user_alone(tmp_path):
