@@ -95,6 +95,9 @@ def run(main, options=None, *, doc: str, usage: str = "[FILE...]") -> None:
     except KeyboardInterrupt:
         ctx.bar()
         die(signal.SIGINT)
+    except Terminated as came:
+        ctx.bar()
+        die(came.args[0])
     except BrokenPipeError:
         die(signal.SIGPIPE)
     except Exception as bad:
@@ -143,6 +146,21 @@ def _broken(ctx: Context, bad: OSError) -> int:
         pass
     what = f"use '{bad.filename}'" if bad.filename else "read or write"
     return _last_words(ctx, Failure(f"cannot {what}: {bad.strerror}", IOERR))
+
+
+class Terminated(BaseException):
+    """SIGTERM came, or SIGHUP as the terminal went away; the signal is its argument."""
+
+
+def tidy() -> None:
+    """Lets those signals be raised as Terminated, as Ctrl-C is: what was begun in plain is taken away before the end. nohup stays what it is."""
+
+    def came(number, _):
+        raise Terminated(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, came)
 
 
 def die(number: int) -> None:
