@@ -25,6 +25,8 @@ NEAR = 8 * 1024  # where the search for the last record begins
 END = b"\n@end\n"
 MARK = b"\n  @chain\n"
 CHAIN = re.compile(rb'    seq: ([1-9][0-9]{0,17})\n    (?:salt: "([0-9a-f]{32})"|digest: "([0-9a-f]{64})")\n    hash: "([0-9a-f]{64})"\n  @end')
+CHAINED = b'  @chain\n    seq: %d\n    salt: "%b"\n    hash: "%b"\n  @end'
+SALT = slice(-117, -85)  # of CHAINED
 HEX = frozenset("0123456789abcdef")
 
 Head = namedtuple("Head", "journal number first prev tags start")  # start: the offset behind it
@@ -74,7 +76,8 @@ def pieces(fd: int, at: int, end: int):
     position = at
     while position < end:
         # Reading as much again as is in hand keeps a file without a single `@end` from being copied over and over.
-        data = os.pread(fd, min(max(CHUNK, len(rest)), end - position), position)
+        # What the caches of a processor hold: twice as fast as CHUNK.
+        data = os.pread(fd, min(max(WINDOW, len(rest)), end - position), position)
         if not data:
             return
         position += len(data)
@@ -94,7 +97,16 @@ def walk(fd: int, at: int, end: int, seq: int, prev: str):
     # After a wrong record: what else may stand before the next one, so that one bad record is one finding. A hash that is None fits all.
     others: list[tuple] = []
     for offset, piece in pieces(fd, at, end):
-        cut = piece.find(MARK) + 1
+        cut, number, salt = piece.find(MARK) + 1, seq + 1, piece[SALT]
+        # Nearly all are right: their blocks, written anew, are the same bytes, and that is sooner seen than what they say.
+        if number < 10**18 and not salt.translate(None, b"0123456789abcdef"):
+            digest = sha256(salt + piece[1:cut]).hexdigest()
+            computed = sha256(f"ftai-journal/1 {number} {prev} {digest}\n".encode()).hexdigest()
+            if piece[cut:] == CHAINED % (number, salt, computed.encode()) and piece.startswith(b"\n@"):
+                seq, prev = number, computed
+                others = []
+                yield offset, piece, cut, seq, prev, ""
+                continue
         found = CHAIN.fullmatch(piece, cut + 9) if cut else None
         if found is None or not piece.startswith(b"\n@"):
             yield offset, piece, None, seq + 1, None, "it does not end with a @chain block as expected" if found is None else "no blank line before it"
@@ -448,7 +460,7 @@ def link(sealed: list, seq: int, prev: str):
     for content, salt, digest in sealed:
         seq += 1
         prev = sha256(f"ftai-journal/1 {seq} {prev} {digest}\n".encode()).hexdigest()
-        out += (b"\n", content, f'  @chain\n    seq: {seq}\n    salt: "{salt}"\n    hash: "{prev}"\n  @end\n@end\n'.encode())
+        out += (b"\n", content, CHAINED % (seq, salt.encode(), prev.encode()), END)
     return b"".join(out), prev
 
 

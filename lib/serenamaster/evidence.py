@@ -143,19 +143,18 @@ class Anchor:
         self.path = path
         words, self.vkey = proofs.signer(_file(path))
         self.said = proofs.parsed(words)
-        self.head, self._now = "", (0, 1, 0, lambda own: None)  # the segment that is looked at: its number, first and last seq, and who takes its hashes
+        self.head = ""
         self.trees = {part.number: (part, proofs.Tree()) for part in self.said.segments}
         self.notes: list[str] = []
         self.proven: list[str] = []
 
-    def seen(self, number: int, seq: int, own: str) -> None:
-        if seq == self.said.size:
-            self.head = own
-        if number != self._now[0]:
-            part, tree = self.trees.get(number, (proofs.Segment(number, 1, 0, ""), proofs.Tree()))
-            self._now = number, part.first, part.last, tree.add
-        if self._now[1] <= seq <= self._now[2]:
-            self._now[3](own)
+    def seen(self, number: int, seq: int, hashes: list[str]) -> None:
+        if seq <= self.said.size < seq + len(hashes):
+            self.head = hashes[self.said.size - seq]
+        if number in self.trees:
+            part, tree = self.trees[number]
+            for own in hashes[max(0, part.first - seq) : max(0, part.last + 1 - seq)]:
+                tree.add(own)
 
     def troubles(self, folder: str, summary) -> list:
         """What the journal does not hold of what the anchor says. summary: of verification.verify(); folder: "" where it was of files."""

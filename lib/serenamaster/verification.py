@@ -33,9 +33,9 @@ Summary = namedtuple("Summary", "journal segments records first last hash notes 
 def verify(folder: str = "", files=(), *, since: str | None = None, seen=None, told=None):
     """(Summary, list of Trouble): all that ftai(5), JOURNAL, asks of the journal in `folder`, or of segments given as files, oldest first.
 
-    since: a time as archive.instant() gives it: from the segment on that was live then. seen(number, seq, hash) is called for each record that is
-    right, told(segments done, of all, words) now and then. Of a sealed segment that can't be opened here the checksum is compared with the ledger's, and a
-    note tells of it. Summary is of what is good; its notes are no troubles. Raises OSError, Failure 75.
+    since: a time as archive.instant() gives it: from the segment on that was live then. seen(number, seq, hashes) is called for each run of records
+    of a segment that are right, from seq on, told(segments done, of all, words) now and then. Of a sealed segment that can't be opened here the
+    checksum is compared with the ledger's, and a note tells of it. Summary is of what is good; its notes are no troubles. Raises OSError, Failure 75.
     """
     notes: list[str] = []
     live = os.path.join(folder, chain.LIVE)
@@ -179,17 +179,18 @@ def _telling(piece: bytes) -> bool:
 
 STRETCH = 1024 * 1024  # bytes of a segment that are looked at by one process at a time
 PROCESSES = 8  # at most
+KINDS = frozenset((b"\n@au", b"\n@ch", b"\n@re", b"\n@to"))  # how telling records begin
 
-# A stretch of a segment in which all is right: seq and hash of its last record and the offset behind, how many there are, their hashes where asked
-# for, that of one seq, and (offset, piece, cut, seq before, hash before) of the telling ones.
-Stretch = namedtuple("Stretch", "seq hash end records hashes reached telling")
+# A stretch of a segment in which all is right: the offset behind its last record, seq and hash of that, the hashes of all, and
+# (offset, piece, cut, seq before, hash before) of the telling ones.
+Stretch = namedtuple("Stretch", "end seq hash hashes telling")
 
 
-def _looked(fd: int, top: chain.Head, size: int, until: int | None, mark: int, hashes: bool):
+def _looked(fd: int, top: chain.Head, size: int, until: int | None):
     """Yields one Stretch after the other from the head of a segment on, as far as all is right, by as many processes as there are processors.
 
     A stretch begins with the seq and hash that the file says stand before it, and counts only where the one before ends just there and so: then
-    it is as if one process had read all. What is wrong, too little, or can't be shared here is left to the caller.
+    it is as if one process had read all. What is wrong, or can't be shared here, is left to the caller.
     """
     import marshal
 
@@ -199,14 +200,14 @@ def _looked(fd: int, top: chain.Head, size: int, until: int | None, mark: int, h
         if found[0] > spans[-1][0]:
             spans.append(found)
     jobs = min(PROCESSES, len(spans), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    ends = [at for at, *_ in spans[1:]] + [size]
+    work = [*zip(spans, [at for at, *_ in spans[1:]] + [size], strict=True)]
     children: list = []
     try:
         for n in range(jobs if jobs > 1 else 0):
-            children.append(_child(fd, [*zip(spans, ends, strict=True)][n::jobs], until, mark, hashes))
-        for n in range(len(spans) if children else 0):
-            found = marshal.load(children[n % jobs][1])
-            if found is None or (n + 1 < len(spans) and (found[2], found[0], found[1]) != spans[n + 1]):
+            children.append(_child(fd, work[n::jobs], until))
+        for n, (span, end) in enumerate(work):
+            found = marshal.load(children[n % jobs][1]) if children else _look(fd, span, end, until)
+            if found is None or (n + 1 < len(spans) and found[:3] != spans[n + 1]):
                 return
             yield Stretch(*found)
     except (OSError, EOFError, ValueError):
@@ -221,7 +222,7 @@ def _looked(fd: int, top: chain.Head, size: int, until: int | None, mark: int, h
                 pass  # who started this ignores SIGCHLD, and so nobody is left to be waited for
 
 
-def _child(fd: int, spans: list, until: int | None, mark: int, hashes: bool):
+def _child(fd: int, work: list, until: int | None):
     """(pid, file) of a process that writes into the file what _look() gives of each ((offset, seq, hash), end), as marshal has it. Raises OSError."""
     import marshal
     import signal
@@ -242,29 +243,27 @@ def _child(fd: int, spans: list, until: int | None, mark: int, hashes: bool):
             if signal.getsignal(name) != signal.SIG_IGN:
                 signal.signal(name, signal.SIG_DFL)  # what the stage does then is not for this process to do
         with open(into, "wb") as file:
-            for (at, seq, prev), end in spans:
-                marshal.dump(_look(fd, at, end, seq, prev, until, mark, hashes), file)
+            for span, end in work:
+                marshal.dump(_look(fd, span, end, until), file)
                 file.flush()
     finally:
         os._exit(0)
 
 
-def _look(fd: int, at: int, end: int, seq: int, prev: str, until: int | None, mark: int, hashes: bool):
-    """The fields of a Stretch, None where something in it is wrong. mark: the seq whose hash is asked for. until: the last seq that counts."""
-    before, reached, own, telling = seq, "", [], []
+def _look(fd: int, span: tuple, end: int, until: int | None):
+    """The fields of a Stretch, None where something in it is wrong. span: where it begins, seq and hash before. until: the last seq that counts."""
+    at, seq, prev = span
+    hashes, telling = [], []
     for offset, piece, cut, number, stored, wrong in chain.walk(fd, at, end, seq, prev):
         if until is not None and number > until:
             break
         if wrong:
             return None
-        if _telling(piece):
+        if piece[:4] in KINDS and _telling(piece):
             telling.append((offset, piece, cut, seq, prev))
-        if number == mark:
-            reached = stored
-        if hashes:
-            own.append(stored)
-        seq, prev, at = number, stored, offset + len(piece) + len(chain.END)
-    return seq, prev, at, seq - before, own, reached, telling
+        hashes.append(stored)
+        at, seq, prev = offset + len(piece) + len(chain.END), number, stored
+    return at, seq, prev, hashes, telling
 
 
 class _Check:
@@ -305,17 +304,13 @@ class _Check:
         self.seq, self.prev, end = top.first - 1, top.prev, top.start
         if self.far:
             self.far(end, size)
-        size_ = self.signed.size if self.signed else 0
-        for found in _looked(fd, top, size, until, size_, bool(self.seen)):
+        for found in _looked(fd, top, size, until):
             for offset, piece, cut, self.seq, self.prev in found.telling:
                 self.told(path, fd, offset, piece, cut)
-            self.seq, self.prev, end = found.seq, found.hash, found.end
+            end, self.seq, self.prev = found[:3]
             if self.far:
                 self.far(end, size)
-            self.count += found.records
-            self.reached = found.reached or self.reached
-            for seq, stored in enumerate(found.hashes, found.seq - len(found.hashes) + 1):
-                self.seen(top.number, seq, stored)
+            self.good(top.number, found.hashes)
         for offset, piece, cut, seq, stored, wrong in chain.walk(fd, end, size, self.seq, self.prev):
             if until is not None and seq > until:
                 break
@@ -327,16 +322,21 @@ class _Check:
             if _telling(piece):
                 self.told(path, fd, offset, piece, cut)
             self.seq, self.prev = seq, str(stored)
-            self.count += 1
-            if seq == size_:
-                self.reached = self.prev
-            if self.seen:
-                self.seen(top.number, seq, stored)
+            self.good(top.number, [self.prev])
         if until is not None and self.seq < until:
             self.short = [Trouble(path, 0, self.seq + 1, "", f"the records from seq {self.seq + 1} to {until} are missing")]
         if size > end + 1 or (size > end and os.pread(fd, 1, end) != b"\n"):
             what = "it is cut off: no whole record" if until is None else f"{size - end} bytes of damage behind seq {self.seq}"
             self.damage(path, fd, end, size, what)
+
+    def good(self, number: int, hashes: list[str]) -> None:
+        """Takes note of records of a segment that are right, up to self.seq."""
+        self.count += len(hashes)
+        first = self.seq + 1 - len(hashes)
+        if self.signed and first <= self.signed.size <= self.seq:
+            self.reached = hashes[self.signed.size - first]
+        if self.seen:
+            self.seen(number, first, hashes)
 
     def told(self, path: str, fd: int, offset: int, piece: bytes, cut: int) -> None:
         """Takes note of a record that is telling, behind self.seq."""

@@ -174,6 +174,23 @@ def test_a_journal_that_was_cut_is_not_signed_over(tmp_path):
 # ---- anchors ----
 
 
+@pytest.mark.parametrize("run", [1, 2, 3, 5, 12])
+@pytest.mark.parametrize("size", [1, 6, 9, 10, 12])
+def test_an_anchor_takes_of_any_runs_what_it_is_about(run, size, tmp_path):
+    """Of a segment from seq 1 to 12 it covers `size`, and 4 to 9 have a root."""
+    proofs.make_key()
+    hashes = [f"{n:064x}" for n in range(1, 13)]
+    words = proofs.text(record.new_id(), size, hashes[-1], proofs.lines(1, [(1, 4, min(9, size), "0" * 64)] if size > 4 else []))
+    kept = evidence.Anchor(str(keep(tmp_path / "anchor", proofs.sign(words))))
+    tree = proofs.Tree()
+    for own in hashes[3 : min(9, size)] if size > 4 else []:
+        tree.add(own)
+    for at in range(0, 12, run):
+        kept.seen(1, at + 1, hashes[at : at + run])
+    assert kept.head == hashes[size - 1]
+    assert [(found.size, found.root()) for _, found in kept.trees.values()] == [(tree.size, tree.root())] * (size > 4)
+
+
 def test_an_anchor_proves_what_it_covers(tmp_path):
     three()
     kept = keep(tmp_path / "anchor")

@@ -1,4 +1,4 @@
-"""Verifying by several processes: it must say what one process says, whatever is wrong."""
+"""Verifying in stretches, by several processes: it must say what is said of one record after the other, whatever is wrong."""
 
 import os
 import random
@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,15 @@ verification.verify(sys.argv[1], seen=lambda *_: None)
 
 @pytest.fixture
 def few(monkeypatch):
-    """One process, for whatever there is."""
+    """One process, for whatever there is: in stretches, and one record after the other, which must be the same."""
 
     def alone(function, *args, **settings):
         with monkeypatch.context() as patch:
             patch.setattr(verification, "PROCESSES", 1)
-            return function(*args, **settings)
+            found = function(*args, **settings)
+            patch.setattr(verification, "_looked", lambda *_: ())
+            assert function(*args, **settings) == found
+            return found
 
     return alone
 
@@ -60,10 +64,10 @@ def folder(tmp_path, monkeypatch):
     archive.discard()
 
 
-def looked(path: str, until=None, mark=0, hashes=False):
+def looked(path: str):
     fd, size, top = chain.open_plain(path)
     try:
-        return list(verification._looked(fd, top, size, until, mark, hashes)), size
+        return list(verification._looked(fd, top, size, None)), size
     finally:
         os.close(fd)
 
@@ -71,11 +75,17 @@ def looked(path: str, until=None, mark=0, hashes=False):
 def told(folder: str):
     """All that verifying says, and the hashes that it shows."""
     seen: list = []
-    summary, troubles = verification.verify(folder, seen=lambda *found: seen.append(found))
+
+    def each(number, seq, hashes):
+        seen.extend((number, seq + n, own) for n, own in enumerate(hashes))
+
+    summary, troubles = verification.verify(folder, seen=each)
     return summary, troubles, seen
 
 
-def test_all_of_a_segment_is_shared(folder):
+@pytest.mark.parametrize("most", [1, 8])
+def test_all_of_a_segment_is_looked_at_in_stretches(folder, most, monkeypatch):
+    monkeypatch.setattr(verification, "PROCESSES", most)
     for part in [*chain.segments(folder), chain.live(folder)]:
         found, size = looked(part.path)
         assert len(found) > 4
@@ -141,6 +151,80 @@ def test_what_is_wrong_is_told_of_as_by_one_process(folder, few):
         with open(path, "wb") as file:
             file.write(kept)
     assert found > 55
+
+
+# Of a record: what is as it should not be. The hash is of what stands there all the same.
+ODD = [
+    {"blank": ""},
+    {"blank": "\n\n"},
+    {"blank": "x"},
+    {"content": 'note\n  body: "x"\n'},
+    {"content": "@note\n  @chain\n  @end\n"},
+    {"content": "@note\n  @chain\n"},
+    {"content": '@note\n  body: "x"'},
+    {"seq": "05"},
+    {"seq": "+5"},
+    {"seq": "6"},
+    {"salt": "0123456789ABCDEF" * 2},
+    {"salt": "0123456789abcdeg" * 2},
+    {"salt": "0123456789abcde\n" * 2},
+    {"salt": "\u00e9" * 16},
+    {"salt": "0" * 31},
+    {"salt": "0" * 33},
+    {"salt": ""},
+    {"more": '    more: "x"\n'},
+    {"more": " "},
+    {"kind": "digest"},
+]
+
+
+def segment(path, records: list, first: int = 2):
+    """A segment of records, each as one of ODD."""
+    prev = "0" * 64
+    out = [chain.heading(record.new_id(), 2, first, prev, []).decode()]
+    for seq, odd in enumerate(records, first):
+        one = {"blank": "\n", "content": '@note\n  body: "x"\n', "seq": str(seq), "kind": "salt", "salt": "0123456789abcdef" * 2, "more": ""} | odd
+        text, own, kind, salt, more = one["blank"] + one["content"], one["seq"], one["kind"], one["salt"], one["more"]
+        digest = sha256((salt + text[1:]).encode()).hexdigest()
+        prev = sha256(f"ftai-journal/1 {seq} {prev} {digest}\n".encode()).hexdigest()
+        out.append(f'{text}  @chain\n    seq: {own}\n    {kind}: "{salt}"\n{more}    hash: "{prev}"\n  @end\n@end\n')
+    path.write_bytes("".join(out).encode())
+    return path
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_a_record_of_another_shape_is_found_though_its_hash_fits(odd, few, tmp_path):
+    path = str(segment(tmp_path / "x.ftai", [{}, {}, {}, odd, {}, {}]))
+    summary, troubles = few(verification.verify, files=[path])
+    assert [trouble.seq for trouble in troubles] == [5]
+    assert (summary.records, summary.last) == (5, 7)
+
+
+def test_control_a_record_of_the_right_shape_is_right(few, tmp_path):
+    path = str(segment(tmp_path / "x.ftai", [{}] * 6))
+    assert few(verification.verify, files=[path])[1] == []
+
+
+def test_what_is_right_is_not_taken_apart(few, tmp_path, monkeypatch):
+    path = str(segment(tmp_path / "x.ftai", [{}] * 6))
+    monkeypatch.setattr(chain, "CHAIN", re.compile(b"(?!)"))
+    assert few(verification.verify, files=[path])[1] == []
+
+
+def test_a_record_that_stands_there_again_behind_a_wrong_one_is_found(few, tmp_path):
+    """What may follow a wrong record may do so once."""
+    path = segment(tmp_path / "x.ftai", [{}] * 8)
+    *records, end = path.read_bytes().split(chain.END)
+    records[4] = records[4].replace(b'"x"', b'"y"')
+    path.write_bytes(chain.END.join([*records[:8], records[5], *records[8:], end]))
+    troubles = few(verification.verify, files=[str(path)])[1]
+    assert [trouble.message.partition(",")[0] for trouble in troubles] == ["its hash does not fit its content and the record before", "expected seq 8"]
+
+
+def test_a_seq_has_no_more_than_eighteen_digits(few, tmp_path):
+    path = str(segment(tmp_path / "x.ftai", [{}] * 6, 10**18 - 3))
+    summary, troubles = few(verification.verify, files=[path])
+    assert (summary.records, troubles[0].seq) == (3, 10**18)
 
 
 def test_a_place_that_only_looks_like_the_end_of_a_record_is_not_believed(folder, few, monkeypatch):
