@@ -556,6 +556,26 @@ def test_a_probe(vendor):
     assert vendor.state()["left"] == [], "a probe used up an answer"
 
 
+SLOW = """
+import sys, time
+from types import SimpleNamespace
+sys.path.insert(0, sys.argv[1])
+from serenamaster import providers
+late = []
+class Slow:
+    def find_spec(self, name, *_):
+        late.extend([None] * (name == "httpx2"))
+sys.meta_path.insert(0, Slow())
+providers.time = SimpleNamespace(monotonic=lambda: time.monotonic() + 1000 * len(late))
+print(*providers.probe({"name": "there", "kind": "openai", "url": sys.argv[2]}, seconds=60), len(late))
+"""
+
+
+def test_the_time_of_a_probe_is_not_used_up_by_what_has_to_be_loaded(vendor):
+    done = subprocess.run([sys.executable, "-c", SLOW, str(LIB), f"{vendor.url}/v1"], capture_output=True, text=True, timeout=300)
+    assert (done.stdout, done.stderr) == ("True it answered with 200 1\n", "")
+
+
 def test_a_probe_of_nobody():
     with rehearsal.Process() as gone:
         pass
