@@ -4,8 +4,10 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 SCALE = int(os.environ.get("FTAI_TEST_SCALE", "1"))
@@ -21,3 +23,11 @@ atexit.register(shutil.rmtree, home, ignore_errors=True)
 os.environ |= {"FTAI_HOME": f"{home}/ftai", "HOME": home, "NO_COLOR": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
 # Who runs the tests in the background of a shell has it ignored, and so would all that is started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """The journals of a test are closed with it: a process has room for few files, and how many tests one runs is chance."""
+    yield
+    if journal := sys.modules.get("serenamaster.journal"):
+        journal._live.clear()

@@ -149,12 +149,13 @@ class Vendor(ThreadingHTTPServer):
                 entries[0] = {**entry, "times": entry["times"] - 1}
             return entry
 
-    def tally(self, what: str, entry: dict | None = None, **fields) -> None:
+    def tally(self, what: str, entry: dict, **fields) -> None:
+        """Counts what became of a request; one from before a reset is forgotten, though its thread may come late to say so."""
         with self.change:
-            self.counts[what] += 1
-            if entry is not None:
+            if entry["n"] < len(self.requests) and self.requests[entry["n"]] is entry:
+                self.counts[what] += 1
                 entry.update(fields)
-            self.change.notify_all()
+                self.change.notify_all()
 
     def state(self) -> dict:
         with self.change:
@@ -272,7 +273,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.change:
             noted["n"] = len(self.server.requests)
             self.server.requests.append(noted)
-        self.server.tally("requests")
+            self.server.tally("requests", noted)
         if self.server.key is not None and given != self.server.key:
             entry = {"fault": "401"}
         self.entry = entry

@@ -148,6 +148,10 @@ class Live:
         self.since = 0
         self.stage, self.warn = "", _silent
 
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
     def same(self) -> bool:
         """True if nothing was written since this process last held the lock."""
         try:

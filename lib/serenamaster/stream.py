@@ -103,7 +103,7 @@ def refuse(ctx, name, line, column, reason, sample, strict):
 def mask(sample: bytes, width: int = 40) -> str:
     """The first bytes of bad input in shape only: each letter `a`, each digit `0`, so that an error record can't carry a secret."""
     text = sample[:width].decode("utf-8", "replace")
-    return "".join("a" if c.isalpha() else "0" if c.isdigit() else c if c.isprintable() else "\ufffd" for c in text)
+    return "".join("a" if c.isalpha() else "0" if c.isnumeric() else c if c.isprintable() else "\ufffd" for c in text)
 
 
 def numbered(source):

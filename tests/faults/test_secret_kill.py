@@ -214,8 +214,13 @@ def test_control_killed_at_random_while_it_writes_in_place(monkeypatch):
         carelessly(path, data, mode)
 
     monkeypatch.setattr(stream, "save", slowly)
-    count, neither = storm(10, seed=2)
-    assert count == 10 and neither
+    # How many kills it takes until one comes between the halves depends on what else the machine does.
+    for seed in range(2, 22):
+        count, neither = storm(10, seed)
+        assert count == 10
+        if neither:
+            break
+    assert neither, "nothing was lost: the test above proves nothing"
 
 
 def test_many_writers_at_once():

@@ -338,12 +338,12 @@ journaled() { ftai-recall --limit 1000 --tag result | jq -r "select(.parent == \
     ftai-queue drain --watch >out 2>err &
     pid=$!
     until_true grep -q '"result"' out
-    # It sleeps until this is due, not to the next look.
-    queue cmd:mark b "not_before=$(date -u -d '+2 seconds' +%FT%TZ)"
     kill -TERM $pid
     rc=0
     wait $pid || rc=$?
     same "$rc" 143
+    # It sleeps until this is due, not to the next look.
+    queue cmd:mark b "not_before=$(date -u -d '+2 seconds' +%FT%TZ)"
     ftai-queue drain --watch >out2 2>err &
     pid=$!
     until_true grep -q '"result"' out2

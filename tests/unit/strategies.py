@@ -52,4 +52,5 @@ def block(inner):
 
 
 narrative = st.builds(lambda words: {"@text": words}, text)
-record = st.recursive(block(None), lambda inner: block(inner | narrative), max_leaves=5) | narrative
+tagged = st.recursive(block(None), lambda inner: block(inner | narrative), max_leaves=5)
+record = tagged | narrative

@@ -10,7 +10,7 @@ import pytest
 import strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serenamaster import archive, chain, journal, paths, record, text
+from serenamaster import archive, chain, journal, paths, record, specs, text
 from serenamaster.errors import Failure
 
 LIB = os.path.dirname(os.path.dirname(archive.__file__))
@@ -93,10 +93,9 @@ def test_a_rebuild_gives_what_many_steps_gave(home, monkeypatch):
 
 
 @settings(max_examples=30)
-@given(st.lists(strategies.record.filter(lambda rec: "@tag" in rec), min_size=1, max_size=5))
-def test_any_record_is_taken_in_and_known_again(tmp_path_factory, records):
-    os.environ["FTAI_HOME"] = str(tmp_path_factory.mktemp("home"))
-    forget()
+@given(st.lists(strategies.tagged, min_size=1, max_size=5))
+def test_any_record_is_taken_in_and_known_again(fresh, records):
+    fresh()
     stamped = [record.stamp(rec) for rec in records]
     kinds = [kind for kind, _, _ in journal.append(paths.journal(), stamped, stage="test")]
     assert archive.catch_up() is None
@@ -703,10 +702,26 @@ def test_neighbours(home):
 
 
 @pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """fresh() makes a home for one example; what the tests behind these find is as it was before."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def make():
+            patch.setenv("FTAI_HOME", str(tmp_path_factory.mktemp("home")))
+            forget()
+            specs.forget()
+
+        yield make
+    forget()
+    specs.forget()
+
+
+@pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """An archive of hostile texts; its connection, and its home."""
     folder = str(tmp_path_factory.mktemp("library"))
-    os.environ["FTAI_HOME"] = folder
+    patch = pytest.MonkeyPatch()
+    patch.setenv("FTAI_HOME", folder)
     forget()
     words = [
         "invoice",
@@ -733,7 +748,9 @@ def library(tmp_path_factory):
     ]
     texts = [" ".join(words[n:] + words[:n]) for n in range(len(words))]
     put(*map(note, texts))
-    yield archive.connect(pytest.fail), folder
+    db = archive.connect(pytest.fail)
+    patch.undo()
+    yield db, folder
     forget()
 
 
@@ -750,9 +767,8 @@ def test_no_words_are_a_syntax_error(library, words):
 
 @settings(max_examples=60)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30), min_size=1, max_size=4))
-def test_a_record_is_found_by_each_of_its_words(tmp_path_factory, bodies):
-    os.environ["FTAI_HOME"] = str(tmp_path_factory.mktemp("home"))
-    forget()
+def test_a_record_is_found_by_each_of_its_words(fresh, bodies):
+    fresh()
     put(*map(note, bodies))
     db = archive.connect(pytest.fail)
     for seq, body in enumerate(bodies, 1):

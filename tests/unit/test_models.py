@@ -75,6 +75,27 @@ def hang_up(server):
     server.control(script="hang*")
 
 
+class Stop(execution.Stop):
+    """As it is, without the handlers: threads of a test can't have them."""
+
+    def __init__(self):
+        self.number, self.waiting = 0, False
+
+
+class Over(Stop):
+    """The time of a call is over once its server has the request, however long that takes."""
+
+    def __init__(self, server):
+        super().__init__()
+        self.server = server
+
+    def wait(self, function, *args):
+        if function.__name__ == "take" and function.__self__.provider["url"] == self.server.url:
+            self.server.wait(requests=1)
+            function.__self__.end = time.monotonic()
+        return super().wait(function, *args)
+
+
 # -- who could answer
 
 
@@ -663,7 +684,8 @@ def test_the_deadline_of_a_provider(there):
     made = Run()(*pair())
     assert time.monotonic() - begun < 50
     assert said(made, "attempt", "target", "status", "class") == [("model:big", "failed", "timeout"), ("model:other", "done", None)]
-    there.far.wait(closed=1)
+    # What has not gone out within that second never does.
+    there.far.wait(closed=there.far.state()["counts"]["requests"])
 
 
 def test_the_deadline_of_the_record(there):
@@ -683,7 +705,7 @@ def test_the_deadline_of_the_record(there):
 
 
 def test_what_does_not_fit_into_the_deadline_is_not_waited_for(there):
-    there.config(changes={"far": {"deadline": 5}})
+    there.config(changes={"far": {"deadline": 15}})
     there.far.control(script="429:retry-after=20")
     made = Run()(*pair("model:small"))
     assert there.counts == [1, 0, 0]
@@ -694,9 +716,11 @@ def test_what_does_not_fit_into_the_deadline_is_not_waited_for(there):
 
 def test_a_hanging_call_is_no_reason_to_wait_longer_than_the_queue_needs(there):
     there.config(changes={"far": {"deadline": 1}})
-    there.far.control(script="hang")
+    hang_up(there.far)
     made = Run()(*pair("model:small"))
     assert said(made, "error", "class", "recovery") == [("timeout", "none"), ("timeout", "queue")]
+    there.config()
+    there.far.control(script="")
     assert end(drain())["status"] == "done"
 
 
@@ -765,7 +789,7 @@ def test_a_short_wait_for_the_rate_is_waited(there):
 
 
 def test_a_wait_longer_than_the_deadline_is_queued(there):
-    there.config(changes={"far": {"requests": 1, "deadline": 5}})
+    there.config(changes={"far": {"requests": 1, "deadline": 15}})
     assert end(Run()(*pair("model:small")))["status"] == "done"
     run = Run()
     made = run(*pair("model:small"))
@@ -823,21 +847,20 @@ def test_what_was_reserved_is_settled_with_what_it_cost(there):
 def test_the_largest_possible_is_reserved_before(there):
     seen = []
     budget = {"name": "money", "value": 1, "unit": "USD", "per": "day"}
-    there.config(more=entry("budget", **budget))
-    there.far.control(script="slow:seconds=0.5")
-    watching = threading.Thread(target=lambda: (there.far.wait(requests=1), seen.append(limits.spent(budget))))
-    watching.start()
-    (attempt,) = only(Run()(*pair()), "attempt")
-    watching.join()
+    with rehearsal.Vendor() as vendor:
+        asking.config(vendor.url, there.other.url, there.near.url, more=entry("budget", **budget))
+        answer = vendor.next
+        vendor.next = lambda which: (seen.append(limits.spent(budget)), answer(which))[1]
+        (attempt,) = only(Run()(*pair()), "attempt")
     assert seen[0] > attempt["cost"] == limits.spent(budget)
 
 
 @pytest.mark.parametrize(("script", "counts_in_full"), [("503*3", False), ("hang", True), ("cut:after=0*3", True), ("empty", False)])
 def test_what_nobody_knows_the_cost_of_counts_in_full(there, script, counts_in_full):
     budget = {"name": "money", "value": 1, "unit": "USD", "per": "day"}
-    there.config(changes={"far": {"deadline": 1} if script == "hang" else {}, "big": {"fallback": ["home"]}}, more=entry("budget", **budget))
+    there.config(changes={"big": {"fallback": ["home"]}}, more=entry("budget", **budget))
     there.far.control(script=script)
-    made = Run()(*pair(command={"stream": "cut" in script}))
+    made = Run(stop=Over(there.far) if script == "hang" else None)(*pair(command={"stream": "cut" in script}))
     assert end(made)["status"] == "done"
     # Fifty tokens of an answer at the least.
     assert (limits.spent(budget) > 0.0005) is counts_in_full
@@ -934,13 +957,13 @@ def test_consent_that_is_withdrawn_while_it_waits(there):
 
 
 def test_consent_that_is_withdrawn_between_two_tries(there):
-    there.far.control(script="429:retry-after=1,ok")
-    thread = threading.Thread(target=lambda: (there.far.wait(requests=1), state.withdraw("far")))
-    thread.start()
-    run = Run()
-    made = run(*pair("model:small"))
-    thread.join()
-    assert (there.counts, end(made)["status"], run.codes) == ([1, 0, 0], "refused", [77])
+    with rehearsal.Vendor(given="429:retry-ms=1,ok") as vendor:
+        asking.config(vendor.url, there.other.url, there.near.url)
+        answer = vendor.next
+        vendor.next = lambda which: (state.withdraw("far"), answer(which))[1]
+        run = Run()
+        made = run(*pair("model:small"))
+        assert (len(vendor.requests), end(made)["status"], run.codes) == (1, "refused", [77])
 
 
 def test_specs_that_change_while_the_queue_is_full(there):
@@ -1050,13 +1073,6 @@ def test_without_its_record_nothing_is_sent(there, monkeypatch):
     assert (there.counts, run.codes, end(made)["status"]) == ([0, 0, 0], [74], "failed")
     # The reservation is given back.
     assert limits.spent({"unit": "calls", "per": "day"}) == 0
-
-
-class Stop(execution.Stop):
-    """As it is, without the handlers: threads of a test can't have them."""
-
-    def __init__(self):
-        self.number, self.waiting = 0, False
 
 
 def test_a_signal_ends_a_call(there, monkeypatch):

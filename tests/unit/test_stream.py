@@ -9,7 +9,7 @@ import sys
 import orjson
 import pytest
 import strategies
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from serenamaster import record, stream
 from serenamaster.errors import DATAERR, IOERR, NOINPUT, SOME, Failure
@@ -193,6 +193,7 @@ def test_a_batch_is_what_one_read_returned():
 
 
 @given(st.binary(max_size=200))
+@example("¼ Ⅷ ፩ ²".encode())  # numbers, and neither letters nor digits
 def test_a_sample_shows_the_shape_alone(data):
     shape = stream.mask(data)
     assert len(shape) <= 40

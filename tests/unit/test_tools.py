@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -164,9 +165,22 @@ def test_what_it_wrote_is_cleaned():
     assert sh(r"printf 'a\000b\033[31m\377'")[1].body == "a\ufffdb\ufffd[31m\ufffd"
 
 
-def test_the_time_limit():
+@pytest.fixture
+def clock(monkeypatch, tmp_path):
+    """The clock of the limit: it stands until the child has made the file `begun`, however long that takes, and is past every limit a look later."""
+    looks: list = []
+
+    def monotonic():
+        looks.extend([None] * (tmp_path / "begun").exists())
+        return 1000.0 if len(looks) > 2 else 0.0
+
+    monkeypatch.setattr(tools, "time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
+    return f": >{tmp_path}/begun"
+
+
+def test_the_time_limit(clock):
     began = time.monotonic()
-    made, end = sh("echo begun; sleep 600", timeout=2)
+    made, end = sh(f"echo begun; {clock}; sleep 600", timeout=2)
     assert end.status == "failed"
     assert end.kind == "timeout"
     assert end.code == 75
@@ -175,15 +189,15 @@ def test_the_time_limit():
     assert time.monotonic() - began < 300  # only that it did not wait for the child
 
 
-def test_the_time_limit_of_one_that_will_not_go(monkeypatch):
+def test_the_time_limit_of_one_that_will_not_go(clock, monkeypatch):
     monkeypatch.setattr(tools, "GRACE", 0.2)
-    _, end = sh("trap '' TERM; echo $$; while :; do sleep 1; done", timeout=2)
+    _, end = sh(f"trap '' TERM; echo $$; {clock}; while :; do sleep 1; done", timeout=2)
     assert end.fields["signal"] == "SIGKILL"
     assert not alive(int(end.body.split()[-1]))
 
 
-def test_the_time_limit_of_one_that_closed_its_output():
-    assert sh("exec >&- 2>&-; exec sleep 600", timeout=0.3)[1].kind == "timeout"
+def test_the_time_limit_of_one_that_closed_its_output(clock):
+    assert sh(f"exec >&- 2>&-; {clock}; exec sleep 600", timeout=0.3)[1].kind == "timeout"
 
 
 def test_the_output_cap():

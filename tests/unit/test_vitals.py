@@ -117,7 +117,7 @@ def test_a_look_at_a_real_server_spends_nothing():
         server.models = rehearsal.script("500")
         entries = [{"name": "up", "kind": "openai", "privacy": "local", "url": f"{server.url}/v1"}, ANTHROPIC | {"url": server.url}]
         entries.append({"name": "down", "kind": "openai", "privacy": "local", "url": "http://127.0.0.1:9/v1"})
-        found = vitals.probed(entries, providers.probe, 5.0)
+        found = vitals.probed(entries, providers.probe, 60.0)
         assert {name: one[0] for name, one in found.items()} == {"up": True, "anthropic": True, "down": False}
         assert sorted((request["method"], request["path"]) for request in server.requests) == [("GET", "/v1/models")] * 2
 
