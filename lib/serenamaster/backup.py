@@ -560,7 +560,7 @@ def _times(stage: str) -> list[str]:
 def _begin(folder: str) -> None:
     """Raises Failure 73 where it would not be right to begin with backups in this folder."""
     if known().get(folder, {}).get("snapshot"):
-        hint = f"mount it, or take it out of '{paths.where('state')}/backups'"
+        hint = f"mount it; where another one is in its place, take the line of this folder out of '{paths.where('state')}/backups'"
         raise Failure(f"'{folder}' held backups, and now holds none: its disk is not mounted", CANTCREAT, hint)
     odd = [name for name in os.listdir(folder) if name not in ("lost+found", ".lock", *FOLDERS) and not name.startswith(f".{MARKER}.")]
     if odd:
@@ -1120,6 +1120,8 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
                     fail(Failure(wrong, SOME))
                     damaged += 1
     found = [name for name in good if name != KEYS]
+    if not found and not bad:
+        fail(Failure(f"there is no backup in '{folder}'", SOME, f"ftai-rotate backup --to '{folder}'"))
     failed = bool(damaged or bad) or not found
     remember(folder, {"check": failed, "data": failed} if read_data else {"check": failed}, checked=now())
     fields = {"path": folder, "snapshots": len(found), "newest": found[-1] if found else None, "objects": len(seen), "bytes": size, "read": read_data}

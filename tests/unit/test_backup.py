@@ -295,6 +295,20 @@ def test_a_disk_that_is_not_mounted_is_not_taken_for_an_empty_one(to):
     assert os.listdir(to) == []
     with raises(NOINPUT, "there is no backup"):
         check(to)
+    # As the hint tells where the disk is lost, and another one is in its place.
+    places = Path(paths.where("state"), "backups")
+    places.write_text("".join(line for line in places.read_text().splitlines(True) if to not in line))
+    good(to)
+
+
+def test_a_folder_whose_first_backup_failed_is_told_of_by_a_check(to):
+    good(to)
+    [note] = Path(to, "snapshots").iterdir()
+    note.unlink()
+    backup.remember(to, snapshot=None, held=[])
+    made, found = check(to)
+    assert (made["outcome"], made["snapshots"]) == ("failed", 0)
+    assert found == [f"there is no backup in '{to}'"]
 
 
 @pytest.mark.parametrize("words", ["", "x", "ftai-backup/1", "ftai-backup/1 \n", "\0" * 49, "x" * 5000])
