@@ -997,6 +997,9 @@ def judged(good: dict[str, tuple], present: str, times: list[str], stop: Failure
         since = max([before, *opened[-2:-1]])
         lean = [name for name in copies if name < since]
         if lean or not all(keep for _, keep, _ in kept):
+            if times[-1:] == ["unknown"]:
+                why = "nothing is removed: the newest segment cannot be opened here, and so the clock not be compared with it"
+                raise Failure(why, TEMPFAIL, "unlock the keychain, or FTAI_IDENTITY=FILE")
             retention.clock(present, times[-1] if times else "")
             retention.steady(times, present)
     except Failure as bad:

@@ -991,7 +991,7 @@ def test_where_nobody_can_say_what_time_it_was_nothing_is_taken_away(to, tmp_pat
     make(to)
     for _ in range(2):
         failed = Said()
-        assert "'unknown', cannot be read" in make(to, failed)["stopped"]
+        assert "the newest segment cannot be opened here" in make(to, failed)["stopped"]
     (tmp_path / "identity").rename(Path(paths.state(), "keys", "identity"))
     assert len(good(to)["gone"]) == 4
 
