@@ -669,7 +669,7 @@ class _Making:
         for place in self.left:
             self.fail(Failure(f"'{place}' is not in the backup", SOME, "ftai-log --verify"))
         for words in self.lost:
-            self.fail(Failure(f"{words}; older backups are kept", SOME, "ftai-log --verify; ftai-rotate restore"))
+            self.fail(Failure(f"{words}; older backups are kept", SOME, "ftai-log --verify; ftai-rotate restore; or, to go on without, --to a new folder"))
         if self.plan.stop and self.plan.stop is not stop:
             self.fail(self.plan.stop)
         said = {key: about[key] for key in ("head", "entries", "bytes", "new", "verified")}
