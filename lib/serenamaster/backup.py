@@ -598,9 +598,7 @@ class _Making:
 
     def run(self, times: list[str]) -> dict:
         began = time.monotonic()
-        last = max((name for name in self.good if name != KEYS), default="")
-        if named(self.ts) <= last:
-            raise Failure(f"the clock is before the newest backup, {last}", TEMPFAIL, f"date; if that is right, rm '{_path(self.folder, last)}'")
+        _after(self.folder, self.good, self.ts)
         for bad in self.bad.values():
             self.warn(_meanwhile(bad))
         collect(self.folder, self.good, self.bad)
@@ -1041,19 +1039,29 @@ def _clear(place: str, kept: set[str] | None) -> list[str]:
     return gone
 
 
-def planned(folder: str, *, stage: str, warn: Callable) -> dict:
-    """What a backup would do, as fields of a report, with a block `snapshot` for each that is there. Raises Failure as make() does."""
+def _after(folder: str, good: dict[str, tuple], present: str) -> None:
+    """Raises Failure 75 where the newest backup is of a time to come."""
+    last = max((name for name in good if name != KEYS), default="")
+    if named(present) <= last:
+        raise Failure(f"the clock is before the newest backup, {last}", TEMPFAIL, f"date; if that is right, rm '{_path(folder, last)}'")
+
+
+def planned(folder: str, *, stage: str, warn: Callable, fail: Callable) -> dict:
+    """What a backup would do, as fields of a report, with a block `snapshot` for each that is there. fail, and raises Failure, as make() does."""
     _signing()
     own, times, other = _journal(), _times(stage), _owner(folder)
     if other not in (None, own):
         raise Failure(f"the backups in '{folder}' are those of another journal, '{other}'", NOPERM, "ftai-rotate backup --to another folder")
     if other is None:
         _begin(folder)
+    if not os.access(folder, os.W_OK):
+        raise Failure(f"cannot write in '{folder}'", CANTCREAT)
     good, bad = _all(folder, own) if other else ({}, {})
     bad |= _gone(folder)
+    present = now()
+    _after(folder, good, present)
     for failure in bad.values():
         warn(_meanwhile(failure))
-    present = now()
     there = {(entry["bytes"], entry["sha256"]) for _, entries in good.values() for entry in entries}
     sizes, entries, would, fresh = {size for size, _ in there}, chain.ledger(paths.journal()), 0, 0
     _roomy()
@@ -1064,6 +1072,8 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
         would, fresh = would + (key not in there), fresh + (size if key not in there else 0)
     stop = Failure("a manifest is gone or cannot be believed") if bad else None
     plan = judged(good | {named(present): ({"verified": True}, [{"kind": "archive"}])}, present, times, stop)
+    if plan.stop and plan.stop is not stop:
+        fail(plan.stop)
     blocks = [{"@tag": "snapshot", "name": name, "keep": keep, "because": why} for name, keep, why in plan.kept if name in good]
     gone = [name for name, keep, _ in plan.kept if not keep]
     said = {"gone": gone or None, "archives": plan.archives or None}

@@ -361,7 +361,7 @@ def test_another_journal_is_refused(to, tmp_path, monkeypatch):
     with raises(NOPERM, "those of another journal"):
         make(to)
     with raises(NOPERM, "those of another journal"):
-        backup.planned(to, stage=STAGE, warn=Said())
+        backup.planned(to, stage=STAGE, warn=Said(), fail=Said())
     assert tree(to) == before
 
 
@@ -864,7 +864,7 @@ def test_the_policy_takes_old_backups_away_with_what_only_they_name(to):
     every = backup.names(to)
     assert len(every) == 4
     policy("  keep_last: 2\n")
-    plan = backup.planned(to, stage=STAGE, warn=Said())
+    plan = backup.planned(to, stage=STAGE, warn=Said(), fail=Said())
     assert plan["gone"] == every[:3]
     assert [(one["name"], one["keep"]) for one in plan["blocks"]] == [(name, name == every[3]) for name in every]
     assert backup.names(to) == every
@@ -922,7 +922,7 @@ def test_a_wrong_clock_takes_nothing_away(to, ts, stops):
     made = make(to, failed)
     assert bool(made.get("stopped")) == bool(failed) == stops
     assert len(backup.names(to)) == (2 if stops else 1)
-    assert bool(backup.planned(to, stage=STAGE, warn=Said())["gone"]) != stops
+    assert bool(backup.planned(to, stage=STAGE, warn=Said(), fail=Said())["gone"]) != stops
 
 
 def days(count: float) -> str:
@@ -958,7 +958,7 @@ def test_a_clock_that_leapt_is_not_believed_for_a_day(tmp_path, when, stops, pla
     # Where the segment can't be opened, its first and last record tell, on the safe side.
     stops = stops or ("identity" in place and when[0] == -50)
     assert ("leapt ahead" in made.get("stopped", ""), any("leapt ahead" in words for words in failed)) == (stops, stops)
-    assert bool(backup.planned(to, stage=STAGE, warn=Said())["gone"]) != stops
+    assert bool(backup.planned(to, stage=STAGE, warn=Said(), fail=Said())["gone"]) != stops
     assert len(backup.names(to)) == (3 if stops else 2 if "identity" in place else 1)
 
 
@@ -1027,7 +1027,7 @@ def test_only_the_newest_two_backups_keep_a_copy_of_the_archive(to):
     made = several(to, 4)
     assert copies(to) == [False, False, True, True]
     assert [one.get("archives") for one in made] == [None, None, [made[0]["snapshot"]], [made[1]["snapshot"]]]
-    plan = backup.planned(to, stage=STAGE, warn=Said())
+    plan = backup.planned(to, stage=STAGE, warn=Said(), fail=Said())
     assert (plan["gone"], plan["archives"]) == (None, [made[2]["snapshot"]]) and copies(to) == [False, False, True, True]
     for read_data in (False, True):
         report, found = check(to, read_data)
@@ -1304,7 +1304,7 @@ def test_manifests_that_are_gone_keep_everything(to, tmp_path, lost):
     policy("  keep_last: 1\n")
     for _ in range(2):
         warned = Said()
-        assert not backup.planned(to, stage=STAGE, warn=warned)["gone"] and warned
+        assert not backup.planned(to, stage=STAGE, warn=warned, fail=Said())["gone"] and warned
         assert make(to, warned=warned)["stopped"]
         assert all(re.search(rf"{names[lost[0]]}|{names[lost[-1]]}", words) for words in warned) and len(warned) == 2 * min(len(lost), 2)
         assert all("is gone; nothing is removed meanwhile: put it back" in words for words in warned)
