@@ -560,7 +560,7 @@ def _times(stage: str) -> list[str]:
 def _begin(folder: str) -> None:
     """Raises Failure 73 where it would not be right to begin with backups in this folder."""
     if known().get(folder, {}).get("snapshot"):
-        hint = f"mount it, or take it out of '{paths.where('state')}/backups'"
+        hint = f"mount it; where another one is in its place, take the line of this folder out of '{paths.where('state')}/backups'"
         raise Failure(f"'{folder}' held backups, and now holds none: its disk is not mounted", CANTCREAT, hint)
     odd = [name for name in os.listdir(folder) if name not in ("lost+found", ".lock", *FOLDERS) and not name.startswith(f".{MARKER}.")]
     if odd:
@@ -598,9 +598,7 @@ class _Making:
 
     def run(self, times: list[str]) -> dict:
         began = time.monotonic()
-        last = max((name for name in self.good if name != KEYS), default="")
-        if named(self.ts) <= last:
-            raise Failure(f"the clock is before the newest backup, {last}", TEMPFAIL, f"date; if that is right, rm '{_path(self.folder, last)}'")
+        _after(self.folder, self.good, self.ts)
         for bad in self.bad.values():
             self.warn(_meanwhile(bad))
         collect(self.folder, self.good, self.bad)
@@ -669,7 +667,7 @@ class _Making:
         for place in self.left:
             self.fail(Failure(f"'{place}' is not in the backup", SOME, "ftai-log --verify"))
         for words in self.lost:
-            self.fail(Failure(f"{words}; older backups are kept", SOME, "ftai-log --verify; ftai-rotate restore"))
+            self.fail(Failure(f"{words}; older backups are kept", SOME, "ftai-log --verify; ftai-rotate restore; or, to go on without, --to a new folder"))
         if self.plan.stop and self.plan.stop is not stop:
             self.fail(self.plan.stop)
         said = {key: about[key] for key in ("head", "entries", "bytes", "new", "verified")}
@@ -997,6 +995,9 @@ def judged(good: dict[str, tuple], present: str, times: list[str], stop: Failure
         since = max([before, *opened[-2:-1]])
         lean = [name for name in copies if name < since]
         if lean or not all(keep for _, keep, _ in kept):
+            if times[-1:] == ["unknown"]:
+                why = "nothing is removed: the newest segment cannot be opened here, and so the clock not be compared with it"
+                raise Failure(why, TEMPFAIL, "unlock the keychain, or FTAI_IDENTITY=FILE")
             retention.clock(present, times[-1] if times else "")
             retention.steady(times, present)
     except Failure as bad:
@@ -1038,19 +1039,29 @@ def _clear(place: str, kept: set[str] | None) -> list[str]:
     return gone
 
 
-def planned(folder: str, *, stage: str, warn: Callable) -> dict:
-    """What a backup would do, as fields of a report, with a block `snapshot` for each that is there. Raises Failure as make() does."""
+def _after(folder: str, good: dict[str, tuple], present: str) -> None:
+    """Raises Failure 75 where the newest backup is of a time to come."""
+    last = max((name for name in good if name != KEYS), default="")
+    if named(present) <= last:
+        raise Failure(f"the clock is before the newest backup, {last}", TEMPFAIL, f"date; if that is right, rm '{_path(folder, last)}'")
+
+
+def planned(folder: str, *, stage: str, warn: Callable, fail: Callable) -> dict:
+    """What a backup would do, as fields of a report, with a block `snapshot` for each that is there. fail, and raises Failure, as make() does."""
     _signing()
     own, times, other = _journal(), _times(stage), _owner(folder)
     if other not in (None, own):
         raise Failure(f"the backups in '{folder}' are those of another journal, '{other}'", NOPERM, "ftai-rotate backup --to another folder")
     if other is None:
         _begin(folder)
+    if not os.access(folder, os.W_OK):
+        raise Failure(f"cannot write in '{folder}'", CANTCREAT)
     good, bad = _all(folder, own) if other else ({}, {})
     bad |= _gone(folder)
+    present = now()
+    _after(folder, good, present)
     for failure in bad.values():
         warn(_meanwhile(failure))
-    present = now()
     there = {(entry["bytes"], entry["sha256"]) for _, entries in good.values() for entry in entries}
     sizes, entries, would, fresh = {size for size, _ in there}, chain.ledger(paths.journal()), 0, 0
     _roomy()
@@ -1061,6 +1072,8 @@ def planned(folder: str, *, stage: str, warn: Callable) -> dict:
         would, fresh = would + (key not in there), fresh + (size if key not in there else 0)
     stop = Failure("a manifest is gone or cannot be believed") if bad else None
     plan = judged(good | {named(present): ({"verified": True}, [{"kind": "archive"}])}, present, times, stop)
+    if plan.stop and plan.stop is not stop:
+        fail(plan.stop)
     blocks = [{"@tag": "snapshot", "name": name, "keep": keep, "because": why} for name, keep, why in plan.kept if name in good]
     gone = [name for name, keep, _ in plan.kept if not keep]
     said = {"gone": gone or None, "archives": plan.archives or None}
@@ -1120,6 +1133,8 @@ def check(folder: str, keys, fail: Callable, *, read_data: bool = False, warn: C
                     fail(Failure(wrong, SOME))
                     damaged += 1
     found = [name for name in good if name != KEYS]
+    if not found and not bad:
+        fail(Failure(f"there is no backup in '{folder}'", SOME, f"ftai-rotate backup --to '{folder}'"))
     failed = bool(damaged or bad) or not found
     remember(folder, {"check": failed, "data": failed} if read_data else {"check": failed}, checked=now())
     fields = {"path": folder, "snapshots": len(found), "newest": found[-1] if found else None, "objects": len(seen), "bytes": size, "read": read_data}

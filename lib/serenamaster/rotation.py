@@ -156,11 +156,36 @@ def _rehearsed(folder: str, stage: str, close: bool, policy: dict, fail, held) -
     """What a run would do, as a report."""
     why = _due(folder, stage, close, policy)
     would = [f"close and seal {chain.LIVE}: {why}"] * bool(why) + [f"seal {segment.name}" for segment in _plain(folder)]
-    old = _old(folder, policy, held)
-    if old and _timely(_tried(fail, _newest, folder, stage), fail):
-        would += [f"remove {name}: {reason}" for name, reason in old.values()]
-    kept = [f"{name}: {reason}" for name, keep, reason in _judged(folder, policy, held).values() if keep] if _rules(policy) else None
+    kept = None
+    if _rules(policy):
+        judged = _judged(folder, policy, held, _coming(folder, bool(why), fail)).values()
+        old = [f"remove {name}: {reason}" for name, keep, reason in judged if not keep]
+        kept = [f"{name}: {reason}" for name, keep, reason in judged if keep]
+        if old and _timely(_tried(fail, _newest, folder, stage), fail):
+            would += old
     return make("report", stage, subject="journal", act="rotate", would=would, kept=kept)
+
+
+def _coming(folder: str, closing: bool, fail) -> dict[int, tuple[str, dict]]:
+    """{segment: (name, entry)} of those that a run would seal, the live one too where it would be closed: it judges them with the others."""
+    made = {}
+    for segment, entry in _described(folder, _plain(folder) + _live(folder) * closing, fail).items():
+        if segment.name == chain.LIVE:
+            entry["until"] = now()  # the run writes into it before it closes it
+        fd, size, _ = chain.open_plain(segment.path)
+        made[segment.number] = segment.name, {**entry, "memories": memories(fd, size), "purges": _purges(fd, size)}
+        os.close(fd)
+    return made
+
+
+def _live(folder: str) -> list:
+    """The live segment with the number of its head, in a list; an empty one where it has none."""
+    try:
+        fd, _, top = chain.open_plain(os.path.join(folder, chain.LIVE))
+    except FileNotFoundError:
+        return []
+    os.close(fd)
+    return [chain.live(folder)._replace(number=top.number)] if top else []
 
 
 # ---- closing ----
@@ -280,10 +305,12 @@ def _rules(policy: dict) -> bool:
     return any(policy.get(rule) for rule in retention.RULES)
 
 
-def _judged(folder: str, policy: dict, held=tuple) -> dict[int, tuple[str, bool, str]]:
-    """{segment: (name, keep, why)} of the sealed segments. held: as run() has it."""
+def _judged(folder: str, policy: dict, held=tuple, coming: dict | None = None) -> dict[int, tuple[str, bool, str]]:
+    """{segment: (name, keep, why)} of the sealed segments, and of those that are coming, as _coming() has them. held: as run() has it."""
     names = {segment.number: segment.name for segment in chain.segments(folder) if segment.sealed}
     ledger = {number: entry for number, entry in chain.ledger(folder).items() if number in names}
+    for number, (name, entry) in (coming or {}).items():
+        names[number], ledger[number] = name, entry
     # The last record may have come from elsewhere, and be of any time; the first of the next segment tells when this one was closed.
     times = {number: [entry.get("until"), ledger.get(number + 1, {}).get("since")] for number, entry in sorted(ledger.items())}
     items = [(number, max(both, key=lambda ts: retention.seconds(ts) or 0.0)) for number, both in times.items()]

@@ -136,6 +136,12 @@ def at_hand() -> bool:
     return any(str(one.to_public()) == own for one in _opener(own)[0])
 
 
+def for_others() -> bool:
+    """True where the setting `recipients` names some, and not the owner's own. Raises Failure as seal.recipient() does."""
+    named = _recipients()
+    return bool(named) and seal.recipient() not in named
+
+
 def vouch() -> None:
     """Raises Failure 77 where what is sealed might be for nobody: for SSH keys alone, which have no checksum as age1… has, so that most with one
     letter wrong are keys too. One is right where its fingerprint stands behind it, or where an identity at hand opens what is sealed for it.

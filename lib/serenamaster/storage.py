@@ -309,6 +309,10 @@ def _keys():
     told = Check(OK, "signing key", f"in '{place}'") if signing else Check(WARN, "signing key", "there is none, so no checkpoint is signed", "ftai-keys init")
     yield {"subject": "key", "name": "signing", "there": signing, "level": told.level}, [told]
     yield identity(path, known, known and not os.path.exists(path) and not sealed.at_hand(), _folder())
+    if known and sealed.for_others():
+        detail = "what is sealed now is for those of the setting alone: only their identities open it"
+        told = Check(OK, "recipients", detail, "keep a copy of each elsewhere too")
+        yield {"subject": "key", "name": "recipients", "level": OK}, [told]
 
 
 def identity(path: str, known: bool, lost: bool, folder: str) -> tuple[dict, list]:
@@ -317,7 +321,7 @@ def identity(path: str, known: bool, lost: bool, folder: str) -> tuple[dict, lis
     if fields["there"]:
         near = not os.path.isdir(folder) or os.stat(path).st_dev == os.stat(folder).st_dev
         fields["same_disk"] = near
-        detail = f"in '{path}'{', on the disk of what it opens' if near else ''}; without it nothing that is sealed can be opened"
+        detail = f"in '{path}'{', on the disk of what it opens' if near else ''}; without it nothing that was sealed for it can be opened"
         return fields, [Check(OK, "identity", detail, f"cp '{path}' /MEDIA, on another disk" if near else "")]
     if lost:
         fields["level"] = WARN

@@ -252,6 +252,7 @@ def test_a_disk_that_is_read_only(again, tmp_path):
         subprocess.run(["mount", "-o", "remount,ro", place], check=True)
         ran = run(home, "backup", "--to", place)
         assert ran.returncode == 73 and "Read-only file system" in ran.stderr, ran.stderr
+        assert run(home, "backup", "--dry-run", "--to", place).returncode == 73
         assert tree(place) == before
         # To look at it, and to restore from it, needs no writing there.
         done(home, "check", "--read-data", "--to", place)

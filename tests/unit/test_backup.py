@@ -295,6 +295,20 @@ def test_a_disk_that_is_not_mounted_is_not_taken_for_an_empty_one(to):
     assert os.listdir(to) == []
     with raises(NOINPUT, "there is no backup"):
         check(to)
+    # As the hint tells where the disk is lost, and another one is in its place.
+    places = Path(paths.where("state"), "backups")
+    places.write_text("".join(line for line in places.read_text().splitlines(True) if to not in line))
+    good(to)
+
+
+def test_a_folder_whose_first_backup_failed_is_told_of_by_a_check(to):
+    good(to)
+    [note] = Path(to, "snapshots").iterdir()
+    note.unlink()
+    backup.remember(to, snapshot=None, held=[])
+    made, found = check(to)
+    assert (made["outcome"], made["snapshots"]) == ("failed", 0)
+    assert found == [f"there is no backup in '{to}'"]
 
 
 @pytest.mark.parametrize("words", ["", "x", "ftai-backup/1", "ftai-backup/1 \n", "\0" * 49, "x" * 5000])
@@ -347,7 +361,7 @@ def test_another_journal_is_refused(to, tmp_path, monkeypatch):
     with raises(NOPERM, "those of another journal"):
         make(to)
     with raises(NOPERM, "those of another journal"):
-        backup.planned(to, stage=STAGE, warn=Said())
+        backup.planned(to, stage=STAGE, warn=Said(), fail=Said())
     assert tree(to) == before
 
 
@@ -850,7 +864,7 @@ def test_the_policy_takes_old_backups_away_with_what_only_they_name(to):
     every = backup.names(to)
     assert len(every) == 4
     policy("  keep_last: 2\n")
-    plan = backup.planned(to, stage=STAGE, warn=Said())
+    plan = backup.planned(to, stage=STAGE, warn=Said(), fail=Said())
     assert plan["gone"] == every[:3]
     assert [(one["name"], one["keep"]) for one in plan["blocks"]] == [(name, name == every[3]) for name in every]
     assert backup.names(to) == every
@@ -908,7 +922,7 @@ def test_a_wrong_clock_takes_nothing_away(to, ts, stops):
     made = make(to, failed)
     assert bool(made.get("stopped")) == bool(failed) == stops
     assert len(backup.names(to)) == (2 if stops else 1)
-    assert bool(backup.planned(to, stage=STAGE, warn=Said())["gone"]) != stops
+    assert bool(backup.planned(to, stage=STAGE, warn=Said(), fail=Said())["gone"]) != stops
 
 
 def days(count: float) -> str:
@@ -944,7 +958,7 @@ def test_a_clock_that_leapt_is_not_believed_for_a_day(tmp_path, when, stops, pla
     # Where the segment can't be opened, its first and last record tell, on the safe side.
     stops = stops or ("identity" in place and when[0] == -50)
     assert ("leapt ahead" in made.get("stopped", ""), any("leapt ahead" in words for words in failed)) == (stops, stops)
-    assert bool(backup.planned(to, stage=STAGE, warn=Said())["gone"]) != stops
+    assert bool(backup.planned(to, stage=STAGE, warn=Said(), fail=Said())["gone"]) != stops
     assert len(backup.names(to)) == (3 if stops else 2 if "identity" in place else 1)
 
 
@@ -977,7 +991,7 @@ def test_where_nobody_can_say_what_time_it_was_nothing_is_taken_away(to, tmp_pat
     make(to)
     for _ in range(2):
         failed = Said()
-        assert "'unknown', cannot be read" in make(to, failed)["stopped"]
+        assert "the newest segment cannot be opened here" in make(to, failed)["stopped"]
     (tmp_path / "identity").rename(Path(paths.state(), "keys", "identity"))
     assert len(good(to)["gone"]) == 4
 
@@ -1013,7 +1027,7 @@ def test_only_the_newest_two_backups_keep_a_copy_of_the_archive(to):
     made = several(to, 4)
     assert copies(to) == [False, False, True, True]
     assert [one.get("archives") for one in made] == [None, None, [made[0]["snapshot"]], [made[1]["snapshot"]]]
-    plan = backup.planned(to, stage=STAGE, warn=Said())
+    plan = backup.planned(to, stage=STAGE, warn=Said(), fail=Said())
     assert (plan["gone"], plan["archives"]) == (None, [made[2]["snapshot"]]) and copies(to) == [False, False, True, True]
     for read_data in (False, True):
         report, found = check(to, read_data)
@@ -1290,7 +1304,7 @@ def test_manifests_that_are_gone_keep_everything(to, tmp_path, lost):
     policy("  keep_last: 1\n")
     for _ in range(2):
         warned = Said()
-        assert not backup.planned(to, stage=STAGE, warn=warned)["gone"] and warned
+        assert not backup.planned(to, stage=STAGE, warn=warned, fail=Said())["gone"] and warned
         assert make(to, warned=warned)["stopped"]
         assert all(re.search(rf"{names[lost[0]]}|{names[lost[-1]]}", words) for words in warned) and len(warned) == 2 * min(len(lost), 2)
         assert all("is gone; nothing is removed meanwhile: put it back" in words for words in warned)

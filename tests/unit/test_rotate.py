@@ -834,10 +834,28 @@ def test_a_dry_run_tells_what_and_why_and_changes_nothing(clock):
     assert run.report["would"] == [
         "close and seal current.ftai: it was begun on 2026-11-30",
         "seal 000005.ftai",
-        *(f"remove {name}: no rule keeps it" for name in SEALED[1:4]),
+        *(f"remove {name}: no rule keeps it" for name in [*SEALED[1:4], "000005.ftai"]),
     ]
-    assert run.report["kept"] == [f"{SEALED[4]}: the last one"]
+    # What it would close and seal is judged with the rest.
+    assert run.report["kept"] == [f"{SEALED[4]}: a memory of the tier 'long', which is kept for ever", "current.ftai: the last one"]
     assert image() == before
+    assert Run().report["removed"] == [*SEALED[1:4], SEALED[5]]
+    assert names() == [SEALED[4], SEALED[6]]
+
+
+@pytest.mark.parametrize("rule", ["keep_last", "keep_daily", "keep_within"])
+def test_a_dry_run_removes_what_the_run_does_day_by_day(clock, rule):
+    proofs.make_key()
+    policy(**{rule: 2})
+    for n in range(6):
+        write(f"day {n}")
+        if n == 2:
+            memories("long")
+        clock.seconds += DAY
+        would = [words.split()[1].rstrip(":") for words in Run(dry_run=True).report["would"] if words.startswith("remove")]
+        assert would == (Run().report.get("removed") or [])
+    assert SEALED[3] in names()
+    assert SEALED[1] not in names()
 
 
 def test_a_dry_run_of_nothing(clock):

@@ -297,6 +297,13 @@ def test_keys(home, monkeypatch):
     assert "on the disk of what it opens" in other[1] and other[2].startswith(f"cp '{path}'")
     with open(path) as file:
         assert file.read().strip() not in str(told(storage._keys))
+    # Sealed for others: then a copy of this one is not what opens it.
+    monkeypatch.setenv("FTAI_RECIPIENTS", f"passphrase, {seal.recipient()}")
+    assert len(told(storage._keys)) == 2
+    monkeypatch.setenv("FTAI_RECIPIENTS", "passphrase")
+    _, _, (others, (other,)) = told(storage._keys)
+    assert (others["name"], other[0]) == ("recipients", "ok") and "only their identities open it" in other[1]
+    monkeypatch.delenv("FTAI_RECIPIENTS")
     # Put elsewhere, and then lost.
     os.rename(path, f"{path}.moved")
     monkeypatch.setenv("FTAI_IDENTITY", f"{path}.moved")
