@@ -143,6 +143,7 @@ class Live:
         self.size = self.end = self.seq = 0  # end: behind the last record; size may be one blank line more
         self.hash = ""
         self.declared: set[str] = set()
+        self.settled: tuple = ()  # (key, end) up to where this process has synced it
         self.searched = 0  # how far the segment was searched for further schemas
         self.recent: dict = {}  # id -> (seq, hash() of the content, or the content where it holds a marker) of records behind `since`
         self.since = 0
@@ -164,7 +165,8 @@ class Live:
             return self.restart("there was no live segment")
         key = seen.st_dev, seen.st_ino
         # Where another process could not sync, it wrote nothing, and what is written behind the place in doubt is not read.
-        if key == self.key and seen.st_size == self.size and not os.path.lexists(os.path.join(self.folder, ".suspect")):
+        # A second link is of a closing that was killed: what is written there now would be behind the end that a rotation has seen.
+        if key == self.key and seen.st_size == self.size and seen.st_nlink == 1 and not os.path.lexists(os.path.join(self.folder, ".suspect")):
             return None  # as same() would say
         if key != self.key or seen.st_size < self.end:
             if not self.open():
@@ -172,6 +174,9 @@ class Live:
             good = chain.tail(self.fd, self.top, seen.st_size, chain.suspect(self.folder, self.top.number))
             self.recent.clear()
             self.since = good[0]
+            if good[0] <= self.top.first + 1:
+                # It may hold nothing yet but what start() writes, and who began it may have been killed before its name was on the disk.
+                chain.sync_folder(self.folder)
         else:
             good = self.follow(seen.st_size)
         self.seq, self.hash, self.end, rest = good
@@ -357,6 +362,18 @@ class Live:
             raise Failure(f"cannot sync '{self.path}': {bad.strerror}", IOERR, "ftai-doctor") from None
         self.size += len(data)
         self.end, self.seq, self.hash = self.size, self.seq + len(sealed), last
+        self.settled = self.key, self.end
+
+    def settle(self) -> None:
+        """Syncs what others wrote last, who may have been killed before they did. Raises Failure 74."""
+        if self.settled == (self.key, self.end):
+            return
+        try:
+            chain.sync(self.fd)
+        except OSError as bad:
+            self.doubt()
+            raise Failure(f"cannot sync '{self.path}': {bad.strerror}", IOERR, "ftai-doctor") from None
+        self.settled = self.key, self.end
 
     def doubt(self) -> None:
         try:
@@ -501,6 +518,8 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
             outcomes[n] = ("written", seq + len(new), None)
         if new:
             live.append(new)
+        else:
+            live.settle()  # what is held is told to be on the disk
         live.recent |= fresh
         if len(live.recent) > 2 * GAP:
             live.forget(live.seq - GAP)  # there is no archive to look the older ones up in; they may be written again
