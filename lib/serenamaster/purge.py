@@ -213,6 +213,7 @@ class _Part:
         self.size = 0
         self.first: int = top.first if top else 0
         self.at: int = top.start if top else 0
+        self.good = 0  # behind the last record that counts: nothing behind it proves anything
         self.found: list = []
 
 
@@ -236,7 +237,7 @@ class _Search:
     def look(self) -> None:
         parts = {}
         self.shut = []
-        live = chain.live(self.folder)
+        live, runs = chain.live(self.folder), segments.removed(self.folder)
         for segment in [*chain.segments(self.folder), live]:
             try:
                 seen = os.stat(segment.path, follow_symlinks=False)
@@ -256,6 +257,9 @@ class _Search:
             try:
                 part = parts[key] = self.parts.get(key) or _Part(segment, top)
                 part.size = size
+                if top:
+                    later = segment.number and chain.until(fd, size, top, chain.heads(self.folder, segment.number), runs)
+                    part.good = chain.tail(fd, top, size, later if segment.number else chain.suspect(self.folder, top.number))[2]
                 if size > part.at:
                     part.at = segments.dig(fd, part.at, size, self.wanted, lambda found, piece, part=part: self.each(part, found, piece))
             finally:
@@ -268,10 +272,11 @@ class _Search:
         return canonical.PURGE in piece or piece.startswith(b"\n@tombstone\n  @chain\n") or self.choice is not None and self.choice.maybe(piece)
 
     def each(self, part: _Part, found, piece: bytes) -> None:
-        if found.seq is not None and not found.salted:
+        counts = found.seq is not None and found.end <= part.good
+        if counts and not found.salted:
             self.stones[f"{found.seq} {found.digest}"] = found.hash
             return
-        proof = found.seq is not None and _proof(piece)
+        proof = counts and _proof(piece)
         if proof and proof["@tag"] != "checkpoint":
             self.proofs[found.seq] = self.opened(proof) if b"[sealed:" in piece and self.opened else proof
         if self.choice is None or not self.choice.fits(piece, bool(proof)):

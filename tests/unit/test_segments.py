@@ -295,6 +295,19 @@ def test_a_removal_that_was_interrupted_is_finished(monkeypatch):
     assert not check(folder)[1]
 
 
+def test_what_is_put_where_records_were_removed_is_found():
+    folder = many()
+    segments.drop(folder, [1, 2], "keep_last", stage=STAGE)
+    assert not check(folder)[1]
+    made = chain.digests([canonical.prepare(record.make("note", STAGE, body="never said"))[1]])
+    head = chain.heading(live(folder).journal, 1, 2, "ab" * 32, journal._tags())
+    with open(f"{folder}/000001.ftai", "wb") as file:
+        file.write(head + chain.link(made, 1, "ab" * 32)[0])
+    troubles = check(folder)[1]
+    assert len(troubles) == 1 and "seq 2: what stands up to seq 2" in troubles[0] and "nothing chains it" in troubles[0]
+    assert segments.finish(folder) == ["000001.ftai"] and not check(folder)[1]
+
+
 # ---- a part of it, and all of it at one moment ----
 
 
