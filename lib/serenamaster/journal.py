@@ -205,7 +205,15 @@ class Live:
 
     def follow(self, size: int):
         """Reads what other writers appended; as chain.tail()."""
-        return chain.scan(self.fd, self.end, size, self.seq, self.hash, chain.suspect(self.folder, self.top.number), self.remember)
+
+        def each(seq, content):
+            if canonical.PURGE in content:
+                # What went is no repeat when it comes again.
+                self.recent.clear()
+                self.since = seq
+            self.remember(seq, content)
+
+        return chain.scan(self.fd, self.end, size, self.seq, self.hash, chain.suspect(self.folder, self.top.number), each)
 
     def remember(self, seq: int, content: bytes) -> None:
         found = re.search(rb'\n  id: "([0-9a-fA-F-]{36})"\n', content)
@@ -288,6 +296,9 @@ class Live:
         if not journal:
             journal = record.new_id()
             prev = chain.root(journal)
+        # What this process has written may be gone with its segment: it is no repeat then.
+        self.recent.clear()
+        self.since = seq
         if number:
             self.warn(f"started segment {number + 1} behind seq {seq}: {why}")
         self.start(journal, number + 1, seq, prev, why if number else "", damaged)

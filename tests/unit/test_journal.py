@@ -770,6 +770,18 @@ def test_a_rotation_that_was_interrupted_is_finished(folder):
     assert not troubles(folder)
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_is_gone_with_its_segment_is_no_repeat(folder, closed):
+    before, rec = note("before"), record.stamp(note("kept"))
+    put(folder, before)
+    if closed:
+        segments.rotate(folder, stage="ftai-rotate")
+    assert kinds(put(folder, rec)) == ["written"] and kinds(put(folder, rec)) == ["repeat"]
+    os.unlink(current(folder))
+    assert kinds(put(folder, rec)) == ["written"] and bodies(folder)[-1] == "kept"
+    assert kinds(put(folder, rec)) == ["repeat"]
+
+
 def test_a_missing_live_segment(folder):
     put(folder, note("a"))
     os.rename(current(folder), os.path.join(folder, "000001.ftai"))

@@ -522,6 +522,24 @@ def test_a_reader_in_a_snapshot_is_75_and_the_next_one_ends_it(home, monkeypatch
     sound()
 
 
+def test_what_another_writer_purged_is_no_repeat(monkeypatch):
+    folder = paths.journal()
+    put(note())
+    writer = dict(journal._live)
+    journal._live.clear()
+    (one,) = put(note("secret"))
+    segments.rotate(folder, stage="test")
+    other = dict(journal._live)
+    # The archive was behind, so the writer looked into the closed segment itself.
+    monkeypatch.setattr(journal, "_live", writer)
+    assert journal.append(folder, [one], stage="test", known=(1, {})) == [("repeat", 2, None)]
+    monkeypatch.setattr(journal, "_live", other)
+    gone(pattern="secret")
+    monkeypatch.setattr(journal, "_live", writer)
+    assert journal.append(folder, [one], stage="test", known=archive.lookup([one["id"]]))[0][0] == "written"
+    assert one["id"] in {rec.get("id") for rec in held().values()}
+
+
 def test_names_that_could_not_be_synced_name_nothing(monkeypatch):
     one, _ = put(note("secret"), note())
     segments.rotate(paths.journal(), stage="test")
