@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import orjson
 
@@ -395,7 +395,9 @@ class Live:
             finally:
                 os.close(fd)
         except OSError:
-            pass  # the mark is in the page cache at least; there is nobody left to tell
+            # The mark may not even be there: then what nobody was told is written must not be taken for written. To cut needs no room.
+            with suppress(OSError):
+                os.ftruncate(self.fd, self.size)
 
     def behind(self, upto: int) -> dict:
         """`recent`, made complete for all records behind seq `upto`, as far as that is not too much to read."""

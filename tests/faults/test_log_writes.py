@@ -150,6 +150,19 @@ def test_an_error_of_fsync_in_the_first_batch_of_all(home, strace, tmp_path):
     assert [seq for seq, _ in journal.read(str(home.journal))] == [1, 2, 3, 4]
 
 
+def test_an_error_of_fsync_that_can_not_be_marked(home, strace, tmp_path):
+    before = home.run(writers.supply(tmp_path / "one", 3))[1]
+    (home.journal / ".suspect").symlink_to("nowhere")  # cannot be written, as on a full disk
+    given = writers.supply(tmp_path / "given", 2)
+    code, acknowledged, said = home.run(given, prefix=strace(home, "fdatasync", "error=ENOSPC:when=1"))
+    assert injected(tmp_path) == 1 and (code, acknowledged) == (74, []), said
+    assert home.held().keys() == {rec["id"] for rec in before} and not home.troubles()
+    (home.journal / ".suspect").unlink()
+    code, more, said = home.run(given)
+    assert (code, len(more)) == (0, 2), said
+    assert not home.lost(before + more) and len(home.held()) == 5 and not home.troubles()
+
+
 def test_a_write_that_fails(home, strace, tmp_path):
     before = home.run(writers.supply(tmp_path / "one", 1))[1]
     size = home.current.stat().st_size
