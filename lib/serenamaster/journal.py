@@ -171,6 +171,10 @@ class Live:
         if key != self.key or seen.st_size < self.end:
             if not self.open():
                 return self.restart("the live segment has no head" if seen.st_size else "the live segment was empty")
+            if any(os.path.lexists(self.numbered(self.top.number) + end) for end in chain.SEALED):
+                # Put back by hand: the next rotation would seal it in the place of what has all of its records, and more.
+                hint = f"ftai-log --verify; mv '{self.path}' elsewhere, and it goes on behind the closed ones"
+                raise Failure(f"cannot go on with '{self.path}': it is an old copy, segment {self.top.number} was closed and sealed since", IOERR, hint)
             good = chain.tail(self.fd, self.top, seen.st_size, chain.suspect(self.folder, self.top.number))
             self.recent.clear()
             self.since = good[0]
