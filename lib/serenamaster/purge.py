@@ -258,8 +258,7 @@ class _Search:
                 part = parts[key] = self.parts.get(key) or _Part(segment, top)
                 part.size = size
                 if top:
-                    later = segment.number and chain.until(fd, size, top, chain.heads(self.folder, segment.number), runs)
-                    part.good = chain.tail(fd, top, size, later if segment.number else chain.suspect(self.folder, top.number))[2]
+                    part.good = chain.tail(fd, top, size, self.until(segment, fd, size, top, runs))[2]
                 if size > part.at:
                     part.at = segments.dig(fd, part.at, size, self.wanted, lambda found, piece, part=part: self.each(part, found, piece))
             finally:
@@ -267,6 +266,15 @@ class _Search:
         # The end of the live segment may be torn, and cut before it is closed: that one is searched again.
         self.parts = {key: part for key, part in parts.items() if part.name != chain.LIVE}
         self.all = list(parts.values())
+
+    def until(self, segment: chain.Segment, fd: int, size: int, top: chain.Head, runs: list) -> int | None:
+        """The last seq that counts in a segment, None where that is not known."""
+        if not segment.number:
+            return chain.suspect(self.folder, top.number)
+        try:
+            return chain.until(fd, size, top, chain.heads(self.folder, segment.number), runs)
+        except Failure:
+            return None  # the next one is sealed, cannot be opened here, and the ledger is lost
 
     def wanted(self, piece: bytes) -> bool:
         return canonical.PURGE in piece or piece.startswith(b"\n@tombstone\n  @chain\n") or self.choice is not None and self.choice.maybe(piece)
