@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import orjson
 
@@ -143,6 +143,7 @@ class Live:
         self.size = self.end = self.seq = 0  # end: behind the last record; size may be one blank line more
         self.hash = ""
         self.declared: set[str] = set()
+        self.settled: tuple = ()  # (key, end) up to where this process has synced it
         self.searched = 0  # how far the segment was searched for further schemas
         self.recent: dict = {}  # id -> (seq, hash() of the content, or the content where it holds a marker) of records behind `since`
         self.since = 0
@@ -168,14 +169,22 @@ class Live:
             return self.restart("there was no live segment")
         key = seen.st_dev, seen.st_ino
         # Where another process could not sync, it wrote nothing, and what is written behind the place in doubt is not read.
-        if key == self.key and seen.st_size == self.size and not os.path.lexists(os.path.join(self.folder, ".suspect")):
+        # A second link is of a closing that was killed: what is written there now would be behind the end that a rotation has seen.
+        if key == self.key and seen.st_size == self.size and seen.st_nlink == 1 and not os.path.lexists(os.path.join(self.folder, ".suspect")):
             return None  # as same() would say
         if key != self.key or seen.st_size < self.end:
             if not self.open():
                 return self.restart("the live segment has no head" if seen.st_size else "the live segment was empty")
+            if any(os.path.lexists(self.numbered(self.top.number) + end) for end in chain.SEALED):
+                # Put back by hand: the next rotation would seal it in the place of what has all of its records, and more.
+                hint = f"ftai-log --verify; mv '{self.path}' elsewhere, and it goes on behind the closed ones"
+                raise Failure(f"cannot go on with '{self.path}': it is an old copy, segment {self.top.number} was closed and sealed since", IOERR, hint)
             good = chain.tail(self.fd, self.top, seen.st_size, chain.suspect(self.folder, self.top.number))
             self.recent.clear()
             self.since = good[0]
+            if good[0] <= self.top.first + 1:
+                # It may hold nothing yet but what start() writes, and who began it may have been killed before its name was on the disk.
+                chain.sync_folder(self.folder)
         else:
             good = self.follow(seen.st_size)
         self.seq, self.hash, self.end, rest = good
@@ -204,7 +213,15 @@ class Live:
 
     def follow(self, size: int):
         """Reads what other writers appended; as chain.tail()."""
-        return chain.scan(self.fd, self.end, size, self.seq, self.hash, chain.suspect(self.folder, self.top.number), self.remember)
+
+        def each(seq, content):
+            if canonical.PURGE in content:
+                # What went is no repeat when it comes again.
+                self.recent.clear()
+                self.since = seq
+            self.remember(seq, content)
+
+        return chain.scan(self.fd, self.end, size, self.seq, self.hash, chain.suspect(self.folder, self.top.number), each)
 
     def remember(self, seq: int, content: bytes) -> None:
         found = re.search(rb'\n  id: "([0-9a-fA-F-]{36})"\n', content)
@@ -287,6 +304,9 @@ class Live:
         if not journal:
             journal = record.new_id()
             prev = chain.root(journal)
+        # What this process has written may be gone with its segment: it is no repeat then.
+        self.recent.clear()
+        self.since = seq
         if number:
             self.warn(f"started segment {number + 1} behind seq {seq}: {why}")
         self.start(journal, number + 1, seq, prev, why if number else "", damaged)
@@ -361,6 +381,18 @@ class Live:
             raise Failure(f"cannot sync '{self.path}': {bad.strerror}", IOERR, "ftai-doctor") from None
         self.size += len(data)
         self.end, self.seq, self.hash = self.size, self.seq + len(sealed), last
+        self.settled = self.key, self.end
+
+    def settle(self) -> None:
+        """Syncs what others wrote last, who may have been killed before they did. Raises Failure 74."""
+        if self.settled == (self.key, self.end):
+            return
+        try:
+            chain.sync(self.fd)
+        except OSError as bad:
+            self.doubt()
+            raise Failure(f"cannot sync '{self.path}': {bad.strerror}", IOERR, "ftai-doctor") from None
+        self.settled = self.key, self.end
 
     def doubt(self) -> None:
         try:
@@ -371,7 +403,9 @@ class Live:
             finally:
                 os.close(fd)
         except OSError:
-            pass  # the mark is in the page cache at least; there is nobody left to tell
+            # The mark may not even be there: then what nobody was told is written must not be taken for written. To cut needs no room.
+            with suppress(OSError):
+                os.ftruncate(self.fd, self.size)
 
     def behind(self, upto: int) -> dict:
         """`recent`, made complete for all records behind seq `upto`, as far as that is not too much to read."""
@@ -505,6 +539,8 @@ def append(folder: str, records: list, *, stage: str = "", known=None, warn=None
             outcomes[n] = ("written", seq + len(new), None)
         if new:
             live.append(new)
+        else:
+            live.settle()  # what is held is told to be on the disk
         live.recent |= fresh
         if len(live.recent) > 2 * GAP:
             live.forget(live.seq - GAP)  # there is no archive to look the older ones up in; they may be written again

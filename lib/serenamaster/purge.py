@@ -213,6 +213,7 @@ class _Part:
         self.size = 0
         self.first: int = top.first if top else 0
         self.at: int = top.start if top else 0
+        self.good = 0  # behind the last record that counts: nothing behind it proves anything
         self.found: list = []
 
 
@@ -236,7 +237,7 @@ class _Search:
     def look(self) -> None:
         parts = {}
         self.shut = []
-        live = chain.live(self.folder)
+        live, runs = chain.live(self.folder), segments.removed(self.folder)
         for segment in [*chain.segments(self.folder), live]:
             try:
                 seen = os.stat(segment.path, follow_symlinks=False)
@@ -256,6 +257,8 @@ class _Search:
             try:
                 part = parts[key] = self.parts.get(key) or _Part(segment, top)
                 part.size = size
+                if top:
+                    part.good = chain.tail(fd, top, size, self.until(segment, fd, size, top, runs))[2]
                 if size > part.at:
                     part.at = segments.dig(fd, part.at, size, self.wanted, lambda found, piece, part=part: self.each(part, found, piece))
             finally:
@@ -264,14 +267,24 @@ class _Search:
         self.parts = {key: part for key, part in parts.items() if part.name != chain.LIVE}
         self.all = list(parts.values())
 
+    def until(self, segment: chain.Segment, fd: int, size: int, top: chain.Head, runs: list) -> int | None:
+        """The last seq that counts in a segment, None where that is not known."""
+        if not segment.number:
+            return chain.suspect(self.folder, top.number)
+        try:
+            return chain.until(fd, size, top, chain.heads(self.folder, segment.number), runs)
+        except Failure:
+            return None  # the next one is sealed, cannot be opened here, and the ledger is lost
+
     def wanted(self, piece: bytes) -> bool:
         return canonical.PURGE in piece or piece.startswith(b"\n@tombstone\n  @chain\n") or self.choice is not None and self.choice.maybe(piece)
 
     def each(self, part: _Part, found, piece: bytes) -> None:
-        if found.seq is not None and not found.salted:
+        counts = found.seq is not None and found.end <= part.good
+        if counts and not found.salted:
             self.stones[f"{found.seq} {found.digest}"] = found.hash
             return
-        proof = found.seq is not None and _proof(piece)
+        proof = counts and _proof(piece)
         if proof and proof["@tag"] != "checkpoint":
             self.proofs[found.seq] = self.opened(proof) if b"[sealed:" in piece and self.opened else proof
         if self.choice is None or not self.choice.fits(piece, bool(proof)):

@@ -41,6 +41,7 @@ def close(folder: str, seq: int, *, stage: str) -> None:
     """Closes the live segment if it begins at or before `seq`, as only closed ones may be rewritten. Raises Failure 74, 75."""
     with journal.writing(folder, stage) as live:
         if live.top.first <= seq:
+            live.settle()
             live.close("a purge", audit=False)
 
 
@@ -111,11 +112,7 @@ def rotate(folder: str, *, stage: str) -> str | None:
     with journal.writing(folder, stage) as live:
         if next(written(live.fd, live.top, live.end, stage), None) is None:
             return None
-        try:
-            chain.sync(live.fd)  # of a writer that was killed in between
-        except OSError:
-            live.doubt()
-            raise
+        live.settle()
         name = os.path.basename(live.numbered(live.top.number))
         live.close("a rotation", audit=False)
     return name

@@ -493,10 +493,15 @@ class _Check:
         """What is only known at the end: gaps that no signed checkpoint tells of, and a tail that was cut off."""
         self.troubles += self.short
         for start, end, troubles in self.gaps:
-            if any(proofs.explains(run, start, end) for run in self.removed):
-                self.notes.append(f"the records from seq {start[0] + 1} to {end[0]} were removed, as a signed checkpoint says")
-            else:
+            runs = [run for run in self.removed if proofs.explains(run, start, end)]
+            if not runs:
                 self.troubles += troubles
+                continue
+            self.notes.append(f"the records from seq {start[0] + 1} to {end[0]} were removed, as a signed checkpoint says")
+            # A removal that is killed takes the oldest first: what it leaves goes on to what was not to go.
+            if all(run.first <= start[0] for run in runs):
+                wrong = "it is among what was removed, and nothing chains it to what follows: ftai-rotate removes it"
+                self.say(troubles[0].path, 0, start[0], "", f"what stands up to seq {start[0]}: {wrong}")
         live = os.path.join(self.folder, chain.LIVE)
         # Of a checkpoint that is in the journal, and not in its file yet, a crash in between tells; of two, none does.
         if len([size for size in self.certified if not self.signed or size > self.signed.size]) > 1:

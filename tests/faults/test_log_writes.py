@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 import writers
-from serenamaster import chain, journal, verification
+from serenamaster import chain, journal, record, verification
 
 # libc's write, which for the live segment writes a part of what it is given, and may then kill the process. Says in a file what it did.
 SHIM = r"""
@@ -150,6 +150,19 @@ def test_an_error_of_fsync_in_the_first_batch_of_all(home, strace, tmp_path):
     assert [seq for seq, _ in journal.read(str(home.journal))] == [1, 2, 3, 4]
 
 
+def test_an_error_of_fsync_that_can_not_be_marked(home, strace, tmp_path):
+    before = home.run(writers.supply(tmp_path / "one", 3))[1]
+    (home.journal / ".suspect").symlink_to("nowhere")  # cannot be written, as on a full disk
+    given = writers.supply(tmp_path / "given", 2)
+    code, acknowledged, said = home.run(given, prefix=strace(home, "fdatasync", "error=ENOSPC:when=1"))
+    assert injected(tmp_path) == 1 and (code, acknowledged) == (74, []), said
+    assert home.held().keys() == {rec["id"] for rec in before} and not home.troubles()
+    (home.journal / ".suspect").unlink()
+    code, more, said = home.run(given)
+    assert (code, len(more)) == (0, 2), said
+    assert not home.lost(before + more) and len(home.held()) == 5 and not home.troubles()
+
+
 def test_a_write_that_fails(home, strace, tmp_path):
     before = home.run(writers.supply(tmp_path / "one", 1))[1]
     size = home.current.stat().st_size
@@ -203,3 +216,41 @@ def test_killed_while_a_segment_is_closed(home, tmp_path, call):
     assert (code, len(more)) == (0, 1), said
     assert not home.lost(before + more) and not home.troubles()
     assert len(chain.closed(str(home.journal))) == 1
+
+
+def synced(tmp_path, home) -> list[str]:
+    """What a traced writer has synced of the journal: `folder` and `live`, in their order."""
+    names = {f"<{home.journal}>": "folder", f"<{home.current}>": "live"}
+    return [names[name] for name in re.findall(r"f(?:data)?sync\(\d+(<[^>]*>)\) += 0", (tmp_path / "trace").read_text()) if name in names]
+
+
+def watching(tmp_path) -> list[str]:
+    return [str(shutil.which("strace")), "-f", "-y", "-o", str(tmp_path / "trace"), "-e", "trace=fsync,fdatasync"]
+
+
+def test_what_a_killed_writer_did_not_sync_is_synced_before_it_is_called_held(home, strace, tmp_path):
+    given = writers.supply(tmp_path / "given", 1)
+    before = home.run(given)[1]
+    again = tmp_path / "again"
+    again.write_bytes(b"".join(record.encode(rec | {"id": record.new_id()}) for rec in before))
+    code, acknowledged, _ = home.run(again, prefix=strace(home, "fdatasync", "signal=KILL:when=1"))
+    assert code in (-signal.SIGKILL, 128 + signal.SIGKILL) and not acknowledged
+    assert len(home.held()) == 2, "it was killed before it wrote"
+    code, acknowledged, said = home.run(again, prefix=watching(tmp_path))
+    assert (code, len(acknowledged)) == (0, 1), said
+    assert len(home.held()) == 2 and "live" in synced(tmp_path, home)
+
+
+def test_the_name_of_a_segment_is_on_the_disk_before_what_is_in_it(home, strace, tmp_path):
+    given = writers.supply(tmp_path / "given", 1)
+    before = home.run(writers.supply(tmp_path / "three", 3))[1]
+    number = chain.head(home.current.read_bytes()).number
+    (home.journal / ".suspect").write_text(f"3 {number}\n")
+    prefix = [word if word != str(home.current) else str(home.journal) for word in strace(home, "fsync", "signal=KILL:when=2")]
+    code, acknowledged, _ = home.run(given, prefix=prefix)
+    assert code in (-signal.SIGKILL, 128 + signal.SIGKILL) and not acknowledged
+    assert chain.head(home.current.read_bytes()).number == number + 1, "it was killed before the new segment had its name"
+    code, acknowledged, said = home.run(given, prefix=watching(tmp_path))
+    assert (code, len(acknowledged)) == (0, 1), said
+    assert synced(tmp_path, home)[:2] == ["folder", "live"]
+    assert not home.lost(before + acknowledged) and not home.troubles()

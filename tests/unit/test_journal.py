@@ -748,6 +748,16 @@ def test_closing_can_be_interrupted_anywhere(folder, monkeypatch, step):
     assert [trouble.damage != "" for trouble in troubles(folder)] == [True]
 
 
+def test_who_wrote_last_sees_that_a_closing_was_interrupted(folder):
+    journal.append(folder, [note("one")], stage="ftai-test")
+    os.link(f"{folder}/{chain.LIVE}", f"{folder}/000001.ftai")  # a rotation that was killed behind its first step
+    size = os.path.getsize(f"{folder}/000001.ftai")
+    journal.append(folder, [note("two")], stage="ftai-test")
+    # A rotation may have looked at it meanwhile, and would seal it without what came behind.
+    assert os.path.getsize(f"{folder}/000001.ftai") == size and os.stat(f"{folder}/000001.ftai").st_nlink == 1
+    assert [rec["@tag"] for _, rec in journal.read(folder)] == ["note", "checkpoint", "note"]
+
+
 def test_a_rotation_that_was_interrupted_is_finished(folder):
     put(folder, note("a"))
     os.link(current(folder), os.path.join(folder, "000001.ftai"))
@@ -756,6 +766,18 @@ def test_a_rotation_that_was_interrupted_is_finished(folder):
     put(folder, note("b"))
     assert [rec["@tag"] for _, rec in journal.read(folder)] == ["note", "checkpoint", "note"]
     assert not troubles(folder)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_is_gone_with_its_segment_is_no_repeat(folder, closed):
+    before, rec = note("before"), record.stamp(note("kept"))
+    put(folder, before)
+    if closed:
+        segments.rotate(folder, stage="ftai-rotate")
+    assert kinds(put(folder, rec)) == ["written"] and kinds(put(folder, rec)) == ["repeat"]
+    os.unlink(current(folder))
+    assert kinds(put(folder, rec)) == ["written"] and bodies(folder)[-1] == "kept"
+    assert kinds(put(folder, rec)) == ["repeat"]
 
 
 def test_a_missing_live_segment(folder):

@@ -522,6 +522,44 @@ def test_a_reader_in_a_snapshot_is_75_and_the_next_one_ends_it(home, monkeypatch
     sound()
 
 
+def test_what_another_writer_purged_is_no_repeat(monkeypatch):
+    folder = paths.journal()
+    put(note())
+    writer = dict(journal._live)
+    journal._live.clear()
+    (one,) = put(note("secret"))
+    segments.rotate(folder, stage="test")
+    other = dict(journal._live)
+    # The archive was behind, so the writer looked into the closed segment itself.
+    monkeypatch.setattr(journal, "_live", writer)
+    assert journal.append(folder, [one], stage="test", known=(1, {})) == [("repeat", 2, None)]
+    monkeypatch.setattr(journal, "_live", other)
+    gone(pattern="secret")
+    monkeypatch.setattr(journal, "_live", writer)
+    assert journal.append(folder, [one], stage="test", known=archive.lookup([one["id"]]))[0][0] == "written"
+    assert one["id"] in {rec.get("id") for rec in held().values()}
+
+
+def test_names_that_could_not_be_synced_name_nothing(monkeypatch):
+    one, _ = put(note("secret"), note())
+    segments.rotate(paths.journal(), stage="test")
+    put(note())
+    enter = journal.enter
+
+    def broken(fd):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(Failure):
+        patch.setattr(journal, "enter", lambda *given, **settings: (patch.setattr(chain, "sync", broken), enter(*given, **settings))[1])
+        gone(pattern="secret")
+    purge.run(None, stage="test")
+    # They stand as damage behind what counts: with them in its place, nobody would name the tombstone.
+    troubles = verification.accept(paths.journal())
+    assert [trouble.damage != "" for trouble in troubles] == [True] and one["id"] in {rec.get("id") for rec in held().values()}
+    gone(pattern="secret")
+    assert not verification.verify(paths.journal())[1] and one["id"] not in {rec.get("id") for rec in held().values()}
+
+
 def test_who_writes_meanwhile_loses_nothing(home, tmp_path):
     """Four writers and a reader; a purge in between, again and again."""
     put(*[note(f"geheim4711 {n}") for n in range(300 * SCALE)])

@@ -75,6 +75,16 @@ def test_a_sealed_segment_that_cannot_be_opened_is_named(home):  # noqa: F811
     assert certificate["outcome"] == "done" and b"heron" not in everything() and not check(folder)[1]
 
 
+def test_a_lost_ledger_stops_no_purge_beside_what_cannot_be_opened(home):  # noqa: F811
+    write(2, "plain")
+    close()
+    folder = sealed()
+    shutil.move(home / "state/keys/identity", home / "identity")
+    os.unlink(f"{folder}/ledger")
+    certificate = go()[-1]
+    assert (certificate["outcome"], certificate["records"], certificate["shut"]) == ("incomplete", 1, 2)
+
+
 def test_backups_are_named_as_what_was_not_reached():
     sealed()
     [_, certificate] = go(backups=["/mnt/backup", "/mnt/heron"])

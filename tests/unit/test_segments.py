@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from serenamaster import archive, canonical, chain, journal, paths, proofs, record, sealed, segments, verification
-from serenamaster.errors import CONFIG, NOPERM, SOME, Failure
+from serenamaster.errors import CONFIG, IOERR, NOPERM, SOME, Failure
 
 STAGE = "ftai-test"
 
@@ -293,6 +293,36 @@ def test_a_removal_that_was_interrupted_is_finished(monkeypatch):
     shutil.move(f"{folder}/../kept", f"{folder}/000001.ftai.zst.sealed")
     assert segments.finish(folder) == ["000001.ftai.zst.sealed", "000002.ftai.zst.sealed"]
     assert not check(folder)[1]
+
+
+def test_an_old_live_segment_takes_no_place_of_a_sealed_one():
+    write(2, "one")
+    folder = paths.journal()
+    shutil.copy(f"{folder}/current.ftai", f"{folder}/../old")
+    (later,) = write(1, "later")
+    put_away(close())
+    os.rename(f"{folder}/../old", f"{folder}/current.ftai")
+    with pytest.raises(Failure) as caught:
+        write(1, "two")
+    assert caught.value.code == IOERR and "an old copy" in caught.value.message
+    with pytest.raises(Failure):
+        close()
+    os.unlink(f"{folder}/current.ftai")
+    (last,) = write(1, "two")
+    assert {later["id"], last["id"]} <= {rec.get("id") for _, rec in journal.read(folder)} and not check(folder)[1]
+
+
+def test_what_is_put_where_records_were_removed_is_found():
+    folder = many()
+    segments.drop(folder, [1, 2], "keep_last", stage=STAGE)
+    assert not check(folder)[1]
+    made = chain.digests([canonical.prepare(record.make("note", STAGE, body="never said"))[1]])
+    head = chain.heading(live(folder).journal, 1, 2, "ab" * 32, journal._tags())
+    with open(f"{folder}/000001.ftai", "wb") as file:
+        file.write(head + chain.link(made, 1, "ab" * 32)[0])
+    troubles = check(folder)[1]
+    assert len(troubles) == 1 and "seq 2: what stands up to seq 2" in troubles[0] and "nothing chains it" in troubles[0]
+    assert segments.finish(folder) == ["000001.ftai"] and not check(folder)[1]
 
 
 # ---- a part of it, and all of it at one moment ----
