@@ -671,7 +671,9 @@ def _word(text, start, end):
         return end if not _is_place(found) and found.lower() not in _PLACES and not _compiled(r"\[|[0-9]{1,5}[/?#]").match(found) else 0
     named = _compiled(_NAMED).search(text[max(0, start - 40) : start]) is not None
     if text[start - 1] in "\"'":
-        if _is_place(found, named) or "%s" in found or "%(" in found:
+        # A named one with a digit may have these signs by chance.
+        formed = ("%s" in found or "%(" in found) and not (named and _compiled("[0-9]").search(found))
+        if formed or _is_place(found, named):
             return 0
         if named:
             words = found.lower().split()

@@ -105,6 +105,7 @@ def test_numbers_that_do_not_check_are_left_alone(wrong):
         "password=getPassword()", "pwd=os.getcwd()", "password=password", "password=xxxx", "password=***", "password: Optional[str] = None",
         "bypass=correcthorse", "http://host:8080/path/@foo", "Authorization: Basic authentication", "the password is case-sensitive",
         '"password": "The password of the user"',
+        'password="abc%sdef"', 'password="%(word)s-of-%(user)s"',
         "password = directory", "password: SecretStr", "password=os.environ['X']", 'password="{password}"',
         "password=None", "password=getpass()", "password = self.password", "token: str", "passwd=args.passwd", "password=$PASSWORD", "password: ${DB_PASSWORD}",
         "password=<password>", "https://user:password@host/", "secret = secrets.token_hex(16)", "Bearer authentication is used here", "git@github.com:a/b.git",
@@ -121,7 +122,8 @@ def test_talk_code_and_digests_are_left_alone(words):
     "line",
     [
         "password=*correct-horse*", 'PASSWORD="*my secret 123*"', "password=*Tr0ub4dor(3)*", "DB_PASS=*hunter22*", "password=*correcthorsebattery*",
-        "password=*{9aZ!k2}x*", "client_secret=*abc-def-ghi*", '{"password":"*correct horse battery*"}', "Authorization: Basic *dXNlcjpwYXNz*",
+        "password=*{9aZ!k2}x*", 'password="*Lb0BP@A$72%s9j*"',
+        "client_secret=*abc-def-ghi*", '{"password":"*correct horse battery*"}', "Authorization: Basic *dXNlcjpwYXNz*",
         "Authorization: Bearer *ABCDEFGHIJKLMNOPQRSTUVWX*", "https://user:*pa/ss1*@h", "f(x, password=*abc-defgh*)", 'f(password="*Tr0ub4dor(3)*")',
     ],
 )  # fmt: skip
