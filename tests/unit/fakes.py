@@ -114,7 +114,8 @@ KINDS = {
     "openai": lambda rng: (f"sk-{signs(rng, ALNUM, 20)}T3BlbkFJ{signs(rng, ALNUM, 20)}", "{}"),
     "openai-project": lambda rng: (f"sk-proj-{signs(rng, URLSAFE, 74)}T3BlbkFJ{signs(rng, URLSAFE, 74)}", "{}"),
     "aws-id": lambda rng: (rng.choice(["AKIA", "ASIA"]) + signs(rng, string.ascii_uppercase + "234567", 16), "{}"),
-    "aws-secret": lambda rng: (signs(rng, ALNUM + "+/", 40), "{}"),
+    # One of a thousand has no digit, and is not told from text where nothing around says what it is.
+    "aws-secret": lambda rng: (mixed(rng, ALNUM + "+/", 40), "{}"),
     "github": lambda rng: (f"gh{rng.choice('pousr')}_{signs(rng, ALNUM, 36)}", "{}"),
     "github-fine": lambda rng: (f"github_pat_{signs(rng, ALNUM, 22)}_{signs(rng, ALNUM, 59)}", "{}"),
     "gitlab": lambda rng: (f"glpat-{signs(rng, URLSAFE, 20)}", "{}"),
