@@ -312,6 +312,26 @@ def test_an_old_live_segment_takes_no_place_of_a_sealed_one():
     assert {later["id"], last["id"]} <= {rec.get("id") for _, rec in journal.read(folder)} and not check(folder)[1]
 
 
+def test_an_old_live_segment_takes_no_place_of_a_removed_one():
+    proofs.make_key()
+    write(1, "old")
+    folder = paths.journal()
+    shutil.copy(f"{folder}/current.ftai", f"{folder}/../old")
+    for _ in range(2):
+        write(5, "more")
+        put_away(close())
+    segments.drop(folder, [1], "retention", stage=STAGE)
+    os.rename(f"{folder}/../old", f"{folder}/current.ftai")
+    # It would be closed as segment 1, and taken for what a killed removal has left.
+    with pytest.raises(Failure) as caught:
+        write(1, "new")
+    assert caught.value.code == IOERR and "an old copy" in caught.value.message
+    os.unlink(f"{folder}/current.ftai")
+    write(1, "new")
+    segments.finish(folder)
+    assert bodies(folder)[-1] == "new 0"
+
+
 def test_what_is_put_where_records_were_removed_is_found():
     folder = many()
     segments.drop(folder, [1, 2], "keep_last", stage=STAGE)
