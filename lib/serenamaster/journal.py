@@ -328,7 +328,8 @@ class Live:
             os.fsync(fd)
             os.rename(temporary, self.path)
         except BaseException:
-            os.unlink(temporary)
+            with suppress(FileNotFoundError):  # a signal came when it had its name
+                os.unlink(temporary)
             raise
         finally:
             os.close(fd)
