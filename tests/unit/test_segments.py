@@ -295,6 +295,24 @@ def test_a_removal_that_was_interrupted_is_finished(monkeypatch):
     assert not check(folder)[1]
 
 
+def test_what_is_in_doubt_is_in_no_description_of_a_closing_that_was_interrupted(monkeypatch):
+    write(3)
+    folder = paths.journal()
+
+    def broken(fd):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(Failure):
+        patch.setattr(chain, "sync", broken)
+        write(2)
+    os.link(f"{folder}/current.ftai", f"{folder}/000001.ftai")  # the next writer closes it, and is killed
+    (part,) = chain.segments(folder)
+    made = segments.describe(folder, part)
+    assert (made["last"], made["records"]) == (3, 3)
+    write(1)
+    assert segments.describe(folder, part) == made
+
+
 def test_an_old_live_segment_takes_no_place_of_a_sealed_one():
     write(2, "one")
     folder = paths.journal()
