@@ -10,6 +10,7 @@ import re
 import struct
 import time
 from collections import namedtuple
+from contextlib import suppress
 
 from .errors import CONFIG, UNAVAILABLE, Failure
 from .record import clean, shown
@@ -119,9 +120,9 @@ def probe(provider: dict, key: str | None = None, seconds: float = 2.0) -> tuple
         folder = provider.get("url")
         there = folder is None or os.path.isdir(os.path.expanduser(folder))
         return there, "it runs in this process" if there else f"there is no folder '{folder}'"
-    # What it takes to be loaded, on a machine with much to do, is no time of the provider.
-    import httpx2  # noqa: F401
-
+    # What it takes to be loaded, on a machine with much to do, is no time of the provider. Where it is missing, the call tells.
+    with suppress(ImportError):
+        import httpx2  # noqa: F401
     call = _Call(provider, key, seconds)
     try:
         _start(False, _work, call, _look(call))

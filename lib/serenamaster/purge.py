@@ -272,7 +272,7 @@ class _Search:
         if not segment.number:
             return chain.suspect(self.folder, top.number)
         try:
-            return chain.until(fd, size, top, chain.heads(self.folder, segment.number), runs)
+            return segments.until(self.folder, segment.number, fd, size, top, runs)
         except Failure:
             return None  # the next one is sealed, cannot be opened here, and the ledger is lost
 

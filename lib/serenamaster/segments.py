@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from collections import namedtuple
 
 from . import canonical, chain, journal, record, stream
@@ -56,7 +57,7 @@ def bury(folder: str, name: str, stones: list) -> None:
         fd, size, top = chain.open_plain(path)
         try:
             before = os.fstat(fd)
-            good = chain.tail(fd, top, size, chain.until(fd, size, top, chain.heads(folder, int(name[:-5])), removed(folder)))[2] if top else size
+            good = chain.tail(fd, top, size, until(folder, int(name[:-5]), fd, size, top))[2] if top else size
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "wb", chain.CHUNK) as out:
                 at = 0
                 for stone in stones:
@@ -126,16 +127,25 @@ def written(fd: int, top: chain.Head | None, size: int, stage: str):
             yield piece
 
 
+def until(folder: str, number: int, fd: int, size: int, top: chain.Head | None, runs: list | None = None) -> int | None:
+    """The last seq that counts in a closed segment, None where that is not known. runs: what removed() says, where that was asked before."""
+    found = chain.until(fd, size, top, chain.heads(folder, number), removed(folder) if runs is None else runs)
+    if found is None:
+        # Where its closing was interrupted there is no later head: then the mark for which it was closed still stands.
+        found = chain.suspect(folder, number)
+    return None if found == sys.maxsize else found
+
+
 def leaves(folder: str, segment: chain.Segment, each=None):
     """Yields (seq, hash) of each record of a closed segment; each(content) is called before. Raises Failure 1 where one is not what the chain says."""
     fd, size, top = chain.open_segment(segment)
     try:
         if top is None or top.number != segment.number:
             raise Failure(f"'{segment.path}' does not begin with the head of segment {segment.number}", SOME, "ftai-log --verify")
-        until = chain.until(fd, size, top, chain.heads(folder, segment.number), removed(folder))
+        end = until(folder, segment.number, fd, size, top)
         last, bad = top.first - 1, ""
         for _, piece, cut, seq, stored, wrong in chain.walk(fd, top.start, size, top.first - 1, top.prev):
-            if until is not None and seq > until:
+            if end is not None and seq > end:
                 break
             if wrong:
                 bad = bad or f"'{segment.path}': seq {seq}: {wrong}"
@@ -148,9 +158,9 @@ def leaves(folder: str, segment: chain.Segment, each=None):
             yield seq, stored
         else:
             # A bad record that good ones go on from is no end of a segment.
-            bad = bad if until is not None and last < until else ""
-        if bad or (until is not None and last < until):
-            raise Failure(bad or f"'{segment.path}': the records from seq {last + 1} to {until} are missing", SOME, "ftai-log --verify")
+            bad = bad if end is not None and last < end else ""
+        if bad or (end is not None and last < end):
+            raise Failure(bad or f"'{segment.path}': the records from seq {last + 1} to {end} are missing", SOME, "ftai-log --verify")
     finally:
         os.close(fd)
 
@@ -162,7 +172,7 @@ def describe(folder: str, segment: chain.Segment) -> dict:
     from . import proofs
 
     fd, size, top = chain.open_segment(segment)
-    end = chain.tail(fd, top, size, chain.until(fd, size, top, chain.heads(folder, segment.number), removed(folder)))[:2] if top else (0, "")
+    end = chain.tail(fd, top, size, until(folder, segment.number, fd, size, top))[:2] if top else (0, "")
     os.close(fd)
     if top is None:
         raise Failure(f"'{segment.path}' does not begin with the head of a segment", SOME, "ftai-log --verify")

@@ -149,18 +149,21 @@ def _broken(ctx: Context, bad: OSError) -> int:
 
 
 class Terminated(BaseException):
-    """SIGTERM came, or SIGHUP as the terminal went away; the signal is its argument."""
+    """Ctrl-C or SIGTERM came, or SIGHUP as the terminal went away; the signal is its argument."""
 
 
 def tidy() -> None:
-    """Lets those signals be raised as Terminated, as Ctrl-C is: what was begun in plain is taken away before the end. nohup stays what it is."""
+    """Lets the first of those signals be raised as Terminated, so that what was begun in plain is taken away before the end. nohup stays what it is."""
+    taken = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
 
     def came(number, _):
+        # A terminal that goes away says so twice, itself and by its shell: what takes away is not to be ended in turn.
+        for one in taken:
+            signal.signal(one, signal.SIG_IGN)
         raise Terminated(number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, came)
+    for number in taken:
+        signal.signal(number, came)
 
 
 def die(number: int) -> None:

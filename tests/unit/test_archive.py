@@ -385,6 +385,15 @@ def test_files_are_the_owners_alone(home):
     assert "archive.db-wal" in seen
 
 
+def test_what_is_out_already_is_forgotten_without_waiting(home):
+    put(note("one"), note("two"))
+    archive.catch_up()
+    assert archive.forget([(1, 1)]) is None and len(rows()[0]) == 1
+    with archive.Locked(0):
+        assert archive.forget([(1, 1), (7, 9)]) is None
+    assert archive.forget([(1, 1), (2, 2)]) is None and rows() == [[], []]
+
+
 def test_an_interrupted_rebuild_leaves_the_old_archive(home):
     put(note("one"))
     archive.catch_up()

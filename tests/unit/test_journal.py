@@ -748,6 +748,23 @@ def test_closing_can_be_interrupted_anywhere(folder, monkeypatch, step):
     assert [trouble.damage != "" for trouble in troubles(folder)] == [True]
 
 
+@pytest.mark.parametrize("closing", [False, True])
+def test_a_signal_right_behind_the_name_of_a_segment_ends_as_one(folder, monkeypatch, closing):
+    rename = os.rename
+    if closing:
+        put(folder, note("a"))
+
+    def renamed(*given):
+        rename(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "rename", renamed)
+        segments.rotate(folder, stage="ftai-test") if closing else put(folder, note("b"))
+    put(folder, note("b"))
+    assert bodies(folder)[-1] == "b" and not troubles(folder)
+
+
 def test_who_wrote_last_sees_that_a_closing_was_interrupted(folder):
     journal.append(folder, [note("one")], stage="ftai-test")
     os.link(f"{folder}/{chain.LIVE}", f"{folder}/000001.ftai")  # a rotation that was killed behind its first step
@@ -1085,13 +1102,12 @@ def test_follow_shows_each_record_once(folder):
 
 
 def test_a_journal_that_is_forgotten_is_closed(folder):
-    def held():
-        return [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}") and folder in os.readlink(f"/proc/self/fd/{name}")]
-
     put(folder, note("a"))
-    assert len(held()) == 1
+    fd = journal._live[folder].fd
+    assert os.path.samestat(os.fstat(fd), os.stat(current(folder)))
     journal._live.clear()
-    assert held() == []
+    with pytest.raises(OSError):
+        os.fstat(fd)
 
 
 def test_reading_while_others_write(folder):

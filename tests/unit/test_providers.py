@@ -556,6 +556,11 @@ def test_a_probe(vendor):
     assert vendor.state()["left"] == [], "a probe used up an answer"
 
 
+def test_a_probe_without_what_it_takes_is_no_bug(vendor, monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    assert providers.probe(provider(vendor, "openai"), KEY, 60) == (False, "'there': the call failed (ModuleNotFoundError)")
+
+
 SLOW = """
 import sys, time
 from types import SimpleNamespace

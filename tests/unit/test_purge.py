@@ -540,7 +540,8 @@ def test_what_another_writer_purged_is_no_repeat(monkeypatch):
     assert one["id"] in {rec.get("id") for rec in held().values()}
 
 
-def test_names_that_could_not_be_synced_name_nothing(monkeypatch):
+@pytest.mark.parametrize("closing", [False, True])
+def test_names_that_could_not_be_synced_name_nothing(monkeypatch, closing):
     one, _ = put(note("secret"), note())
     segments.rotate(paths.journal(), stage="test")
     put(note())
@@ -552,6 +553,11 @@ def test_names_that_could_not_be_synced_name_nothing(monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Failure):
         patch.setattr(journal, "enter", lambda *given, **settings: (patch.setattr(chain, "sync", broken), enter(*given, **settings))[1])
         gone(pattern="secret")
+    if closing:  # by a writer that was killed behind the first step
+        path = chain.live(paths.journal()).path
+        with open(path, "rb") as live:
+            number = chain.head(live.read(chain.WINDOW)).number
+        os.link(path, f"{paths.journal()}/{number:06d}.ftai")
     purge.run(None, stage="test")
     # They stand as damage behind what counts: with them in its place, nobody would name the tombstone.
     troubles = verification.accept(paths.journal())

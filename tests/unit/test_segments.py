@@ -295,6 +295,24 @@ def test_a_removal_that_was_interrupted_is_finished(monkeypatch):
     assert not check(folder)[1]
 
 
+def test_what_is_in_doubt_is_in_no_description_of_a_closing_that_was_interrupted(monkeypatch):
+    write(3)
+    folder = paths.journal()
+
+    def broken(fd):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(Failure):
+        patch.setattr(chain, "sync", broken)
+        write(2)
+    os.link(f"{folder}/current.ftai", f"{folder}/000001.ftai")  # the next writer closes it, and is killed
+    (part,) = chain.segments(folder)
+    made = segments.describe(folder, part)
+    assert (made["last"], made["records"]) == (3, 3)
+    write(1)
+    assert segments.describe(folder, part) == made
+
+
 def test_an_old_live_segment_takes_no_place_of_a_sealed_one():
     write(2, "one")
     folder = paths.journal()
@@ -310,6 +328,26 @@ def test_an_old_live_segment_takes_no_place_of_a_sealed_one():
     os.unlink(f"{folder}/current.ftai")
     (last,) = write(1, "two")
     assert {later["id"], last["id"]} <= {rec.get("id") for _, rec in journal.read(folder)} and not check(folder)[1]
+
+
+def test_an_old_live_segment_takes_no_place_of_a_removed_one():
+    proofs.make_key()
+    write(1, "old")
+    folder = paths.journal()
+    shutil.copy(f"{folder}/current.ftai", f"{folder}/../old")
+    for _ in range(2):
+        write(5, "more")
+        put_away(close())
+    segments.drop(folder, [1], "retention", stage=STAGE)
+    os.rename(f"{folder}/../old", f"{folder}/current.ftai")
+    # It would be closed as segment 1, and taken for what a killed removal has left.
+    with pytest.raises(Failure) as caught:
+        write(1, "new")
+    assert caught.value.code == IOERR and "an old copy" in caught.value.message
+    os.unlink(f"{folder}/current.ftai")
+    write(1, "new")
+    segments.finish(folder)
+    assert bodies(folder)[-1] == "new 0"
 
 
 def test_what_is_put_where_records_were_removed_is_found():

@@ -151,6 +151,15 @@ def test_a_disk_that_is_full_or_dying_is_no_bug(plain, tmp_path, given, said, cl
     assert plain("    raise OSError(9, 'Bad file descriptor')")(*click, env=os.environ | {"FTAI_HOME": str(tmp_path / "home")}).returncode == 70
 
 
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_taken_away_at_the_end_is_not_ended_in_turn(plain, tmp_path, first):
+    kill = "; ".join(f"os.kill(os.getpid(), {number:d})" for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
+    body = f"    stage.tidy()\n    try:\n        os.kill(os.getpid(), {first:d})\n    finally:\n        {kill}\n        os.unlink(files[0])"
+    (tmp_path / "x").write_text("in plain")
+    ran = plain(body)(str(tmp_path / "x"))
+    assert (ran.returncode, ran.stdout, ran.stderr) == (-first, b"", b"") and not (tmp_path / "x").exists()
+
+
 def test_a_bug_is_named_where_its_traceback_cannot_be_kept(plain, tmp_path):
     (tmp_path / "home").write_text("")
     ran = plain("    raise RecursionError")(env=os.environ | {"FTAI_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)})
