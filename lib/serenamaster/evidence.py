@@ -219,22 +219,16 @@ class Anchor:
 
 
 def _file(path: str) -> str:
-    """The text of a file, byte by byte as it is. Raises Failure 66, 65."""
+    """The text of a file (`-` is standard input), byte by byte as it is. Raises Failure as stream.chunks(), and 65."""
+    parts: list[bytes] = []
+    for data in stream.chunks(path):
+        parts.append(data)
+        if sum(map(len, parts)) > MOST:
+            raise Failure(f"'{path}' is too long", DATAERR)
     try:
-        with open(path, "rb") as file:
-            data = file.read(MOST + 1)
-    except FileNotFoundError:
-        raise Failure(f"cannot read '{path}': no such file", NOINPUT) from None
-    except IsADirectoryError:
-        raise Failure(f"cannot read '{path}': it is a folder", DATAERR) from None
-    except OSError as bad:
-        raise Failure(f"cannot read '{path}': {bad.strerror}", NOINPUT) from None
-    try:
-        if len(data) > MOST:
-            raise ValueError
-        return data.decode()
-    except ValueError:
-        raise Failure(f"'{path}' is no UTF-8, or too long", DATAERR) from None
+        return b"".join(parts).decode()
+    except UnicodeDecodeError:
+        raise Failure(f"'{path}' is no UTF-8", DATAERR) from None
 
 
 # ---- the proof of one record ----

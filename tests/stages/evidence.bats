@@ -141,6 +141,8 @@ last() { ftai-recall --after 0 --tag note | jq -r .id | tail -n 1; }
     mkdir -p -m 700 other other/state other/state/keys
     printf '%s\n' "$key" >other/state/keys/signing.pub
     chmod 600 other/state/keys/signing.pub
+    try ftai-log --check-proof - <proof
+    ended 0
     FTAI_HOME=$T/other try ftai-log --check-proof proof
     ended 0
     empty "$T/err"
