@@ -12,7 +12,7 @@ import time
 
 import orjson
 
-from . import canonical, chain, evidence, journal, retention, sealed, segments, specs, stream
+from . import canonical, chain, evidence, journal, retention, segments, specs, stream
 from .errors import CANTCREAT, CONFIG, IOERR, SOME, Failure
 from .record import LIMIT, make, now
 
@@ -247,6 +247,8 @@ def _put_away(folder: str, segment, entry: dict, told, blind: list) -> dict:
 
     blind: where it is sealed for the owner, whose identity is not at hand to open it, its name is put there.
     """
+    from . import sealed
+
     about = {key: entry[key] for key in ("journal", "segment", "first", "last", "prev", "hash", "root", "records") if key in entry}
     about |= {"name": segment.name, "ts": now()}
     fd = chain.regular(segment.path)
