@@ -256,15 +256,16 @@ def live(folder: str) -> Segment:
 
 
 def ledger(folder: str) -> dict[int, dict]:
-    """{number: entry} of the sealed segments, as ftai(5), Closed segments, tells. Lines that are damaged are left out."""
+    """{number: entry} of the sealed segments, as ftai(5), Closed segments, tells. Lines that are damaged are left out. Raises Failure as regular() does."""
     found = {}
+    path = os.path.join(folder, LEDGER)
     try:
-        with open(os.path.join(folder, LEDGER), "rb") as file:
+        with open(regular(path), "rb") as file:
             lines = file.read().splitlines()
     except FileNotFoundError:
         return {}
     except OSError as bad:
-        raise Failure(f"cannot read '{folder}/{LEDGER}': {bad.strerror}", IOERR) from None
+        raise Failure(f"cannot read '{path}': {bad.strerror}", IOERR) from None
     for line in lines:
         try:
             entry = record.decode(line)
@@ -358,9 +359,12 @@ def open_plain(path: str):
 
 
 def suspect(folder: str, number: int) -> int | None:
-    """The last good seq where an error of fsync left segment `number` in doubt; sys.maxsize where not even that could be written down."""
+    """The last good seq where an error of fsync left segment `number` in doubt; sys.maxsize where not even that could be written down.
+
+    Raises Failure as regular() does.
+    """
     try:
-        with open(os.path.join(folder, ".suspect"), "rb") as mark:
+        with open(regular(os.path.join(folder, ".suspect")), "rb") as mark:
             words = mark.read(100).split()
     except FileNotFoundError:
         return None

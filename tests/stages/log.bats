@@ -427,6 +427,22 @@ END
     ended 74
 }
 
+@test "what lies beside the segments is no regular file: 74, and nobody waits for it" {
+    records 1 | ftai-log --sink
+    records 1 >in
+    for name in ledger .suspect; do
+        mkfifo "$J/$name"
+        for command in "ftai-rotate --now" "ftai-log --verify"; do
+            try timeout 60 $command
+            ended 74
+            grep -q "$name': it is no regular file" "$T/err"
+        done
+        rm "$J/$name"
+    done
+    try ftai-log in
+    ended 0
+}
+
 @test "the journal can't be made: 73" {
     mkdir -p "$FTAI_HOME/state"
     chmod 700 "$FTAI_HOME/state"
