@@ -255,6 +255,12 @@ def live(folder: str) -> Segment:
     return Segment(0, LIVE, os.path.join(folder, LIVE), False)
 
 
+def outlived(closed: list[Segment], top: Head) -> int | None:
+    """The number of the newest closed segment, where a live one of this head was put back by hand and is older than that; else None."""
+    # A closing that was killed leaves both of one number.
+    return closed[-1].number if closed and closed[-1].number + closed[-1].sealed > top.number else None
+
+
 def ledger(folder: str) -> dict[int, dict]:
     """{number: entry} of the sealed segments, as ftai(5), Closed segments, tells. Lines that are damaged are left out. Raises Failure as regular() does."""
     found = {}

@@ -175,11 +175,10 @@ class Live:
         if key != self.key or seen.st_size < self.end:
             if not self.open():
                 return self.restart("the live segment has no head" if seen.st_size else "the live segment was empty")
-            closed = chain.segments(self.folder)[-1:]
-            if closed and closed[0].number + closed[0].sealed > self.top.number:
-                # Put back by hand: the next rotation would seal it in the place of what has all of its records, and more, or take it for what was removed.
+            if newer := chain.outlived(chain.segments(self.folder), self.top):
+                # The next rotation would seal it in the place of what has all of its records, and more, or take it for what was removed.
                 hint = f"ftai-log --verify; mv '{self.path}' elsewhere, and it goes on behind the closed ones"
-                raise Failure(f"cannot go on with '{self.path}': it is an old copy, segment {closed[0].number} was closed since", IOERR, hint)
+                raise Failure(f"cannot go on with '{self.path}': it is an old copy, segment {newer} was closed since", IOERR, hint)
             good = chain.tail(self.fd, self.top, seen.st_size, chain.suspect(self.folder, self.top.number))
             self.recent.clear()
             self.since = good[0]

@@ -59,6 +59,11 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None, t
     check.part = bool(files or since)
     if folder and not files:
         check.signed = check.anchored(folder, note)
+    if live in kept and (top := kept[live][2]) and (newer := chain.outlived(parts[:-1], top)):
+        # What follows the closed ones is not here, and this one says nothing of them.
+        wrong = f"it is an old copy, segment {newer} was closed since: move it elsewhere, and the journal goes on behind the closed ones"
+        check.say(live, 0, top.first, "", wrong)
+        os.close(kept.pop(parts.pop().path)[0])
     tops = [chain.known_head(part, entries, kept.get(part.path)) for part in parts]
     for n, part in enumerate(parts):
         if told:
@@ -483,7 +488,7 @@ class _Check:
         """Tells of segments behind the last one that there should be."""
         live = os.path.join(self.folder, chain.LIVE)
         has = bool(parts) and parts[-1].name == chain.LIVE
-        if parts and not has:
+        if parts and not has and not any(trouble.path == live for trouble in self.troubles):
             self.say(live, 0, self.seq + 1, "", "it is missing: closed segments are followed by a live one")
         for number in sorted(number for number in entries if number > self.number or (has and number == self.number)):
             said = entries[number]

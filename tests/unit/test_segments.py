@@ -325,6 +325,8 @@ def test_an_old_live_segment_takes_no_place_of_a_sealed_one():
     assert caught.value.code == IOERR and "an old copy" in caught.value.message
     with pytest.raises(Failure):
         close()
+    summary, (trouble,) = check(folder)  # of it alone: what was sealed is right
+    assert "an old copy" in trouble and summary.records == 3
     os.unlink(f"{folder}/current.ftai")
     (last,) = write(1, "two")
     assert {later["id"], last["id"]} <= {rec.get("id") for _, rec in journal.read(folder)} and not check(folder)[1]
