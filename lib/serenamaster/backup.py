@@ -831,7 +831,7 @@ class _Making:
                 self.fresh.append(path)
             os.rename(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            stream.discard(temporary)
             raise
         finally:
             os.close(out)

@@ -327,8 +327,7 @@ class Live:
             os.fsync(fd)
             os.rename(temporary, self.path)
         except BaseException:
-            with suppress(FileNotFoundError):  # a signal came when it had its name
-                os.unlink(temporary)
+            stream.discard(temporary)
             raise
         finally:
             os.close(fd)

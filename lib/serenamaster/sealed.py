@@ -669,7 +669,4 @@ class _Draft:
     def __exit__(self, *_) -> None:
         os.close(self.fd)
         if self.named:
-            try:
-                os.unlink(self.name)
-            except FileNotFoundError:
-                pass  # a signal came when it had its name
+            stream.discard(self.name)

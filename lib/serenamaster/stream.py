@@ -234,6 +234,14 @@ def draft(path: str, mode: int = 0o600) -> tuple[int, str]:
         return os.open(name, flags, mode), name
 
 
+def discard(name: str) -> None:
+    """Removes a temporary file; where a signal came when it was renamed already, there is nothing to remove."""
+    try:
+        os.unlink(name)
+    except FileNotFoundError:
+        pass
+
+
 def save(path: str, data: bytes, mode: int = 0o600) -> None:
     """Writes a file whole or not at all: a temporary file beside it, synced, renamed. Raises OSError; leaves nothing behind then."""
     fd, temporary = draft(path, mode)
@@ -248,10 +256,7 @@ def save(path: str, data: bytes, mode: int = 0o600) -> None:
     except BaseException:
         if fd >= 0:
             os.close(fd)
-        try:
-            os.unlink(temporary)
-        except FileNotFoundError:
-            pass  # a signal came when it had its name
+        discard(temporary)
         raise
     fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:

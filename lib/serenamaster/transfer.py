@@ -234,10 +234,7 @@ class _Out:
         if self.fd >= 0:
             os.close(self.fd)
         if self.temporary:
-            try:
-                os.unlink(self.temporary)
-            except FileNotFoundError:
-                pass  # a signal came when it had its name
+            stream.discard(self.temporary)
 
     def failure(self, bad: OSError) -> Failure:
         return Failure(f"cannot write '{self.to}': {bad.strerror}", IOERR if bad.errno in stream.FULL else CANTCREAT)

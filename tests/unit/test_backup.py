@@ -1932,6 +1932,23 @@ def test_a_signal_right_behind_the_name_of_a_manifest_leaves_all_that_it_names(t
     good(to)
 
 
+def test_a_signal_right_behind_the_name_of_an_object_is_told_as_such(to, monkeypatch):
+    write(2)
+    close(put_away=True)
+    rename = os.rename
+
+    def signalled(source, target, **ways):
+        rename(source, target, **ways)
+        if "/objects/" in target:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "rename", signalled)
+        make(to)
+    assert os.listdir(Path(to, "objects")) == []
+    good(to)
+
+
 def test_no_journal_is_begun_for_them(home):
     list(backup.acted("restore", dict, stage=STAGE, warn=Said()))
     assert not (home / "state" / "journal").exists()
