@@ -11,11 +11,16 @@ if os.path.isdir(_own):
     sys.path.append(_own)
 
 
+def _with_venv() -> None:
+    """Runs this stage again with the .venv of its clone, once, where there is one."""
+    python = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), ".venv", "bin", "python")
+    if os.path.basename(sys.argv[0]).startswith("ftai-") and os.access(python, os.X_OK) and os.environ.get("FTAI_AGAIN") != python:
+        os.execve(python, [python, *sys.argv], os.environ | {"FTAI_AGAIN": python})
+
+
 def again(missing: ImportError) -> None:
     """Runs this stage again with the .venv of its clone, once, where a package is missing; else says how to get it and exits 78."""
-    python = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), ".venv", "bin", "python")
-    if os.access(python, os.X_OK) and os.environ.get("FTAI_AGAIN") != python:
-        os.execve(python, [python, *sys.argv], os.environ | {"FTAI_AGAIN": python})
+    _with_venv()
     name = os.path.basename(sys.argv[0])
     os.write(2, f"{name}: the package '{missing.name}' is missing\nhint: make run\n".encode())
     os._exit(78)
@@ -25,3 +30,6 @@ try:
     import orjson  # noqa: F401
 except ImportError as _missing:
     again(_missing)
+# A Python may have some of the packages by chance, and then what is missing is found when work is half done: this one nobody has by chance.
+if not any(os.path.isdir(os.path.join(folder, "tink")) for folder in sys.path):
+    _with_venv()

@@ -46,17 +46,19 @@ def size(*names: str) -> int:
 
 
 def python():
-    """The interpreter and the packages that every stage needs."""
+    """The interpreter and the packages that stages need, but for those of models and keychains."""
     version = ".".join(map(str, sys.version_info[:3]))
     level = OK if sys.version_info >= (3, 11) else FAIL
     yield Check(level, "python", f"{version}, {sys.executable}", "" if level == OK else "install Python 3.11 or newer, then: make run")
     from importlib import metadata
 
-    for name in ("orjson", "click"):
+    there = []
+    for name in ("orjson", "click", "cryptography", "pyrage", "tink", "zstandard"):
         try:
-            yield Check(OK, "package", f"{name} {metadata.version(name)}")
+            there.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             yield Check(FAIL, "package", f"'{name}' is missing", "make run")
+    yield Check(OK, "package", ", ".join(there))
     import sqlite3
 
     try:

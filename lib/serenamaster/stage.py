@@ -5,7 +5,7 @@ import signal
 import sys
 
 from . import __version__, again, stream
-from .errors import IOERR, SOFTWARE, SOME, USAGE, Failure, tally
+from .errors import CONFIG, IOERR, SOFTWARE, SOME, USAGE, Failure, tally
 
 
 class Context:
@@ -267,6 +267,7 @@ def _click(ctx, main, options, doc, usage, argv) -> int:
 def bug(ctx: Context, bad: BaseException) -> int:
     """Writes the traceback to a file and names it: it may hold what records hold, so it is redacted, 0600 and not on the screen.
 
+    A package that is missing is no bug, and is told as again() does.
     What the exception itself says is left out where a record was in hand of which only the fact is to be kept, and outside the state folder.
     """
     import tempfile
@@ -276,6 +277,9 @@ def bug(ctx: Context, bad: BaseException) -> int:
         stream.flush()  # the good records before it
     except (Failure, OSError):
         pass
+    if isinstance(bad, ModuleNotFoundError) and bad.name and bad.name.partition(".")[0] != __package__:
+        ctx.error(f"the package '{bad.name}' is missing", "make run")
+        return CONFIG
     wordless = _holds_fact([frame.f_locals for frame, _ in traceback.walk_tb(bad.__traceback__)])
     try:
         from . import paths

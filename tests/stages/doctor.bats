@@ -373,7 +373,7 @@ bench tiny 4 true true true"
     echo '{}' >broken/config.json
     # A Python with no more than every stage needs.
     for package in click orjson; do cp -r "$("$root/.venv/bin/python" -c "import $package, os; print(os.path.dirname($package.__file__))")" bare/; done
-    PYTHONPATH=$T/bare try "$(readlink -f "$root/.venv/bin/python")" -S "$root/bin/ftai-doctor" --bench-model broken
+    FTAI_AGAIN=$root/.venv/bin/python PYTHONPATH=$T/bare try "$(readlink -f "$root/.venv/bin/python")" -S "$root/bin/ftai-doctor" --bench-model broken
     ended 69
     grep -q '^ftai-doctor: the package mlx-lm is missing' "$T/err"
     grep -q "^hint: pip install mlx-lm 'mlx\[cpu\]'" "$T/err"

@@ -9,6 +9,7 @@ import stat
 import string
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from serenamaster import __version__, stage, stream
@@ -373,6 +374,34 @@ def test_without_its_packages_it_runs_again_with_those_of_the_clone(tmp_path):
     (tmp_path / ".venv/bin/python").chmod(0o755)
     ran = subprocess.run(command, capture_output=True, check=False, timeout=60)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"ran", b"")
+
+
+def by_chance(tmp_path):
+    """What else a Python may have that is not ours: an orjson, and none of the other packages."""
+    import orjson
+
+    subprocess.run(["cp", "-r", os.path.dirname(orjson.__file__), str(tmp_path / "chance/orjson")], check=True)
+    return os.environ | {"PYTHONPATH": str(tmp_path / "chance")}
+
+
+def test_with_some_of_its_packages_it_runs_again_with_those_of_the_clone(tmp_path):
+    command = copy(tmp_path)
+    (tmp_path / "chance").mkdir()
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").write_text(f'#!/bin/sh\necho again >&2\nexec {sys.executable} "$@"\n')
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    ran = subprocess.run(command, capture_output=True, check=False, timeout=60, env=by_chance(tmp_path))
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"ran", b"again\n")
+
+
+def test_a_package_that_is_missing_in_the_middle_of_the_work_is_no_bug(tmp_path):
+    command = copy(tmp_path)
+    (tmp_path / "chance").mkdir()
+    path = Path(command[-1])
+    path.write_text(path.read_text().replace("stream.write(b'ran')", "stream.write(b'ran'); import pyrage"))
+    ran = subprocess.run(command, capture_output=True, check=False, timeout=60, env=by_chance(tmp_path))
+    assert (ran.returncode, ran.stdout) == (78, b"ran")
+    assert ran.stderr == b"ftai-try: the package 'pyrage' is missing\nhint: make run\n"
 
 
 def test_it_runs_again_only_once(tmp_path):
