@@ -12,9 +12,11 @@ if os.path.isdir(_own):
 
 
 def _with_venv() -> None:
-    """Runs this stage again with the .venv of its clone, once, where there is one."""
-    python = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), ".venv", "bin", "python")
-    if os.path.basename(sys.argv[0]).startswith("ftai-") and os.access(python, os.X_OK) and os.environ.get("FTAI_AGAIN") != python:
+    """Runs this stage again with the .venv of its clone, once, where there is one; what is no stage goes on."""
+    clone = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+    python = os.path.join(clone, ".venv", "bin", "python")
+    stage = os.path.dirname(os.path.realpath(sys.argv[0])) == os.path.join(clone, "bin")
+    if stage and os.access(python, os.X_OK) and os.environ.get("FTAI_AGAIN") != python:
         os.execve(python, [python, *sys.argv], os.environ | {"FTAI_AGAIN": python})
 
 
