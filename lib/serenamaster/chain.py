@@ -528,6 +528,20 @@ def heads(folder: str, number: int) -> list:
     return heads
 
 
+def follows(folder: str) -> None:
+    """Raises Failure 74 where the live segment is an old copy: a rotation would seal it in the place of one that has more, or take it for a removed one."""
+    closed = segments(folder)  # first, as the live one may be closed at any time
+    path = os.path.join(folder, LIVE)
+    try:
+        fd, _, top = open_plain(path)
+    except FileNotFoundError:
+        return
+    os.close(fd)
+    if top and (newer := outlived(closed, top)):
+        hint = f"put the newer one back, or mv '{path}' elsewhere: then the journal goes on behind the closed ones"
+        raise Failure(f"cannot go on with '{path}': it is an old copy, segment {newer} was closed since", IOERR, hint)
+
+
 def known_head(part: Segment, entries: dict, kept) -> Head | None:
     """The head of a segment that is not opened for it; of a sealed one what the ledger says, or None."""
     if kept:

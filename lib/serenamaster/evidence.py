@@ -39,6 +39,7 @@ def due(folder: str, warn=None, known: dict[int, dict] | None = None) -> tuple[i
     None where nothing was written since. Of a segment that is damaged, or can't be opened here, there is no root: warn(message).
     Raises Failure 1 where the journal does not go on from the last checkpoint: with a new one, nobody would see it any more; 78 without a key.
     """
+    chain.follows(folder)
     before, size = latest(folder), journal.position(folder)
     if before:
         _extends(folder, before)

@@ -175,10 +175,7 @@ class Live:
         if key != self.key or seen.st_size < self.end:
             if not self.open():
                 return self.restart("the live segment has no head" if seen.st_size else "the live segment was empty")
-            if newer := chain.outlived(chain.segments(self.folder), self.top):
-                # The next rotation would seal it in the place of what has all of its records, and more, or take it for what was removed.
-                hint = f"ftai-log --verify; mv '{self.path}' elsewhere, and it goes on behind the closed ones"
-                raise Failure(f"cannot go on with '{self.path}': it is an old copy, segment {newer} was closed since", IOERR, hint)
+            chain.follows(self.folder)
             good = chain.tail(self.fd, self.top, seen.st_size, chain.suspect(self.folder, self.top.number))
             self.recent.clear()
             self.since = good[0]

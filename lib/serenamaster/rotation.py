@@ -211,7 +211,11 @@ def due(policy: dict, size: int, first: str, present: str) -> str:
 
 
 def _due(folder: str, stage: str, close: bool, policy: dict) -> str:
-    """due() of the live segment; "" too where it holds nothing but what rotations wrote, so that an idle journal stays as it is."""
+    """due() of the live segment; "" too where it holds nothing but what rotations wrote, so that an idle journal stays as it is.
+
+    Raises Failure as chain.follows() does.
+    """
+    chain.follows(folder)
     try:
         fd, size, top = chain.open_plain(os.path.join(folder, chain.LIVE))
     except FileNotFoundError:

@@ -61,7 +61,7 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None, t
         check.signed = check.anchored(folder, note)
     if live in kept and (top := kept[live][2]) and (newer := chain.outlived(parts[:-1], top)):
         # What follows the closed ones is not here, and this one says nothing of them.
-        wrong = f"it is an old copy, segment {newer} was closed since: move it elsewhere, and the journal goes on behind the closed ones"
+        wrong = f"it is an old copy, segment {newer} was closed since: put the newer one back, or move it elsewhere"
         check.say(live, 0, top.first, "", wrong)
         os.close(kept.pop(parts.pop().path)[0])
     tops = [chain.known_head(part, entries, kept.get(part.path)) for part in parts]
@@ -151,7 +151,7 @@ def accept(folder: str) -> list:
 
 def _accepted(folder: str) -> set[str]:
     try:
-        with open(os.path.join(folder, ".accepted"), encoding="utf-8", errors="replace") as known:
+        with open(chain.regular(os.path.join(folder, ".accepted")), encoding="utf-8", errors="replace") as known:
             return set(known.read().splitlines())
     except FileNotFoundError:
         return set()

@@ -430,9 +430,10 @@ END
 @test "what lies beside the segments is no regular file: 74, and nobody waits for it" {
     records 1 | ftai-log --sink
     records 1 >in
-    for name in ledger .suspect; do
+    for name in ledger .suspect .accepted; do
         mkfifo "$J/$name"
-        for command in "ftai-rotate --now" "ftai-log --verify"; do
+        for command in "ftai-log --verify" "ftai-doctor --accept" "ftai-rotate --now"; do
+            [ "$name $command" = ".accepted ftai-rotate --now" ] && continue
             try timeout 60 $command
             ended 74
             grep -q "$name': it is no regular file" "$T/err"

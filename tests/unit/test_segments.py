@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import pytest
-from serenamaster import archive, canonical, chain, journal, paths, proofs, record, sealed, segments, verification
+from serenamaster import archive, canonical, chain, evidence, journal, paths, proofs, record, rotation, sealed, segments, verification
 from serenamaster.errors import CONFIG, IOERR, NOPERM, SOME, Failure
 
 STAGE = "ftai-test"
@@ -325,6 +325,10 @@ def test_an_old_live_segment_takes_no_place_of_a_sealed_one():
     assert caught.value.code == IOERR and "an old copy" in caught.value.message
     with pytest.raises(Failure):
         close()
+    with pytest.raises(Failure, match="an old copy"):
+        list(rotation.run(folder, stage=STAGE, warn=print, fail=print))
+    with pytest.raises(Failure, match="an old copy"):
+        evidence.due(folder)
     summary, (trouble,) = check(folder)  # of it alone: what was sealed is right
     assert "an old copy" in trouble and summary.records == 3
     os.unlink(f"{folder}/current.ftai")
