@@ -11,13 +11,19 @@ if os.path.isdir(_own):
     sys.path.append(_own)
 
 
+_ran = os.environ.pop("FTAI_AGAIN", "")  # for this process alone: what it starts may have to run again too
+
+
 def _with_venv() -> None:
-    """Runs this stage again with the .venv of its clone, once, where there is one; what is no stage goes on."""
-    clone = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+    """Runs this stage again with the .venv of its clone, once, where there is one that works; what is no stage goes on."""
+    clone, stage = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), os.path.realpath(sys.argv[0])
     python = os.path.join(clone, ".venv", "bin", "python")
-    stage = os.path.dirname(os.path.realpath(sys.argv[0])) == os.path.join(clone, "bin")
-    if stage and os.access(python, os.X_OK) and os.environ.get("FTAI_AGAIN") != python:
+    if _ran == python or os.path.dirname(stage) != os.path.join(clone, "bin") or not os.path.isfile(stage) or not os.access(python, os.X_OK):
+        return
+    try:
         os.execve(python, [python, *sys.argv], os.environ | {"FTAI_AGAIN": python})
+    except OSError:
+        pass  # it was moved, or is of another machine
 
 
 def again(missing: ImportError) -> None:

@@ -255,8 +255,8 @@ def _click(ctx, main, options, doc, usage, argv) -> int:
         raise Failure(bad.format_message()[:1].lower() + bad.format_message()[1:].rstrip("."), USAGE, f"{ctx.name} --help") from None
     except click.ClickException as bad:
         raise Failure(bad.format_message(), SOME) from None
-    except click.Abort:
-        raise KeyboardInterrupt from None
+    except click.Abort as bad:
+        raise bad.__cause__ if isinstance(bad.__cause__, EOFError) else KeyboardInterrupt from None
     except OSError as bad:
         # click writes help and version itself.
         if ctx.began:
@@ -280,6 +280,12 @@ def bug(ctx: Context, bad: BaseException) -> int:
     if isinstance(bad, ModuleNotFoundError) and bad.name and bad.name.partition(".")[0] != __package__:
         ctx.error(f"the package '{bad.name}' is missing", "make run")
         return CONFIG
+    for frame, _ in traceback.walk_tb(bad.__traceback__):
+        if frame.f_code.co_name == "_compile_bytecode" and (path := frame.f_locals.get("bytecode_path")):
+            # Python does not see that a disk was full while it wrote byte code, and then nothing that needs it would start any more.
+            stream.discard(path)
+            ctx.error(f"the byte code in '{path}' was damaged, and is removed", "run it again")
+            return IOERR
     wordless = _holds_fact([frame.f_locals for frame, _ in traceback.walk_tb(bad.__traceback__)])
     try:
         from . import paths

@@ -404,6 +404,45 @@ def test_a_package_that_is_missing_in_the_middle_of_the_work_is_no_bug(tmp_path)
     assert ran.stderr == b"ftai-try: the package 'pyrage' is missing\nhint: make run\n"
 
 
+def test_byte_code_that_was_cut_off_is_removed(tmp_path):
+    _, _, stage_file = copy(tmp_path)
+    path = Path(stage_file)
+    path.write_text(path.read_text().replace("stream.write(b'ran')", "stream.write(b'ran'); from serenamaster import dates"))
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+    def ran(*words):
+        done = subprocess.run([sys.executable, path, *words], capture_output=True, check=False, timeout=60, env=env)
+        return done.returncode, done.stdout, done.stderr.decode()
+
+    assert ran() == (0, b"ran", "")
+    (code,) = (tmp_path / "lib/serenamaster/__pycache__").glob("dates.*.pyc")
+    for words in ((), ("-q",)):  # click takes the end of a file for an answer that is missing
+        os.truncate(code, 1024)  # as a disk that was full
+        status, out, said = ran(*words)
+        assert (status, out) == (74, b"ran") and said.lstrip() == f"ftai-try: the byte code in '{code}' was damaged, and is removed\nhint: run it again\n"
+        assert ran(*words) == (0, b"ran", "")
+
+
+def test_a_venv_that_does_not_work_is_as_none(tmp_path):
+    command = copy(tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").write_text("#!/nowhere/python\n")
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    ran = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stderr) == (78, b"ftai-try: the package 'orjson' is missing\nhint: make run\n")
+
+
+def test_what_it_starts_may_run_again_too(tmp_path):
+    command = copy(tmp_path)
+    path = Path(command[-1])
+    path.write_text(path.read_text().replace("stream.write(b'ran')", "stream.write(os.environ.get('FTAI_AGAIN', 'none').encode())"))
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    ran = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"none", b"")
+
+
 def test_it_runs_again_only_once(tmp_path):
     command = copy(tmp_path)
     (tmp_path / ".venv/bin").mkdir(parents=True)
