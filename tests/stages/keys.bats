@@ -469,6 +469,7 @@ END
 }
 
 @test "audit: what was done since when" {
+    to_noon
     keep "$key"
     ftai-keys get weather >/dev/null
     ftai-run "note that it rains" >/dev/null

@@ -241,6 +241,15 @@ old() { sqlite3 -cmd '.timeout 10000' "$FTAI_HOME/state/state.db" "UPDATE breake
     route "what is it" >first
     kill "$(cat cloud.pid)"
     until_true bash -c "! curl -s --noproxy '*' $cloud/control"
+    # Nobody listens there, and nobody else is given the port before it is back.
+    "$root/.venv/bin/python" -c 'import socket, sys, time
+with socket.socket() as kept:
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", int(sys.argv[1])))
+    print("kept", flush=True)
+    time.sleep(3600)' "${cloud##*:}" >kept 3>&- &
+    echo $! >kept.pid
+    until_true test -s kept
     try ftai-exec first
     ended 0
     same "$(jq -r 'select(."@tag" == "attempt") | .target' "$T/out" | uniq -c | tr -s ' ')" $' 3 model:claude\n 1 model:home'

@@ -74,6 +74,7 @@ verified() {
 }
 
 @test "by id, thread, words and time" {
+    to_noon
     id=$(ftai-recall -n 1 secret3 | jq -r .id)
     thread=$(ftai-recall -n 1 secret4 | jq -r .thread)
     try ftai-archive purge --id "$id" --because x
@@ -185,6 +186,7 @@ verified() {
 }
 
 @test "what routes that are done left in state.db goes too" {
+    to_noon
     ftai-run "remember to call Zoltan" >/dev/null
     sqlite3 "$FTAI_HOME/state/state.db" "UPDATE claims SET target = 'Zoltan'"
     [ -n "$(traces Zoltan)" ]
