@@ -691,7 +691,7 @@ def test_the_deadline_of_a_provider(there):
 def test_the_deadline_of_the_record(there):
     hang_up(there.far)
     run = Run()
-    made = run(*pair("model:small", route={"deadline": waiting.after(2)}))
+    made = run(*pair("model:small", route={"deadline": waiting.after(5)}))
     assert said(made, "attempt", "status", "class") == [("failed", "timeout")]
     # Its provider would have had 120.
     assert only(made, "attempt")[0]["ms"] < 100_000
