@@ -14,16 +14,53 @@ if os.path.isdir(_own):
 _ran = os.environ.pop("FTAI_AGAIN", "")  # for this process alone: what it starts may have to run again too
 
 
+def _clone() -> str:
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+
+
+def _stage() -> bool:
+    """True where a stage of this clone is run, and not something that only imports us."""
+    path = os.path.realpath(sys.argv[0])
+    return os.path.dirname(path) == os.path.join(_clone(), "bin") and os.path.isfile(path)
+
+
 def _with_venv() -> None:
-    """Runs this stage again with the .venv of its clone, once, where there is one that works; what is no stage goes on."""
-    clone, stage = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))), os.path.realpath(sys.argv[0])
-    python = os.path.join(clone, ".venv", "bin", "python")
-    if _ran == python or os.path.dirname(stage) != os.path.join(clone, "bin") or not os.path.isfile(stage) or not os.access(python, os.X_OK):
+    """Runs this stage again with the .venv of its clone, once, where there is one that works."""
+    python = os.path.join(_clone(), ".venv", "bin", "python")
+    if _ran == python or not _stage() or not os.access(python, os.X_OK):
         return
     try:
         os.execve(python, [python, *sys.argv], os.environ | {"FTAI_AGAIN": python})
     except OSError:
         pass  # it was moved, or is of another machine
+
+
+def damaged(bad: BaseException) -> str:
+    """The file of the byte code that could not be read, which is removed; "" where `bad` is of something else.
+
+    Python does not see that a disk was full while it wrote byte code, and then nothing that needs it would start any more.
+    """
+    trace = bad.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_name == "_compile_bytecode" and (path := trace.tb_frame.f_locals.get("bytecode_path")):
+            try:
+                os.unlink(path)
+                return path
+            except OSError:
+                return ""
+        trace = trace.tb_next
+    return ""
+
+
+def _unfit(kind, bad, trace) -> None:
+    """What is not caught, before a stage runs: with byte code that is damaged, it is run again without that."""
+    if damaged(bad):
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+    sys.__excepthook__(kind, bad, trace)
+
+
+if _stage():
+    sys.excepthook = _unfit
 
 
 def again(missing: ImportError) -> None:

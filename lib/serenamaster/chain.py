@@ -255,10 +255,18 @@ def live(folder: str) -> Segment:
     return Segment(0, LIVE, os.path.join(folder, LIVE), False)
 
 
-def outlived(closed: list[Segment], top: Head) -> int | None:
-    """The number of the newest closed segment, where a live one of this head was put back by hand and is older than that; else None."""
-    # A closing that was killed leaves both of one number.
-    return closed[-1].number if closed and closed[-1].number + closed[-1].sealed > top.number else None
+def outlived(closed: list[Segment], top: Head, fd: int) -> int | None:
+    """The number of the newest closed segment, where a live one, open as `fd` and of this head, was put back by hand and is older than that; else None."""
+    if not closed or closed[-1].number < top.number:
+        return None
+    if closed[-1].number == top.number and not closed[-1].sealed:
+        # A closing that was killed leaves one file with both names.
+        try:
+            if os.path.samestat(os.stat(closed[-1].path), os.fstat(fd)):
+                return None
+        except FileNotFoundError:
+            return None  # it was sealed since
+    return closed[-1].number
 
 
 def ledger(folder: str) -> dict[int, dict]:
@@ -393,7 +401,7 @@ def plan(folder: str, after: int, plain: bool = False) -> list:
     except FileNotFoundError:
         pass
     else:
-        if top is None:
+        if top is None or outlived(parts, top, fd):
             os.close(fd)
         else:
             # What stands behind the last good record may get its seq again from the next writer.
@@ -536,8 +544,11 @@ def follows(folder: str) -> None:
         fd, _, top = open_plain(path)
     except FileNotFoundError:
         return
-    os.close(fd)
-    if top and (newer := outlived(closed, top)):
+    try:
+        newer = outlived(closed, top, fd) if top else None
+    finally:
+        os.close(fd)
+    if newer:
         hint = f"put the newer one back, or mv '{path}' elsewhere: then the journal goes on behind the closed ones"
         raise Failure(f"cannot go on with '{path}': it is an old copy, segment {newer} was closed since", IOERR, hint)
 

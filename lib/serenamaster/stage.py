@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from . import __version__, again, stream
+from . import __version__, again, damaged, stream
 from .errors import CONFIG, IOERR, SOFTWARE, SOME, USAGE, Failure, tally
 
 
@@ -280,12 +280,9 @@ def bug(ctx: Context, bad: BaseException) -> int:
     if isinstance(bad, ModuleNotFoundError) and bad.name and bad.name.partition(".")[0] != __package__:
         ctx.error(f"the package '{bad.name}' is missing", "make run")
         return CONFIG
-    for frame, _ in traceback.walk_tb(bad.__traceback__):
-        if frame.f_code.co_name == "_compile_bytecode" and (path := frame.f_locals.get("bytecode_path")):
-            # Python does not see that a disk was full while it wrote byte code, and then nothing that needs it would start any more.
-            stream.discard(path)
-            ctx.error(f"the byte code in '{path}' was damaged, and is removed", "run it again")
-            return IOERR
+    if path := damaged(bad):
+        ctx.error(f"the byte code in '{path}' was damaged, and is removed", "run it again")
+        return IOERR
     wordless = _holds_fact([frame.f_locals for frame, _ in traceback.walk_tb(bad.__traceback__)])
     try:
         from . import paths

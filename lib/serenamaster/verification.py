@@ -53,17 +53,20 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None, t
             # What is plain may be sealed in the next moment.
             kept = {part.path: chain.open_plain(part.path) for part in parts if not part.sealed}
             note = segments.anchor(folder)  # of this moment too: the next one tells of records that are not looked at
+        fd, _, top = kept.get(live) or (-1, 0, None)
+        newer = chain.outlived(parts[:-1], top, fd) if top else None
+        if newer:
+            # What follows the closed ones is not here, and this one says nothing of them.
+            kept.pop(parts.pop().path)
+            os.close(fd)
         if since:
             parts = _later(parts, entries, since)
     check = _Check(folder, _accepted(folder) if folder else set(), seen)
     check.part = bool(files or since)
     if folder and not files:
         check.signed = check.anchored(folder, note)
-    if live in kept and (top := kept[live][2]) and (newer := chain.outlived(parts[:-1], top)):
-        # What follows the closed ones is not here, and this one says nothing of them.
-        wrong = f"it is an old copy, segment {newer} was closed since: put the newer one back, or move it elsewhere"
-        check.say(live, 0, top.first, "", wrong)
-        os.close(kept.pop(parts.pop().path)[0])
+    if newer and top:
+        check.say(live, 0, top.first, "", f"it is an old copy, segment {newer} was closed since: put the newer one back, or move it elsewhere")
     tops = [chain.known_head(part, entries, kept.get(part.path)) for part in parts]
     for n, part in enumerate(parts):
         if told:

@@ -336,6 +336,28 @@ def test_an_old_live_segment_takes_no_place_of_a_sealed_one():
     assert {later["id"], last["id"]} <= {rec.get("id") for _, rec in journal.read(folder)} and not check(folder)[1]
 
 
+def test_an_old_live_segment_takes_no_place_of_a_closed_one_of_its_number():
+    write(2, "one")
+    folder = paths.journal()
+    shutil.copy(f"{folder}/current.ftai", f"{folder}/../old")
+    (later,) = write(1, "later")
+    close()
+    archive.catch_up(limit=None)
+    os.rename(f"{folder}/current.ftai", f"{folder}/../new")
+    os.rename(f"{folder}/../old", f"{folder}/current.ftai")
+    with pytest.raises(Failure, match="an old copy"):
+        write(1, "two")
+    for settings in ({}, {"since": record.now()}):
+        summary, (trouble,) = check(folder, **settings)
+        assert "an old copy" in trouble and summary.records == 3
+    assert later["id"] in {rec.get("id") for _, rec in journal.read(folder)}
+    archive.rebuild()
+    assert later["id"] in archive.lookup([later["id"]])[1]
+    os.rename(f"{folder}/../new", f"{folder}/current.ftai")
+    write(1, "two")
+    assert not check(folder)[1]
+
+
 def test_an_old_live_segment_takes_no_place_of_a_removed_one():
     proofs.make_key()
     write(1, "old")

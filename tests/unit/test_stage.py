@@ -423,6 +423,19 @@ def test_byte_code_that_was_cut_off_is_removed(tmp_path):
         assert ran(*words) == (0, b"ran", "")
 
 
+def test_byte_code_that_was_cut_off_keeps_no_stage_from_its_start(tmp_path):
+    _, _, stage_file = copy(tmp_path)
+    path = Path(stage_file)
+    path.write_text(path.read_text().replace("import stage, stream", "import dates, stage, stream"))
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    for _ in range(2):
+        ran = subprocess.run([sys.executable, path], capture_output=True, check=False, timeout=60, env=env)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"ran", b"")
+        (code,) = (tmp_path / "lib/serenamaster/__pycache__").glob("dates.*.pyc")
+        assert code.stat().st_size > 1024
+        os.truncate(code, 1024)
+
+
 def test_a_venv_that_does_not_work_is_as_none(tmp_path):
     command = copy(tmp_path)
     (tmp_path / ".venv/bin").mkdir(parents=True)
