@@ -260,12 +260,15 @@ def outlived(closed: list[Segment], top: Head, fd: int) -> int | None:
     if not closed or closed[-1].number < top.number:
         return None
     if closed[-1].number == top.number and not closed[-1].sealed:
-        # A closing that was killed leaves one file with both names.
         try:
-            if os.path.samestat(os.stat(closed[-1].path), os.fstat(fd)):
-                return None
+            own, _, other = open_plain(closed[-1].path)
         except FileNotFoundError:
             return None  # it was sealed since
+        same = os.path.samestat(os.fstat(own), os.fstat(fd))
+        os.close(own)
+        # A closing that was killed leaves one file with both names; what is no segment is only in the way.
+        if same or other is None or other.journal != top.journal:
+            return None
     return closed[-1].number
 
 
@@ -377,8 +380,11 @@ def suspect(folder: str, number: int) -> int | None:
 
     Raises Failure as regular() does.
     """
+    path = os.path.join(folder, ".suspect")
+    if not os.path.exists(path):
+        return None  # nor does a link to nowhere mark anything
     try:
-        with open(regular(os.path.join(folder, ".suspect")), "rb") as mark:
+        with open(regular(path), "rb") as mark:
             words = mark.read(100).split()
     except FileNotFoundError:
         return None

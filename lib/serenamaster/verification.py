@@ -41,6 +41,7 @@ def verify(folder: str = "", files=(), *, since: str | None = None, seen=None, t
     live = os.path.join(folder, chain.LIVE)
     kept, note = {}, ""
     entries: dict = {}
+    newer, top = None, None
     if files:
         parts = [chain.Segment(0, os.path.basename(path), path, path.endswith(chain.SEALED)) for path in files]
     else:
